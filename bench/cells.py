@@ -1,0 +1,68 @@
+"""The matrix: which cells a run measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fixtures.architectures import ARCHITECTURES, CORE_ARCHITECTURES
+from fixtures.methods import METHODS
+
+MATRICES = ("core", "full")
+RANKS = {"core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One architecture × method × rank, the unit that is benchmarked. `rank` is None where the method takes none."""
+
+    architecture: str
+    method: str
+    rank: int | None = None
+
+    def __str__(self) -> str:
+        """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4``."""
+        rank = "" if self.rank is None else f"-r{self.rank}"
+        return f"{self.architecture}-{self.method}{rank}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which cells were asked for: a matrix, narrowed by filters. None means no filter."""
+
+    matrix: str = "core"
+    architectures: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    ranks: tuple[int, ...] | None = None
+
+    @property
+    def is_filtered(self) -> bool:
+        return not (self.architectures is None and self.methods is None and self.ranks is None)
+
+    def cells(self) -> list[Cell]:
+        """The cells in the order in which they run: by architecture, so that neighbours share a reference step."""
+        default = CORE_ARCHITECTURES if self.matrix == "core" else ARCHITECTURES
+        ranks = self.ranks or RANKS[self.matrix]
+        return [
+            Cell(architecture, method, rank)
+            for architecture in self.architectures or default
+            for method in self.methods or tuple(METHODS)
+            for rank in (ranks if METHODS[method].takes_rank else (None,))
+        ]
+
+    def no_longer_there(self, recorded: Iterable[Cell], recorded_matrix: str) -> list[Cell]:
+        """The recorded cells that this selection should contain and does not: a baseline's that the matrix has lost.
+
+        A smaller matrix than the recorded one, or a filter that leaves a cell out, loses nothing.
+        """
+        if recorded_matrix == "full" and self.matrix == "core":
+            return []
+        present = set(self.cells())
+        return [cell for cell in recorded if cell not in present and self._admits(cell)]
+
+    def _admits(self, cell: Cell) -> bool:
+        return (
+            (self.architectures is None or cell.architecture in self.architectures)
+            and (self.methods is None or cell.method in self.methods)
+            and (self.ranks is None or cell.rank is None or cell.rank in self.ranks)
+        )

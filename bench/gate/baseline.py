@@ -1,0 +1,178 @@
+"""Baselines: committed JSON files of records, found and read. Whatever is wrong with one is an error, never a pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.cells import Cell
+from bench.record import Record, RecordError, WorkloadEntry, read_record
+
+TEST_NAME = "test_update"
+"""The benchmark test whose entries carry records; other benchmarks' entries in the same file are passed over."""
+
+
+class BaselineError(Exception):
+    """A baseline that cannot be used: which file, what is wrong, what was expected."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What must agree before measured figures may be compared."""
+
+    cpu: str
+    cores: int
+
+    def __str__(self) -> str:
+        return f"{self.cpu}, {self.cores} cores"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The records of one file, by cell."""
+
+    path: Path
+    records: dict[Cell, Record]
+    machine: Machine
+    matrix: str
+    is_filtered: bool
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def find(storage: Path, wanted: str | None, machine_id: str) -> Path:
+    """The file that ``--benchmark-compare`` means, by pytest-benchmark's rules.
+
+    `wanted` is a number or the beginning of a file name, or a path; None is the newest ``NNNN_*.json`` in the storage's
+    root or in this machine's folder. Unlike the plugin, an unreadable newest file is not passed over for an older one.
+
+    Raises BaselineError where no file, or more than one, is meant.
+    """
+    if wanted is not None and Path(wanted).is_file():
+        return Path(wanted)
+    pattern = "[0-9][0-9][0-9][0-9]_*.json" if wanted is None else f"{_without_wildcards(wanted)}*.json"
+    folders = [storage, storage / machine_id]
+    found = sorted((path for folder in folders for path in folder.glob(pattern)), key=lambda path: path.name)
+    if not found:
+        what = "no baseline (NNNN_*.json)" if wanted is None else f"no baseline {wanted!r}"
+        raise BaselineError(f"{what} in {storage}; record one with: pytest --benchmark-save=baseline")
+    if wanted is not None and len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise BaselineError(f"--benchmark-compare={wanted} means {len(found)} files in {storage}: {names}; name one")
+    return found[-1]
+
+
+def read(path: Path) -> Baseline:
+    """Read a baseline. Raises BaselineError, in one sentence, for anything but a complete and valid one."""
+    data = _json(path)
+    entries, machine, suite = (_member(path, data, key, kind) for key, kind in _TOP_LEVEL.items())
+    records: dict[Cell, Record] = {}
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("fullname"), str):
+            raise BaselineError(
+                f"{path}: benchmarks[{index}] has no fullname; expected one of pytest-benchmark's entries"
+            )
+        test, _, cell_id = entry["fullname"].rpartition("::")[2].rstrip("]").partition("[")
+        if test != TEST_NAME:
+            continue
+        try:
+            record = read_record(entry.get("extra_info"))
+        except RecordError as error:
+            raise BaselineError(f"{path}: {cell_id}: {error}") from None
+        if str(record.cell) != cell_id:
+            raise BaselineError(f"{path}: the entry named {cell_id} holds the record of {record.cell}")
+        if record.cell in records:
+            raise BaselineError(f"{path}: {cell_id} is there twice")
+        records[record.cell] = record
+    if not records:
+        raise BaselineError(f"{path}: holds no record of this suite; expected entries of {TEST_NAME}")
+    return Baseline(path, records, read_machine(machine), *_suite(path, suite))
+
+
+def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[Cell]) -> None:
+    """Refuse a baseline whose records of `cells` were made under another workload. Raises BaselineError."""
+    for cell in cells:
+        record = baseline.records.get(cell)
+        if record is None or record.workload == workload:
+            continue
+        differences = [
+            f"{name} {recorded}, this run {getattr(workload, name)}"
+            for name, recorded in record.workload
+            if recorded != getattr(workload, name)
+        ]
+        raise BaselineError(
+            f"{baseline.path}: {cell} was recorded under another workload: {'; '.join(differences)}; "
+            "run with the baseline's workload, or name another baseline with --benchmark-compare=NUMBER"
+        )
+
+
+def read_machine(machine_info: dict[str, Any]) -> Machine:
+    """The machine in pytest-benchmark's ``machine_info``."""
+    cpu = machine_info.get("cpu")
+    cpu = cpu if isinstance(cpu, dict) else {}
+    cores = cpu.get("count")
+    return Machine(str(cpu.get("brand_raw", "unknown")), cores if isinstance(cores, int) else 0)
+
+
+_TOP_LEVEL: dict[str, type] = {"benchmarks": list, "machine_info": dict, "suite": dict}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise BaselineError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BaselineError(f"{path}: is not UTF-8 at byte {error.start}; expected pytest-benchmark's JSON") from None
+
+    def refuse(constant: str) -> NoReturn:
+        raise BaselineError(f"{path}: holds {constant}; expected finite numbers only")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        repeated = {key for key in keys if keys.count(key) > 1}
+        if repeated:
+            raise BaselineError(f"{path}: the key {min(repeated)!r} is there twice in one object")
+        return dict(pairs)
+
+    try:
+        data = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except JSONDecodeError as error:
+        raise BaselineError(
+            f"{path}: is not complete JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
+            "restore it from version control, or record it again with: pytest --benchmark-save=baseline"
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise BaselineError(f"{path}: is not usable JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise BaselineError(f"{path}: holds a {type(data).__name__}; expected pytest-benchmark's JSON object")
+    return data
+
+
+def _member(path: Path, data: dict[str, Any], key: str, kind: type) -> Any:
+    if not isinstance(data.get(key), kind):
+        raise BaselineError(
+            f"{path}: has no {key!r}; expected the JSON that pytest --benchmark-save writes in this suite"
+        )
+    return data[key]
+
+
+def _suite(path: Path, suite: dict[str, Any]) -> tuple[str, bool]:
+    matrix, is_filtered = suite.get("matrix"), suite.get("is_filtered")
+    if not isinstance(matrix, str) or not isinstance(is_filtered, bool):
+        raise BaselineError(f"{path}: suite is {suite!r}; expected a matrix and is_filtered")
+    return matrix, is_filtered
+
+
+def _without_wildcards(wanted: str) -> str:
+    if "/" in wanted or any(character in wanted for character in "*?["):
+        raise BaselineError(
+            f"--benchmark-compare is {wanted!r}; expected a number, the beginning of a file name, or a path"
+        )
+    return wanted

@@ -1,0 +1,31 @@
+"""Figures as people write them: 1.18 GFLOPs, 84.4 MiB, +90.1 %."""
+
+from __future__ import annotations
+
+from math import isinf
+
+import humanize
+
+
+def show(value: float | None, unit: str | None) -> str:
+    """A figure of the record in its unit; a dash where there is none."""
+    if value is None:
+        return "–"
+    if unit == "bytes":
+        return humanize.naturalsize(value, binary=True, format="%.2f")
+    if unit == "×":
+        return f"{value:.3f} ×"
+    if unit == "parameters":
+        return f"{value:,.0f} parameters"
+    # Four digits: figures that are compared to the last one should look different where they are.
+    return humanize.metric(value, unit or "", precision=4)
+
+
+def show_change(fraction: float | None) -> str:
+    """A relative change with its sign, precise enough that a change never reads as none."""
+    if fraction is None:
+        return "–"
+    if isinf(fraction):
+        return "from zero"
+    digits = 1 if fraction == 0 or abs(fraction) >= 0.0005 else 5
+    return f"{fraction * 100:+.{digits}f} %"

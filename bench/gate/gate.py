@@ -1,0 +1,171 @@
+"""The gate: a run's records against one baseline, and every failure put in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from bench.cells import Cell, Selection
+from bench.gate.baseline import Baseline, BaselineError, Machine, check_workload
+from bench.gate.figures import show, show_change
+from bench.gate.verdict import Verdict, fails, judge
+from bench.options import RunOptions
+from bench.record import Record, WorkloadEntry
+
+LATENCY_COMPARISONS_PER_CELL = 2
+"""CPU time and wall clock."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one cell: its record if measured, its verdicts if compared, its error if it failed."""
+
+    cell: Cell
+    record: Record | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    error: str = ""
+
+
+@dataclass
+class Gate:
+    """Judges the cells of one run, one at a time, and keeps the results. Without a baseline it only keeps them."""
+
+    run: RunOptions
+    baseline: Baseline | None = None
+    machine: Machine | None = None
+    results: dict[Cell, Result] = field(default_factory=dict)
+    unsaved: bool = False
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        return self.run.selection.cells()
+
+    @cached_property
+    def missing(self) -> frozenset[Cell]:
+        """The cells that the baseline has and the run should have and has no longer."""
+        if self.baseline is None:
+            return frozenset()
+        return frozenset(self.run.selection.no_longer_there(self.baseline.records, self.baseline.matrix))
+
+    @property
+    def record_command(self) -> str:
+        return " ".join(filter(None, ("pytest --benchmark-save=baseline", self.run.repeat)))
+
+    def compare_with(self, baseline: Baseline) -> None:
+        """Judge against `baseline` from now on. Raises BaselineError where it cannot judge this run."""
+        check_workload(baseline, WorkloadEntry(**self.run.workload.as_record()), self.cells)
+        uncovered = [cell for cell in self.cells if cell not in baseline.records]
+        if baseline.is_filtered and uncovered and not self.run.selection.is_filtered:
+            raise BaselineError(
+                f"{baseline.path}: was saved by a filtered run and lacks {len(uncovered)} of this run's "
+                f"{len(self.cells)} cells, {uncovered[0]} for one; run with the same filters, "
+                f"or record a whole one: {self.record_command}"
+            )
+        self.baseline = baseline
+
+    def header(self) -> str:
+        """What is about to run, for the head of pytest's report."""
+        against = f"against {self.baseline.path}" if self.baseline else "without a baseline"
+        return f"update benchmark: {len(self.cells)} cells, {', '.join(self.run.metrics)}, {against}"
+
+    def suite_entry(self) -> dict[str, str | bool]:
+        """What a saved file says of the run: which matrix, and whether only a part of it was measured."""
+        whole = {*Selection(matrix=self.run.selection.matrix).cells()}
+        return {"matrix": self.run.selection.matrix, "is_filtered": not whole <= {*self.results}}
+
+    def judge(self, record: Record) -> Result:
+        """Compare one record with its baseline."""
+        verdicts: tuple[Verdict, ...] = ()
+        if self.baseline is not None:
+            verdicts = tuple(
+                judge(
+                    record,
+                    self.baseline.records.get(record.cell),
+                    tolerances=self.run.tolerances,
+                    incomparable=self._incomparable(record),
+                    comparisons=len(self.cells) * LATENCY_COMPARISONS_PER_CELL,
+                )
+            )
+        return self._keep(Result(record.cell, record, verdicts))
+
+    def fail(self, cell: Cell, error: str) -> None:
+        """Keep a cell that could not be measured."""
+        self._keep(Result(cell, error=error))
+
+    def lose(self, cell: Cell) -> str:
+        """Keep a cell that the baseline has and the run no longer has; returns the failure's message."""
+        assert self.baseline is not None
+        verdict = Verdict("the cell", "missing", note="the run no longer has it")
+        self._keep(Result(cell, verdicts=(verdict,)))
+        return (
+            f"{cell} is in {self.baseline.name} and no longer in the run.\n"
+            f"If it was removed on purpose, record a new baseline: {self.record_command}"
+        )
+
+    def failure(self, result: Result) -> str:
+        """The message of a failing result, empty where nothing fails."""
+        failing = [verdict for verdict in result.verdicts if fails(verdict, self.run.unstable == "fail")]
+        if not failing or result.record is None or self.baseline is None:
+            return ""
+        lines = [f"{result.cell} does not hold its baseline {self.baseline.name}:"]
+        lines += [f"  {_sentence(verdict)}" for verdict in failing]
+        before = self.baseline.records[result.cell]
+        lines += [f"  {line}" for line in _causes(result.record, before, failing)]
+        lines.append(f"If the change is meant, record a new baseline: {self.record_command}")
+        return "\n".join(lines)
+
+    def suspects_latency(self, result: Result) -> bool:
+        """Whether latency should be measured again before the verdict counts."""
+        latencies = [verdict for verdict in result.verdicts if verdict.metric.startswith("latency.")]
+        return any(v.kind in {"regressed", "unstable"} for v in latencies)
+
+    def _keep(self, result: Result) -> Result:
+        self.results[result.cell] = result
+        return result
+
+    def _incomparable(self, record: Record) -> str:
+        """Why measured figures may not be compared with the baseline's; empty where they may."""
+        assert self.baseline is not None
+        if self.machine != self.baseline.machine:
+            return f"measured on {self.machine}; the baseline on {self.baseline.machine}"
+        return ""
+
+
+def _sentence(verdict: Verdict) -> str:
+    if verdict.kind == "missing":
+        return f"{verdict.metric} is missing: {verdict.note}"
+    note = f"; {verdict.note}" if verdict.note else ""
+    return (
+        f"{verdict.metric} {verdict.kind}: {show(verdict.before, verdict.unit)} → {show(verdict.now, verdict.unit)} "
+        f"({show_change(verdict.change)}, {show_difference(verdict)}; tolerance {verdict.tolerance:.0%}{note})"
+    )
+
+
+def show_difference(verdict: Verdict) -> str:
+    assert verdict.now is not None
+    assert verdict.before is not None
+    difference = verdict.now - verdict.before
+    sign = "+" if difference >= 0 else "−"
+    return f"{sign}{show(abs(difference), verdict.unit)}"
+
+
+def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
+    """What differs beside the failing figures and may explain them."""
+    causes = []
+    if any(verdict.metric.startswith("memory.") for verdict in failing) and now.memory and before.memory:
+        moved = [
+            f"{name} {show(old, 'bytes')} → {show(new, 'bytes')}"
+            for (name, new), old in zip(
+                now.memory.categories().items(), before.memory.categories().values(), strict=True
+            )
+            if new != old
+        ]
+        where = f"{now.memory.peak_phase}, {now.memory.peak_module}"
+        causes.append(f"at the peak ({where}): {', '.join(moved) or 'every category as before'}")
+    changed = [
+        f"{package} {before.versions.get(package, 'none')}, now {now.versions.get(package, 'none')}"
+        for package in sorted({*now.versions, *before.versions})
+        if now.versions.get(package) != before.versions.get(package)
+    ]
+    causes.append(f"recorded with {'; '.join(changed)}" if changed else "recorded with the same package versions")
+    return causes

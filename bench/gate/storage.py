@@ -1,0 +1,42 @@
+"""Where baselines are written: pytest-benchmark's file storage, with its three gaps closed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pytest_benchmark.storage.file import FileStorage
+from pytest_benchmark.utils import safe_dumps
+
+
+class BaselineStorage(FileStorage):
+    """Saves at the storage's root, where every machine finds it, completely or not at all, and never over a file."""
+
+    def save(self, output_json: dict[str, Any], save: str) -> None:
+        """Write ``NNNN_<save>.json`` with the next free number.
+
+        The file appears under its name only when it is complete, so a run that is killed leaves nothing that a later
+        one would read. A link, unlike a rename, fails where another run has just taken the number; then the next one
+        is tried.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".", suffix=".partial")
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(safe_dumps(output_json, ensure_ascii=True, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp's files are private; a baseline is read by everyone who reads the repository.
+            Path(temporary).chmod(0o644)
+            while True:
+                target = self.path / f"{self._next_num}_{save}.json"
+                try:
+                    os.link(temporary, target)
+                except FileExistsError:
+                    continue
+                break
+        finally:
+            Path(temporary).unlink()
+        self.logger.info(f"Saved benchmark data in: {target}")

@@ -1,0 +1,106 @@
+"""The table that ends a run, in the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from bench.gate.figures import show, show_change
+from bench.gate.gate import Gate, Result
+from bench.gate.verdict import Kind, Verdict
+
+HEADERS = ("cell", "FLOPs", "peak memory", "latency / fft", "verdict")
+_SEVERITY: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new", "not comparable", "ok")
+
+
+def terminal(gate: Gate) -> str:
+    """The table for a terminal, one line a cell."""
+    return tabulate(_rows(gate.results.values()), HEADERS, tablefmt="simple", disable_numparse=True)
+
+
+def markdown(gate: Gate) -> str:
+    """The verdict in a sentence, then the table, for a pull request. Failing cells come first."""
+    ordered = sorted(gate.results.values(), key=lambda result: not _is_bad(result))
+    rows = [[_escape(value) for value in row] for row in _rows(ordered)]
+    return f"{headline(gate)}\n\n{tabulate(rows, HEADERS, tablefmt='pipe', disable_numparse=True)}\n"
+
+
+def headline(gate: Gate) -> str:
+    """What came out, in one sentence: how many cells of which kind, against what."""
+    counts = Counter(_kind(result) for result in gate.results.values())
+    words = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    against = f"against {gate.baseline.name}" if gate.baseline else "no baseline compared (--benchmark-compare)"
+    return f"{len(gate.results)} cells, {against}: {words or 'none measured'}"
+
+
+def notes(gate: Gate) -> list[str]:
+    """What a reader should know beside the table."""
+    verdicts = [verdict for result in gate.results.values() for verdict in result.verdicts]
+    found = []
+    incomparable = {verdict.note for verdict in verdicts if verdict.kind == "not comparable"}
+    if incomparable:
+        found.append(f"Not compared: measured memory and latency ({'; '.join(sorted(incomparable))}).")
+    if any(verdict.kind == "improved" for verdict in verdicts):
+        found.append(f"Improved past the tolerance; to keep it, record a new baseline: {gate.record_command}")
+    if any(verdict.kind == "new" for verdict in verdicts):
+        found.append(f"New cells have no baseline and were not judged; record one: {gate.record_command}")
+    if gate.unsaved:
+        found.append("No baseline was saved, because the run did not pass.")
+    return found
+
+
+def _rows(results: Iterable[Result]) -> list[Sequence[str]]:
+    return [
+        (
+            str(result.cell),
+            show(record.flops.total, "FLOPs") if record and record.flops else "–",
+            show(record.memory.peak, "bytes") if record and record.memory else "–",
+            _latency(result),
+            _verdict(result),
+        )
+        for result in results
+        for record in (result.record,)
+    ]
+
+
+def _latency(result: Result) -> str:
+    latency = result.record.latency if result.record else None
+    if latency is None:
+        return "–"
+    # Full fine-tuning is the reference; its own ratio, to the calibration step, is on another scale.
+    spread = (latency.relative_high - latency.relative_low) / 2
+    value = "1 (reference)" if latency.reference == "calibration" else f"{latency.relative:.3f} ± {spread:.3f}"
+    return value if latency.stable else f"{value} unstable"
+
+
+def _kind(result: Result) -> str:
+    if result.error:
+        return "failed"
+    kinds = {verdict.kind for verdict in result.verdicts}
+    # A cell whose computed metrics hold is ok, also where its measured ones could not be compared.
+    if "ok" in kinds:
+        kinds.discard("not comparable")
+    return next((kind for kind in _SEVERITY if kind in kinds), "not compared")
+
+
+def _is_bad(result: Result) -> bool:
+    return _kind(result) in {"failed", "missing", "regressed", "unstable"}
+
+
+def _verdict(result: Result) -> str:
+    kind = _kind(result)
+    if kind == "failed":
+        return f"failed: {result.error.splitlines()[0]}"
+    told = [_brief(verdict) for verdict in result.verdicts if verdict.kind == kind]
+    return f"{kind}: {', '.join(told)}" if kind in {"regressed", "improved", "unstable"} else kind
+
+
+def _brief(verdict: Verdict) -> str:
+    return f"{verdict.metric} {show_change(verdict.change)}"
+
+
+def _escape(text: str) -> str:
+    """Text as text in Markdown: no cell boundary, no HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")

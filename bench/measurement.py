@@ -1,0 +1,136 @@
+"""One cell measured: every instrument that was asked for, put together into a record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+import torch
+
+from bench.cells import Cell
+from bench.gate.slowdown import combine
+from bench.options import RunOptions
+from bench.record import Latency, Record, installed_versions, read_record
+from fixtures.architectures import UnsupportedNetworkError
+from fixtures.instruments import computed, latency, measured_memory
+from fixtures.instruments.calibration import calibration_step
+from fixtures.instruments.clock import Clock, LatencyError
+from fixtures.instruments.latency import PairedSample, ReferenceName, SamplingLimits
+from fixtures.instruments.measured_memory import MeasurementError
+from fixtures.instruments.steady import fixed_threads
+from fixtures.instruments.trace import NotComputableError
+from fixtures.update_step import UpdateStep, build_update_step
+from fixtures.workload import Workload
+
+
+class NotTrainingError(Exception):
+    """An update that does not train: its loss is not finite, or what it should train stays where it is."""
+
+
+CellError = (NotTrainingError, NotComputableError, UnsupportedNetworkError, MeasurementError, LatencyError)
+"""What one cell may fail with, each a sentence for the user; the other cells still run."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A cell's record and, where latency was asked for, the step that was timed and its durations in seconds."""
+
+    record: Record
+    step: UpdateStep | None = None
+    step_seconds: tuple[float, ...] = ()
+
+
+def measure(cell: Cell, run: RunOptions) -> Measurement:
+    """Measure `cell` with every instrument that `run` names. Raises one of CellError."""
+    build = partial(build_update_step, cell.architecture, cell.method, cell.rank, run.workload)
+    parts: dict[str, object] = {}
+    if run.computed:
+        figures = computed.measure(build(device="meta"))
+        parts["parameters"] = figures.parameters
+        parts |= {name: getattr(figures, name) for name in ("flops", "memory") if name in run.metrics}
+    if "measured_memory" in run.metrics:
+        memory = measured_memory.measure(partial(build, device=run.workload.device), threads=run.workload.threads)
+        _must_train(memory.losses, memory.unmoved)
+        parts["measured_memory"] = memory.as_record()
+    if "latency" not in run.metrics:
+        return Measurement(_record(cell, run.workload, parts))
+    step = build(device=run.workload.device)
+    with fixed_threads(run.workload.threads):
+        _must_train(*_train(step))
+    sample = _time(cell, step, run)
+    parts["latency"] = sample.as_record()
+    return Measurement(_record(cell, run.workload, parts), step, sample.step_seconds)
+
+
+def measure_latency_again(measurement: Measurement, run: RunOptions) -> Measurement:
+    """Time a measured cell once more, and let both measurements speak: what they share counts, a burst in one does not.
+
+    Raises LatencyError.
+    """
+    first, step = measurement.record.latency, measurement.step
+    assert first is not None
+    assert step is not None
+    sample = _time(measurement.record.cell, step, run)
+    second = Latency.model_validate(sample.as_record())
+    merged: dict[str, float] = {}
+    for clock in ("relative", "wall_relative"):
+        interval = combine(first.interval(clock), second.interval(clock))
+        merged |= {clock: interval.estimate, f"{clock}_low": interval.low, f"{clock}_high": interval.high}
+    both = {"rounds": first.rounds + second.rounds, "stable": first.stable and second.stable}
+    record = measurement.record.model_copy(update={"latency": second.model_copy(update=merged | both)})
+    return replace(measurement, record=record, step_seconds=measurement.step_seconds + sample.step_seconds)
+
+
+def _time(cell: Cell, step: UpdateStep, run: RunOptions) -> PairedSample:
+    """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
+    reference, reference_name = _reference(cell, run.workload)
+    limits = SamplingLimits(tolerance=run.tolerances["latency"])
+    clock = Clock.for_threads(run.workload.threads)
+    timed = latency.measure
+    if step.periodic_work is not None:
+        timed = partial(latency.measure_periodic, periodic_work=step.periodic_work)
+    with fixed_threads(run.workload.threads):
+        return timed(step, reference, limits=limits, clock=clock, reference_name=reference_name)
+
+
+def _reference(cell: Cell, workload: Workload) -> tuple[Callable[[], object], ReferenceName]:
+    if cell.method == "fft":
+        return calibration_step(), "calibration"
+    return _full_fine_tuning(cell.architecture, workload), "fft"
+
+
+@lru_cache(maxsize=1)
+def _full_fine_tuning(architecture: str, workload: Workload) -> UpdateStep:
+    """Cells run by architecture, so one reference step is enough, and the one before gives its memory back."""
+    return build_update_step(architecture, "fft", None, workload, workload.device)
+
+
+def _train(step: UpdateStep) -> tuple[list[float], list[str]]:
+    """The losses of two updates, and the names of trainable parameters that they left as they were.
+
+    Two, because LoRA's A has no gradient before B has left zero.
+    """
+    before = {name: p.detach().clone() for name, p in step.network.named_parameters() if p.requires_grad}
+    losses = [float(step()) for _ in range(2)]
+    after = dict(step.network.named_parameters())
+    return losses, [name for name, parameter in before.items() if torch.equal(parameter, after[name])]
+
+
+def _must_train(losses: Iterable[float], unmoved: Iterable[str]) -> None:
+    losses, unmoved = list(losses), list(unmoved)
+    if not all(math.isfinite(loss) for loss in losses):
+        raise NotTrainingError(f"the loss is not finite: {', '.join(f'{loss:g}' for loss in losses)}")
+    if unmoved:
+        more = f" and {len(unmoved) - 1} more" if len(unmoved) > 1 else ""
+        raise NotTrainingError(f"updates leave trained parameters as they were: {unmoved[0]}{more}")
+
+
+def _record(cell: Cell, workload: Workload, parts: dict[str, object]) -> Record:
+    identity: dict[str, object] = {"architecture": cell.architecture, "method": cell.method}
+    if cell.rank is not None:
+        identity["rank"] = cell.rank
+    return read_record(
+        {"schema": 1, **identity, "workload": workload.as_record(), "versions": installed_versions(), **parts}
+    )

@@ -1,0 +1,140 @@
+"""What a run was asked for, checked: every bad value is one sentence that says what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from bench.cells import MATRICES, Selection
+from fixtures.architectures import ARCHITECTURES
+from fixtures.methods import METHODS
+from fixtures.workload import Workload
+
+T = TypeVar("T")
+
+METRICS = ("flops", "memory", "measured_memory", "latency")
+
+
+class OptionError(Exception):
+    """A bad option: what was given and what is allowed."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Cells, workload and metrics of one run."""
+
+    selection: Selection = field(default_factory=Selection)
+    workload: Workload = field(default_factory=Workload)
+    metrics: tuple[str, ...] = METRICS
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    unstable: str = "warn"
+
+    @property
+    def computed(self) -> bool:
+        return "flops" in self.metrics or "memory" in self.metrics
+
+    @property
+    def repeat(self) -> str:
+        """The options that repeat this run's workload and cells, as one types them; empty for the default run."""
+        default = Workload()
+        words = [
+            f"--{name.replace('_', '-')} {getattr(self.workload, name)}"
+            for name in ("batch_size", "image_size", "threads", "device")
+            if getattr(self.workload, name) != getattr(default, name)
+        ]
+        if self.selection.matrix != "core":
+            words.append(f"--matrix {self.selection.matrix}")
+        return " ".join(words)
+
+
+def read(given: Mapping[str, str | None], tolerances: Mapping[str, float]) -> RunOptions:
+    """Check the options as typed, keyed by name without dashes; None where an option was not given.
+
+    Raises OptionError.
+    """
+    sizes: dict[str, Any] = {
+        name: _whole_number(name, given[name])
+        for name in ("batch_size", "image_size", "threads")
+        if given[name] is not None
+    }
+    workload = Workload(**sizes, device=_device(given["device"]))
+    return RunOptions(
+        selection=Selection(
+            matrix=_one_of("matrix", given["matrix"] or "core", MATRICES),
+            architectures=_names("architectures", given["architectures"], ARCHITECTURES),
+            methods=_names("methods", given["methods"], METHODS),
+            ranks=_list(given["ranks"], lambda word: _whole_number("ranks", word)),
+        ),
+        workload=workload,
+        metrics=_names("metrics", given["metrics"], METRICS) or METRICS,
+        tolerances=tolerances,
+        unstable=_one_of("unstable", given["unstable"] or "warn", ("fail", "warn")),
+    )
+
+
+def tolerances(table: Mapping[str, object], overrides: Collection[str]) -> dict[str, float]:
+    """The tolerance of each measured metric, as a fraction: `table` from pyproject.toml, `overrides` as NAME=FRACTION.
+
+    Raises OptionError.
+    """
+    chosen = {name: _fraction(f"tolerance {name} in pyproject.toml", value) for name, value in table.items()}
+    for override in overrides:
+        name, separator, value = override.partition("=")
+        if not separator or name not in chosen:
+            raise OptionError(
+                f"--tolerance is {override!r}; expected NAME=FRACTION with NAME one of {', '.join(chosen)}"
+            )
+        chosen[name] = _fraction(f"--tolerance {name}", value)
+    return chosen
+
+
+def storage_folder(location: str) -> Path:
+    """The folder that ``--benchmark-storage`` names. Raises OptionError for anything but a folder."""
+    scheme, separator, path = location.rpartition("://")
+    if separator and scheme != "file":
+        raise OptionError(f"--benchmark-storage is {location!r}; expected a folder, because the gate reads files only")
+    return Path(path)
+
+
+def _one_of(option: str, value: str, allowed: Collection[str]) -> str:
+    if value not in allowed:
+        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected one of {', '.join(allowed)}")
+    return value
+
+
+def _list(value: str | None, parse: Callable[[str], T]) -> tuple[T, ...] | None:
+    """A comma-separated list without repetitions, in the order given."""
+    if value is None:
+        return None
+    return tuple(dict.fromkeys(parse(word.strip()) for word in value.split(",")))
+
+
+def _names(option: str, value: str | None, allowed: Collection[str]) -> tuple[str, ...] | None:
+    return _list(value, lambda word: _one_of(option, word, allowed))
+
+
+def _whole_number(option: str, value: str | None) -> int:
+    if value is None or not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected a whole number of at least 1")
+    return int(value)
+
+
+def _fraction(name: str, value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < 10:
+        raise OptionError(f"{name} is {value!r}; expected a fraction of at least 0, such as 0.1 for 10 %")
+    return number
+
+
+def _device(value: str | None) -> str:
+    device = _one_of("device", value or "cpu", ("cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("--device is 'cuda'; expected 'cpu', because torch finds no CUDA device on this machine")
+    return device

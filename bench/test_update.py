@@ -1,0 +1,52 @@
+"""The benchmark: one update step of every cell, measured, recorded and judged against the baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.cells import Cell
+from bench.gate.gate import Gate
+from bench.measurement import CellError, Measurement, measure, measure_latency_again
+from bench.options import RunOptions
+
+
+def test_update(architecture: str, method: str, rank: int | None, run: RunOptions, gate: Gate, benchmark: Any) -> None:
+    """Measure one cell; fail if it does not train, cannot be measured, or does not hold its baseline."""
+    cell = Cell(architecture, method, rank)
+    if cell in gate.missing:
+        pytest.fail(gate.lose(cell), pytrace=False)
+    try:
+        measurement = _timed(benchmark, cell, run)
+    except CellError as error:
+        gate.fail(cell, str(error))
+        pytest.fail(f"{cell}: {error}", pytrace=False)
+    result = gate.judge(measurement.record)
+    if gate.suspects_latency(result):
+        # Once more before it fails: a burst of other work on the machine seldom comes twice.
+        measurement = measure_latency_again(measurement, run)
+        result = gate.judge(measurement.record)
+    benchmark.extra_info.update(measurement.record.as_extra_info())
+    if failure := gate.failure(result):
+        pytest.fail(failure, pytrace=False)
+
+
+def _timed(benchmark: Any, cell: Cell, run: RunOptions) -> Measurement:
+    """Measure a cell and give pytest-benchmark its rounds.
+
+    With latency these are the update steps that were timed in pairs, and one more that the plugin times itself.
+    Without, nothing was updated: the one round is what the measurement took, in a group of its own so that nobody reads
+    it as an update's.
+    """
+    if "latency" not in run.metrics:
+        benchmark.group = f"{cell.architecture} (the measurement's own time; no update was timed)"
+        measurement: Measurement = benchmark.pedantic(measure, args=(cell, run))
+        return measurement
+    benchmark.group = cell.architecture
+    measurement = measure(cell, run)
+    benchmark.pedantic(measurement.step)
+    if benchmark.stats is not None:  # None under --benchmark-disable
+        for seconds in measurement.step_seconds:
+            benchmark.stats.update(seconds)
+    return measurement

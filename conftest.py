@@ -1,0 +1,145 @@
+"""Options and wiring; what they mean is in bench/."""
+
+from __future__ import annotations
+
+import tomllib
+import warnings
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.utils import get_machine_id
+
+from bench import options
+from bench.cells import Cell
+from bench.gate import baseline, summary
+from bench.gate.gate import Gate
+from bench.gate.storage import BaselineStorage
+from bench.progress import Progress
+
+RUN = pytest.StashKey[options.RunOptions]()
+GATE = pytest.StashKey[Gate]()
+
+pytest_plugins = ["pytester"]
+
+OPTIONS = {
+    "matrix": "core (default) or full",
+    "architectures": "comma-separated torchvision names; default: the matrix's",
+    "methods": "comma-separated names out of fft, head, bn_head, lora, dora, galore; default: all",
+    "ranks": "comma-separated ranks for lora, dora and galore; default: the matrix's",
+    "metrics": "comma-separated names out of flops, memory, measured_memory, latency; default: all",
+    "batch_size": "images in a batch; default: 1",
+    "image_size": "height and width of an image in pixels; default: 224",
+    "threads": "threads within an operator; default: 1",
+    "device": "cpu (default) or cuda",
+    "unstable": "fail or warn (default) where a latency stayed too noisy to judge",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("update benchmark")
+    for name, text in OPTIONS.items():
+        group.addoption(f"--{name.replace('_', '-')}", metavar=name.upper(), help=text)
+    group.addoption(
+        "--tolerance", action="append", default=[], metavar="NAME=FRACTION", help="override pyproject.toml's"
+    )
+    group.addoption("--markdown", metavar="PATH", type=Path, help="write the verdict table to this file, as Markdown")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options and read the baseline before anything runs: both fail in one sentence."""
+    # The gate finds and reads the baseline itself: the plugin passes over an unreadable one with a warning.
+    compare, config.option.benchmark_compare = config.option.benchmark_compare, []
+    try:
+        run = options.read({name: config.getoption(name) for name in OPTIONS}, _tolerances(config))
+        gate = Gate(run)
+        if compare:
+            storage = options.storage_folder(config.getoption("benchmark_storage"))
+            path = baseline.find(storage, None if compare is True else compare, get_machine_id())
+            gate.compare_with(baseline.read(path))
+    except (options.OptionError, baseline.BaselineError) as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[RUN], config.stash[GATE] = run, gate
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the progress line, put our storage in pytest-benchmark's place, and show it the baseline for its table."""
+    benchmarks = session.config._benchmarksession  # type: ignore[attr-defined]
+    gate = session.config.stash[GATE]
+    plugins = session.config.pluginmanager
+    plugins.register(Progress(baseline.TEST_NAME, plugins.get_plugin("terminalreporter")), "update-benchmark-progress")
+    benchmarks.storage = BaselineStorage(benchmarks.storage.path, benchmarks.logger)
+    if gate.baseline is None:
+        return
+    gate.machine = baseline.read_machine(benchmarks.get_machine_info())
+    if "latency" in gate.run.metrics:
+        benchmarks.compare = str(gate.baseline.path)
+        with warnings.catch_warnings():
+            # Another machine is the gate's to judge; the plugin warns of every field that differs.
+            warnings.simplefilter("ignore")
+            benchmarks.handle_loading()
+
+
+def _tolerances(config: pytest.Config) -> dict[str, float]:
+    pyproject = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))
+    return options.tolerances(pyproject["tool"]["peft-update-bench"]["tolerances"], config.getoption("tolerance"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return config.stash[GATE].header()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.function.__name__ == baseline.TEST_NAME:
+        gate = metafunc.config.stash[GATE]
+        # A cell that the baseline has and the run no longer has is a test too, one that fails.
+        cells: Iterable[Cell] = [*gate.cells, *sorted(gate.missing, key=str)]
+        metafunc.parametrize(
+            ("architecture", "method", "rank"), [(c.architecture, c.method, c.rank) for c in cells], ids=map(str, cells)
+        )
+
+
+@pytest.fixture
+def run(pytestconfig: pytest.Config) -> options.RunOptions:
+    return pytestconfig.stash[RUN]
+
+
+@pytest.fixture
+def gate(pytestconfig: pytest.Config) -> Gate:
+    return pytestconfig.stash[GATE]
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Keep what tells machines apart, not what names one: a baseline is committed for everyone to read."""
+    for key in ("node", "release", "python_build", "python_compiler", "processor"):
+        machine_info.pop(key, None)
+    cpu = machine_info.get("cpu", {})
+    machine_info["cpu"] = {key: cpu[key] for key in ("arch", "brand_raw", "count") if key in cpu}
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    output_json["suite"] = config.stash[GATE].suite_entry()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
+    """A run with a failure is no baseline: pytest-benchmark saves in this hook, so it is told before."""
+    benchmarks = session.config._benchmarksession  # type: ignore[attr-defined]
+    if exitstatus != pytest.ExitCode.OK and (benchmarks.save or benchmarks.autosave):
+        benchmarks.save = benchmarks.autosave = None
+        session.config.stash[GATE].unsaved = True
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    gate = config.stash[GATE]
+    if not gate.results and not gate.unsaved:
+        return
+    terminalreporter.section("update benchmark")
+    for line in (summary.terminal(gate), *summary.notes(gate), summary.headline(gate)):
+        terminalreporter.write_line(line)
+    if path := config.getoption("markdown"):
+        path.write_text(summary.markdown(gate), encoding="utf-8")
