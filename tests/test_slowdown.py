@@ -13,9 +13,9 @@ from bench.gate.slowdown import BETWEEN_RUNS, Interval, Slowdown, combine, judge
 CORE_COMPARISONS = 96  # 48 cells by two clocks
 
 
-def interval(estimate: float, standard_error: float = 0.0, runs: int = 1) -> Interval:
+def interval(estimate: float, standard_error: float = 0.0) -> Interval:
     half_width = standard_error * norm.ppf(0.975)
-    return Interval(estimate, estimate * math.exp(-half_width), estimate * math.exp(half_width), 0.95, runs)
+    return Interval(estimate, estimate * math.exp(-half_width), estimate * math.exp(half_width), 0.95)
 
 
 def judged(change: float, *, tolerance: float = 0.10, comparisons: int = 1, error: float = 0.0) -> Slowdown:
@@ -82,8 +82,7 @@ class TestCombine:
     def test_two_that_agree_are_narrower_than_either(self) -> None:
         both = combine(interval(1.2, 0.01), interval(1.2, 0.01))
         assert both.estimate == pytest.approx(1.2)
-        assert both.variance == pytest.approx(interval(1.2, 0.01).variance / 2)
-        assert both.runs == 2
+        assert both.sampling_variance == pytest.approx(interval(1.2, 0.01).sampling_variance / 2)
 
     def test_a_burst_in_one_of_two_does_not_alarm(self) -> None:
         before, burst, quiet = interval(1.0, 0.005), interval(1.5, 0.005), interval(1.0, 0.005)
@@ -94,9 +93,6 @@ class TestCombine:
     def test_a_regression_that_comes_twice_alarms(self) -> None:
         now = combine(interval(1.21, 0.008), interval(1.19, 0.008))
         assert judge_slowdown(now, interval(1.0, 0.008), tolerance=0.1, comparisons=96).kind == "regressed"
-
-    def test_a_mean_of_runs_weighs_as_many(self) -> None:
-        assert combine(interval(1.0, runs=2), interval(8.0)).estimate == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0])
@@ -117,11 +113,6 @@ def test_an_estimate_outside_its_interval_is_refused(low: float, high: float) ->
 def test_a_confidence_that_is_none_is_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match=r"confidence is .+; expected a number between"):
         Interval(1.0, 0.9, 1.1, confidence)
-
-
-def test_no_runs_are_refused() -> None:
-    with pytest.raises(ValueError, match="runs is 0"):
-        Interval(1.0, 0.9, 1.1, 0.95, runs=0)
 
 
 @pytest.mark.parametrize(
@@ -151,16 +142,19 @@ class TestErrorRates:
     def alarms(self, slowdown: float, runs: int, seed: int) -> np.ndarray:
         """Whether each comparison of each run alarmed; (runs, comparisons)."""
         random = np.random.default_rng(seed)
-        error = math.hypot(self.sampling_error, BETWEEN_RUNS)
 
-        def measured(true: float) -> Interval:
-            return interval(true * math.exp(random.normal(0, error)), self.sampling_error)
+        def of_run(true: float) -> float:
+            return true * math.exp(random.normal(0, BETWEEN_RUNS))
+
+        def measured(in_run: float) -> Interval:
+            return interval(in_run * math.exp(random.normal(0, self.sampling_error)), self.sampling_error)
 
         def alarm() -> bool:
-            before, first = measured(1.0), measured(1 + slowdown)
+            before, run = measured(of_run(1.0)), of_run(1 + slowdown)
+            first = measured(run)
             if not self.judge(first, before).suspected:
                 return False
-            return self.judge(combine(first, measured(1 + slowdown)), before).kind == "regressed"
+            return self.judge(combine(first, measured(run)), before).kind == "regressed"
 
         return np.array([[alarm() for _ in range(CORE_COMPARISONS)] for _ in range(runs)])
 

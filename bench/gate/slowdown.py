@@ -27,13 +27,12 @@ Kind = Literal["ok", "improved", "unstable", "regressed"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A ratio and its interval at a confidence, from `runs` independent measurements."""
+    """A ratio and its interval at a confidence."""
 
     estimate: float
     low: float
     high: float
     confidence: float
-    runs: int = 1
 
     def __post_init__(self) -> None:
         for name in ("estimate", "low", "high"):
@@ -44,8 +43,6 @@ class Interval:
             raise ValueError(f"the estimate, {self.estimate}, lies outside its interval, {self.low} to {self.high}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence is {self.confidence}; expected a number between 0 and 1")
-        if self.runs < 1:
-            raise ValueError(f"runs is {self.runs}; expected a whole number of at least 1")
 
     @property
     def sampling_variance(self) -> float:
@@ -56,7 +53,7 @@ class Interval:
     @property
     def variance(self) -> float:
         """Of the estimate's logarithm: sampling, and what differs between runs."""
-        return self.sampling_variance + BETWEEN_RUNS**2 / self.runs
+        return self.sampling_variance + BETWEEN_RUNS**2
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def judge_ratio(ratio: Interval, *, tolerance: float, comparisons: int, family_e
 
     Two versions are two builds, so what differs between runs counts twice.
     """
-    variance = ratio.sampling_variance + 2 * BETWEEN_RUNS**2 / ratio.runs
+    variance = ratio.sampling_variance + 2 * BETWEEN_RUNS**2
     return _judge(math.log(ratio.estimate), math.sqrt(variance), tolerance, comparisons, family_error)
 
 
@@ -102,21 +99,14 @@ def combine(first: Interval, second: Interval) -> Interval:
     """Two measurements of the same thing as one, at the first's confidence: the geometric mean.
 
     Where the two disagree by more than their intervals allow, their difference makes the interval: a burst that hit one
-    of them must not alarm by way of the mean.
+    of them must not alarm by way of the mean. What differs between runs is not halved: the second measurement of a run
+    may well share it with the first.
     """
-    weight = first.runs / (first.runs + second.runs)
     difference = math.log(first.estimate / second.estimate)
-    middle = math.log(second.estimate) + weight * difference
-    sampled = weight**2 * first.sampling_variance + (1 - weight) ** 2 * second.sampling_variance
-    error = math.sqrt(max(sampled, weight * (1 - weight) * difference**2))
-    half_width = error * float(norm.ppf((1 + first.confidence) / 2))
-    return Interval(
-        math.exp(middle),
-        math.exp(middle - half_width),
-        math.exp(middle + half_width),
-        first.confidence,
-        first.runs + second.runs,
-    )
+    sampled = math.sqrt(first.sampling_variance + second.sampling_variance) / 2
+    half_width = max(sampled, abs(difference) / 2) * float(norm.ppf((1 + first.confidence) / 2))
+    middle = math.sqrt(first.estimate * second.estimate)
+    return Interval(middle, middle * math.exp(-half_width), middle * math.exp(half_width), first.confidence)
 
 
 def _judge(change: float, error: float, tolerance: float, comparisons: int, family_error: float) -> Slowdown:
