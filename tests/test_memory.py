@@ -228,7 +228,9 @@ class TestByHand:
             def __init__(self, recompute: bool) -> None:
                 super().__init__()
                 self.recompute = recompute
-                self.layers = nn.Sequential(*(nn.Sequential(nn.Linear(50, 50), nn.Sigmoid()) for _ in range(6)))
+                self.layers = nn.Sequential(
+                    *(nn.Sequential(nn.Linear(50, 50), nn.Sigmoid(), nn.Tanh()) for _ in range(6))
+                )
 
             def forward(self, x: Tensor) -> Tensor:
                 for layer in self.layers:
