@@ -158,7 +158,7 @@ class Latency(_Part):
 class Record(_Part):
     """One cell's metrics under one workload, with the versions of the packages that produced them."""
 
-    schema_: Literal[1] = Field(alias="schema", default=1)
+    schema_: Literal[1] = Field(alias="schema")
     architecture: str
     method: str
     rank: PositiveInt | None = None

@@ -18,18 +18,23 @@ def test_update(architecture: str, method: str, rank: int | None, run: RunOption
     if cell in gate.missing:
         pytest.fail(gate.lose(cell), pytrace=False)
     try:
-        measurement = _timed(benchmark, cell, run)
+        failure = _judged(benchmark, cell, run, gate)
     except CellError as error:
-        gate.fail(cell, str(error))
-        pytest.fail(f"{cell}: {error}", pytrace=False)
+        failure = gate.fail(cell, str(error))
+    if failure:
+        pytest.fail(failure, pytrace=False)
+
+
+def _judged(benchmark: Any, cell: Cell, run: RunOptions, gate: Gate) -> str:
+    """Measure and judge one cell; returns the failure's message, empty if it holds its baseline."""
+    measurement = _timed(benchmark, cell, run)
     result = gate.judge(measurement.record)
     if gate.suspects_latency(result):
         # Once more before it fails: a burst of other work on the machine seldom comes twice.
         measurement = measure_latency_again(measurement, run)
         result = gate.judge(measurement.record)
     benchmark.extra_info.update(measurement.record.as_extra_info())
-    if failure := gate.failure(result):
-        pytest.fail(failure, pytrace=False)
+    return gate.failure(result)
 
 
 def _timed(benchmark: Any, cell: Cell, run: RunOptions) -> Measurement:

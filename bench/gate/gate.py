@@ -88,9 +88,10 @@ class Gate:
             )
         return self._keep(Result(record.cell, record, verdicts))
 
-    def fail(self, cell: Cell, error: str) -> None:
-        """Keep a cell that could not be measured."""
+    def fail(self, cell: Cell, error: str) -> str:
+        """Keep a cell that could not be measured; returns the failure's message."""
         self._keep(Result(cell, error=error))
+        return f"{cell}: {error}"
 
     def lose(self, cell: Cell) -> str:
         """Keep a cell that the baseline has and the run no longer has; returns the failure's message."""

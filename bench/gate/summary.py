@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from textwrap import shorten
 
 from tabulate import tabulate
 
@@ -92,7 +93,7 @@ def _is_bad(result: Result) -> bool:
 def _verdict(result: Result) -> str:
     kind = _kind(result)
     if kind == "failed":
-        return f"failed: {result.error.splitlines()[0]}"
+        return f"failed: {shorten(result.error, width=80, placeholder=' …')}"
     told = [_brief(verdict) for verdict in result.verdicts if verdict.kind == kind]
     return f"{kind}: {', '.join(told)}" if kind in {"regressed", "improved", "unstable"} else kind
 

@@ -1,0 +1,274 @@
+"""Two checkouts' update steps in turn, on one machine, in one run: what a pull request does to latency.
+
+    python -m bench.compare_checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
+
+BASE and HEAD are folders, each a checkout of this repository. Nothing needs to be recorded beforehand: the base is
+measured beside the head, round by round, so that even an absolute slowdown shows, full fine-tuning's included.
+Exit status: 0, 1 where a cell regressed or the head has it no longer, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from statistics import median
+from typing import Any, NoReturn, Self
+
+from tabulate import tabulate
+
+from bench import options
+from bench.cells import Cell
+from bench.gate.slowdown import Interval, Slowdown, combine, judge_ratio
+from bench.options import OptionError, RunOptions
+from fixtures.instruments.clock import Clock, Duration
+from fixtures.instruments.latency import RatioInterval, SamplingLimits, sample_refreshes, sample_rounds, warm_up
+from fixtures.workload import Workload
+
+WORKER = Path(__file__).with_name("checkout_worker.py")
+FAILING = frozenset({"regressed", "missing", "broken"})
+
+KINDS_BY_GRAVITY = ("broken", "missing", "regressed", "unstable", "improved", "new", "ok")
+
+
+class CheckoutError(Exception):
+    """A folder that is no checkout of this repository."""
+
+
+class WorkerError(Exception):
+    """A checkout that cannot run a cell; the message is the last line that its process printed."""
+
+
+@dataclass(frozen=True)
+class RemoteClock(Clock):
+    """Has the worker time its own step: a step that is called returns how long it took."""
+
+    def time(self, step: Callable[[], object]) -> Duration:
+        duration = step()
+        assert isinstance(duration, Duration)
+        return duration
+
+
+class Worker:
+    """A process that holds one cell's step from one checkout."""
+
+    def __init__(self, checkout: Path, cell: Cell, workload: Workload) -> None:
+        # A checkout may be older than a setting, so it is given those only that differ from the default.
+        settings = {"cell": asdict(cell), "workload": _changed(workload) | {"threads": workload.threads}}
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        threads = str(workload.threads)
+        self.process = subprocess.Popen(
+            # -P: the script's own folder must not be searched for modules.
+            [sys.executable, "-P", WORKER, json.dumps(settings)],
+            cwd=checkout,
+            env=os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self.period = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+
+    def start(self) -> None:
+        """Wait until the step is built. Raises WorkerError."""
+        self.period = self._ask("period") or 0
+
+    def update(self) -> Duration:
+        return Duration(**self._ask("update"))
+
+    def refresh(self) -> Duration:
+        return Duration(**self._ask("refresh"))
+
+    def _ask(self, request: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{request}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self._fail()
+        answer = self.process.stdout.readline()
+        if not answer:
+            self._fail()
+        return json.loads(answer)
+
+    def _fail(self) -> NoReturn:
+        status = self.process.wait()
+        self.log.seek(0)
+        lines = self.log.read().strip().splitlines()
+        raise WorkerError(lines[-1].strip() if lines else f"its process ended with status {status}")
+
+
+@dataclass
+class Comparison:
+    """One cell in both checkouts. `slowdowns` are by what was compared; `note` says why a checkout cannot run it."""
+
+    cell: Cell
+    slowdowns: dict[str, Slowdown] = field(default_factory=dict)
+    base_ms: float | None = None
+    head_ms: float | None = None
+    rounds: int = 0
+    presence: str = "ok"
+    note: str = ""
+
+    @property
+    def kind(self) -> str:
+        kinds = {self.presence, *(slowdown.kind for slowdown in self.slowdowns.values())}
+        return min(kinds, key=KINDS_BY_GRAVITY.index)
+
+
+def compare_cell(
+    base: Path, head: Path, cell: Cell, workload: Workload, limits: SamplingLimits, comparisons: int
+) -> Comparison:
+    """Measure `cell` in both checkouts in turn, and once more, in fresh processes, where a slowdown is suspected."""
+    comparison, intervals = _measure(base, head, cell, workload, limits)
+
+    def judge() -> None:
+        comparison.slowdowns = {
+            name: judge_ratio(interval, tolerance=limits.tolerance, comparisons=comparisons)
+            for name, interval in intervals.items()
+        }
+
+    judge()
+    if any(slowdown.suspected for slowdown in comparison.slowdowns.values()):
+        _, again = _measure(base, head, cell, workload, limits)
+        intervals = {name: combine(interval, again[name]) for name, interval in intervals.items() if name in again}
+        judge()
+    return comparison
+
+
+def _measure(
+    base: Path, head: Path, cell: Cell, workload: Workload, limits: SamplingLimits
+) -> tuple[Comparison, dict[str, Interval]]:
+    with Worker(base, cell, workload) as base_worker, Worker(head, cell, workload) as head_worker:
+        reasons = {}
+        for name, worker in (("base", base_worker), ("head", head_worker)):
+            try:
+                worker.start()
+            except WorkerError as error:
+                reasons[name] = str(error)
+        if reasons:
+            presence = "broken" if len(reasons) == 2 else "new" if "base" in reasons else "missing"
+            note = "; ".join(f"the {name} cannot run it: {reason}" for name, reason in reasons.items())
+            return Comparison(cell, presence=presence, note=note), {}
+        clock = RemoteClock()
+        warm_up(head_worker.update, base_worker.update, limits)
+        refreshes = None
+        if base_worker.period and head_worker.period:
+            refreshes = sample_refreshes(head_worker.refresh, base_worker.refresh, limits, clock)
+        rounds = sample_rounds(head_worker.update, base_worker.update, limits, clock)
+    intervals = {
+        "CPU time": _interval(rounds.cpu(limits.confidence), limits),
+        "wall clock": _interval(rounds.wall(limits.confidence), limits),
+    }
+    if refreshes is not None:
+        intervals["refresh"] = _interval(refreshes.cpu(limits.confidence), limits)
+    measured = Comparison(cell, base_ms=_ms(rounds.reference), head_ms=_ms(rounds.step), rounds=len(rounds))
+    return measured, intervals
+
+
+def _interval(interval: RatioInterval, limits: SamplingLimits) -> Interval:
+    return Interval(interval.estimate, interval.low, interval.high, limits.confidence)
+
+
+def _ms(durations: Sequence[Duration]) -> float:
+    return median(duration.wall for duration in durations) / 1e6
+
+
+def _changed(workload: Workload) -> dict[str, Any]:
+    default = Workload()
+    names = (entry.name for entry in fields(workload))
+    return {name: getattr(workload, name) for name in names if getattr(workload, name) != getattr(default, name)}
+
+
+def table(comparisons: Iterable[Comparison]) -> str:
+    """The comparisons in Markdown: medians in milliseconds, changes with their intervals over the whole run."""
+    rows = []
+    for comparison in comparisons:
+        changes = [_show(comparison.slowdowns.get(name)) for name in ("CPU time", "wall clock", "refresh")]
+        times = [f"{ms:.1f}" if ms is not None else "" for ms in (comparison.base_ms, comparison.head_ms)]
+        verdict = f"{comparison.kind}: {comparison.note}" if comparison.note else comparison.kind
+        rows.append([str(comparison.cell), *times, *changes, comparison.rounds or "", verdict])
+    headers = ["cell", "base, ms", "head, ms", "CPU time", "wall clock", "refresh", "rounds", "verdict"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _show(slowdown: Slowdown | None) -> str:
+    if slowdown is None:
+        return ""
+    return f"{slowdown.change:+.1%} ({slowdown.low:+.1%} to {slowdown.high:+.1%})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare, print the table, return the exit status."""
+    try:
+        base, head, run = _read(arguments)
+    except (OptionError, CheckoutError) as error:
+        print(f"compare_checkouts: {error}", file=sys.stderr)
+        return 2
+    cells = run.selection.cells()
+    limits = SamplingLimits(tolerance=run.tolerances["latency"])
+    # CPU time, wall clock, and the refreshing step of a cell that has one.
+    planned = 3 * len(cells)
+    comparisons = []
+    for cell in cells:
+        comparison = compare_cell(base, head, cell, run.workload, limits, planned)
+        comparisons.append(comparison)
+        print(f"{cell}: {comparison.kind}", file=sys.stderr, flush=True)
+    print(table(comparisons))
+    failing = FAILING | {"unstable"} if run.unstable == "fail" else FAILING
+    return int(any(comparison.kind in failing for comparison in comparisons))
+
+
+def _read(arguments: Sequence[str] | None) -> tuple[Path, Path, RunOptions]:
+    parser = _Parser(prog="compare_checkouts", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("base", metavar="BASE", help="the folder of the checkout to compare with")
+    parser.add_argument("head", metavar="HEAD", help="the folder of the checkout to judge")
+    for name, meaning in (
+        ("matrix", "core or full"),
+        ("architectures", "comma-separated"),
+        ("methods", "comma-separated"),
+        ("ranks", "comma-separated"),
+        ("batch-size", "images in a batch"),
+        ("image-size", "pixels"),
+        ("threads", "threads within an operator"),
+        ("unstable", "what a measurement does that stays too wide: fail or warn"),
+    ):
+        parser.add_argument(f"--{name}", help=meaning)
+    parser.add_argument("--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction (%(default)s)")
+    given = vars(parser.parse_args(arguments))
+    tolerances = options.tolerances({"latency": given.pop("tolerance")}, ())
+    if not tolerances["latency"] > 0:
+        raise OptionError("--tolerance is 0; expected a fraction above 0, because latency is measured, not computed")
+    checkouts = [_checkout(given.pop(name)) for name in ("base", "head")]
+    return *checkouts, options.read({"device": None, "metrics": None, **given}, tolerances)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(message)
+
+
+def _checkout(folder: str) -> Path:
+    path = Path(folder).resolve()
+    if not (path / "fixtures" / "update_step.py").is_file():
+        raise CheckoutError(f"{folder} is no checkout of this repository: it has no fixtures/update_step.py")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Records and baseline files as the suite writes them, small, for tests to change."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.cells import Cell
+from bench.record import Record, read_record
+
+WORKLOAD = {
+    "batch_size": 1, "image_size": 224, "num_classes": 10, "optimizer": "AdamW", "dtype": "float32", "threads": 1,
+    "device": "cpu",
+}  # fmt: skip
+VERSIONS = {"torch": "2.14.1", "torchvision": "0.29.1", "peft": "0.21.2", "galore-torch": "1.0", "python": "3.11.7"}
+LATENCY: dict[str, Any] = {
+    "relative": 0.8, "relative_low": 0.79, "relative_high": 0.81,
+    "wall_relative": 0.8, "wall_relative_low": 0.79, "wall_relative_high": 0.81,
+    "rounds": 30, "confidence": 0.95, "stable": True, "reference": "fft",
+}  # fmt: skip
+
+
+LORA = Cell("resnet18", "lora", 4)
+
+
+def extra_info(cell: Cell = LORA, **parts: Any) -> dict[str, Any]:
+    """A complete record as JSON holds it; `parts` replace its entries, None takes one out."""
+    data: dict[str, Any] = {
+        "schema": 1,
+        "architecture": cell.architecture,
+        "method": cell.method,
+        "rank": cell.rank,
+        "workload": WORKLOAD,
+        "versions": VERSIONS,
+        "parameters": {"total": 1000, "trainable": 100},
+        "flops": {
+            "forward": 1000, "backward": 2000, "optimizer": 0, "total": 3000, "elementwise": 50, "stock_backward": 2500,
+        },
+        "memory": {
+            "peak": 1000, "parameters": 400, "buffers": 10, "gradients": 40, "activations": 400, "temporaries": 50,
+            "optimizer_states": 80, "other": 20, "peak_phase": "backward", "peak_module": "layer4",
+        },
+        "measured_memory": {"allocator_peak": 1100, "allocator_transient": 500, "rss_peak": 2000},
+        "latency": LATENCY,
+        **parts,
+    }  # fmt: skip
+    return copy.deepcopy({key: value for key, value in data.items() if value is not None})
+
+
+def record(cell: Cell = LORA, **parts: Any) -> Record:
+    return read_record(extra_info(cell, **parts))
+
+
+def changed(section: str, **figures: Any) -> dict[str, Any]:
+    """A section of `extra_info` with some figures changed, as its keyword argument."""
+    return {section: {**extra_info()[section], **figures}}
+
+
+def baseline_data(*records: dict[str, Any], matrix: str = "core", is_filtered: bool = False) -> dict[str, Any]:
+    """What pytest-benchmark saves for records given as `extra_info`."""
+    entries = []
+    for info in records or (extra_info(),):
+        cell = Cell(info["architecture"], info["method"], info.get("rank"))
+        name = f"test_update[{cell}]"
+        entries.append({"name": name, "fullname": f"bench/test_update.py::{name}", "extra_info": info, "stats": {}})
+    return {
+        "machine_info": {"cpu": {"brand_raw": "A CPU", "count": 2}},
+        "benchmarks": entries,
+        "suite": {"matrix": matrix, "is_filtered": is_filtered},
+    }
+
+
+def write(path: Path, data: Any) -> Path:
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path

@@ -1,0 +1,136 @@
+"""Options: what is accepted, and the sentence for what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import options
+from bench.cells import Cell, Selection
+from bench.options import OptionError, RunOptions
+from fixtures.architectures import ARCHITECTURES
+
+NAMES = ("matrix", "architectures", "methods", "ranks", "metrics", "batch_size", "image_size", "threads", "device")
+NAMES += ("unstable",)
+
+
+def read(**given: str) -> RunOptions:
+    return options.read({**dict.fromkeys(NAMES), **given}, {"latency": 0.1})
+
+
+def test_the_default_is_the_core_matrix_under_the_studys_workload() -> None:
+    run = read()
+    cells = run.selection.cells()
+    assert len(cells) == len(set(cells)) == 4 * (3 + 3 * 3)
+    assert {cell.rank for cell in cells} == {None, 1, 4, 16}
+    assert not run.selection.is_filtered
+    assert run.metrics == ("flops", "memory", "measured_memory", "latency")
+    assert run.workload.as_record() == {
+        "batch_size": 1, "image_size": 224, "num_classes": 10, "optimizer": "AdamW", "dtype": "float32", "threads": 1,
+        "device": "cpu",
+    }  # fmt: skip
+
+
+def test_the_full_matrix() -> None:
+    cells = read(matrix="full").selection.cells()
+    assert len(cells) == len(ARCHITECTURES) * (3 + 3 * 6)
+    assert {cell.rank for cell in cells} == {None, 1, 2, 4, 8, 16, 32}
+
+
+def test_ids() -> None:
+    assert str(Cell("mobilenet_v2", "lora", 4)) == "mobilenet_v2-lora-r4"
+    assert str(Cell("resnet18", "fft")) == "resnet18-fft"
+
+
+def test_filters_narrow_and_keep_the_order_given() -> None:
+    run = read(architectures="mobilenet_v2,resnet18", methods="lora, fft", ranks="8,2,8")
+    assert [str(cell) for cell in run.selection.cells()] == [
+        "mobilenet_v2-lora-r8", "mobilenet_v2-lora-r2", "mobilenet_v2-fft",
+        "resnet18-lora-r8", "resnet18-lora-r2", "resnet18-fft",
+    ]  # fmt: skip
+    assert run.selection.is_filtered
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("architectures", "resnet19", "--architectures is 'resnet19'; expected one of resnet18, mobilenet_v2"),
+        ("architectures", "", "--architectures is ''"),
+        ("methods", "lora,qlora", "--methods is 'qlora'; expected one of fft, head, bn_head, lora, dora, galore"),
+        ("ranks", "0", "--ranks is '0'; expected a whole number of at least 1"),
+        ("ranks", "-1", "--ranks is '-1'"),
+        ("ranks", "1.5", "--ranks is '1.5'"),
+        ("ranks", "4,", "--ranks is ''"),
+        ("ranks", "４", "--ranks is"),
+        ("metrics", "speed", "--metrics is 'speed'; expected one of flops, memory, measured_memory, latency"),
+        ("matrix", "huge", "--matrix is 'huge'; expected one of core, full"),
+        ("batch_size", "0", "--batch-size is '0'; expected a whole number of at least 1"),
+        ("image_size", "big", "--image-size is 'big'"),
+        ("threads", "-2", "--threads is '-2'"),
+        ("device", "tpu", "--device is 'tpu'; expected one of cpu, cuda"),
+        ("unstable", "pass", "--unstable is 'pass'; expected one of fail, warn"),
+    ],
+)
+def test_bad_values(name: str, value: str, complaint: str) -> None:
+    with pytest.raises(OptionError) as error:
+        read(**{name: value})
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_cuda_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(OptionError, match="no CUDA device"):
+        read(device="cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert read(device="cuda").workload.device == "cuda"
+
+
+def test_tolerances() -> None:
+    assert options.tolerances({"latency": 0.1, "rss_peak": 0}, ["latency=0.2"]) == {"latency": 0.2, "rss_peak": 0.0}
+
+
+@pytest.mark.parametrize("override", ["latency", "speed=0.1", "latency=-0.1", "latency=10", "latency=nan", "latency=a"])
+def test_bad_tolerances(override: str) -> None:
+    with pytest.raises(OptionError, match=r"^--tolerance"):
+        options.tolerances({"latency": 0.1}, [override])
+
+
+def test_a_bad_tolerance_table_names_the_file() -> None:
+    with pytest.raises(OptionError, match=r"tolerance latency in pyproject\.toml is 'wide'"):
+        options.tolerances({"latency": "wide"}, [])
+
+
+def test_the_command_that_repeats_a_run() -> None:
+    assert read().repeat == ""
+    assert read(batch_size="8", threads="2", matrix="full").repeat == "--batch-size 8 --threads 2 --matrix full"
+
+
+@pytest.mark.parametrize("location", ["baselines", "file://baselines"])
+def test_storage_folder(location: str) -> None:
+    assert str(options.storage_folder(location)) == "baselines"
+
+
+def test_storage_that_is_no_folder() -> None:
+    with pytest.raises(OptionError, match="expected a folder"):
+        options.storage_folder("elasticsearch+http://host/index")
+
+
+CORE = Selection()
+LOST = Cell("resnet18", "lora", 2)
+HEAD = Cell("resnet18", "head")
+
+
+@pytest.mark.parametrize(
+    ("selection", "matrix", "lost"),
+    [
+        (CORE, "core", [LOST]),
+        (CORE, "full", []),
+        (Selection(matrix="full"), "core", []),
+        (Selection(methods=("lora",)), "core", [LOST]),
+        (Selection(methods=("fft",)), "core", []),
+        (Selection(architectures=("mobilenet_v2",)), "core", []),
+        (Selection(ranks=(4,)), "core", []),
+    ],
+)
+def test_cells_that_a_run_has_lost(selection: Selection, matrix: str, lost: list[Cell]) -> None:
+    assert selection.no_longer_there([LOST, HEAD], matrix) == lost

@@ -1,0 +1,61 @@
+"""Saving: complete or not at all, at the storage's root, never over another file."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.logger import Logger
+
+from bench.gate.storage import BaselineStorage
+
+
+def storage(folder: Path) -> BaselineStorage:
+    return BaselineStorage(folder, Logger(Logger.QUIET), "machine")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_numbers_go_on_at_the_root(tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+    for number in (1, 2):
+        storage(folder).save({"run": number}, "baseline")
+    assert names(folder) == ["0001_baseline.json", "0002_baseline.json"]
+    assert json.loads((folder / "0002_baseline.json").read_text()) == {"run": 2}
+
+
+def test_two_runs_at_the_same_time_both_survive(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: storage(tmp_path).save({"run": number}, "baseline"), range(8)))
+    saved = [json.loads(path.read_text())["run"] for path in tmp_path.iterdir()]
+    assert sorted(saved) == list(range(8))
+    assert names(tmp_path) == [f"{number:04}_baseline.json" for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("stage", ["os.fsync", "os.link"])
+def test_an_interrupted_save_leaves_nothing(tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage(tmp_path).save({"run": 1}, "baseline")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        storage(tmp_path).save({"run": 2}, "baseline")
+    assert names(tmp_path) == ["0001_baseline.json"]
+
+
+def test_what_a_kill_leaves_is_never_read(tmp_path: Path) -> None:
+    """SIGKILL leaves the temporary file: hidden, and with a suffix that no reader looks for."""
+    from bench.gate.baseline import BaselineError, find
+
+    (tmp_path / ".0001_baseline.json.partial").write_text("{")
+    with pytest.raises(BaselineError, match="no baseline"):
+        find(tmp_path, None, "machine")
+    storage(tmp_path).save({"run": 1}, "baseline")
+    assert find(tmp_path, None, "machine").name == "0001_baseline.json"
