@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from statistics import median
 
 import torch
 
@@ -40,6 +41,10 @@ class Measurement:
     record: Record
     step: UpdateStep | None = None
     step_seconds: tuple[float, ...] = ()
+
+    @property
+    def median_seconds(self) -> float | None:
+        return median(self.step_seconds) if self.step_seconds else None
 
 
 def measure(cell: Cell, run: RunOptions) -> Measurement:

@@ -28,11 +28,11 @@ def test_update(architecture: str, method: str, rank: int | None, run: RunOption
 def _judged(benchmark: Any, cell: Cell, run: RunOptions, gate: Gate) -> str:
     """Measure and judge one cell; returns the failure's message, empty if it holds its baseline."""
     measurement = _timed(benchmark, cell, run)
-    result = gate.judge(measurement.record)
+    result = gate.judge(measurement.record, measurement.median_seconds)
     if gate.suspects_latency(result):
         # Once more before it fails: a burst of other work on the machine seldom comes twice.
         measurement = measure_latency_again(measurement, run)
-        result = gate.judge(measurement.record)
+        result = gate.judge(measurement.record, measurement.median_seconds)
     benchmark.extra_info.update(measurement.record.as_extra_info())
     return gate.failure(result)
 

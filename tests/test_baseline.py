@@ -149,6 +149,13 @@ def test_without_permission(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize("median", [None, 0.0, -1.0, "fast", 1])
+def test_a_timed_cell_needs_its_median(tmp_path: Path, median: Any) -> None:
+    data = baseline_data()
+    data["benchmarks"][0]["stats"] = {"median": median}
+    assert "stats.median is" in refused(tmp_path, json.dumps(data).encode())
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

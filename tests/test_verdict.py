@@ -14,7 +14,7 @@ from bench.options import RunOptions
 from bench.record import Record
 from tests.records import LATENCY, LORA, VERSIONS, changed, record
 
-TOLERANCES = {"allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1}
+TOLERANCES = {"allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1, "median_seconds": 1.0}
 
 
 def verdicts(now: Record, before: Record | None, incomparable: str = "") -> dict[str, Verdict]:
@@ -142,7 +142,7 @@ HERE = Machine("A CPU", 2)
 def gate(before: Record, machine: Machine = HERE, **run: Any) -> Gate:
     from pathlib import Path
 
-    baseline = Baseline(Path("baselines/0001_a.json"), {before.cell: before}, HERE, "core", False)
+    baseline = Baseline(Path("baselines/0001_a.json"), {before.cell: before}, {before.cell: 0.05}, HERE, "core", False)
     return Gate(RunOptions(tolerances=TOLERANCES, **run), baseline, machine)
 
 
@@ -196,3 +196,14 @@ def test_a_lost_cell_fails() -> None:
     assert lost.missing == {Cell("resnet18", "lora", 2)}
     assert "resnet18-lora-r2 is in 0001_a.json and no longer in the run" in lost.lose(Cell("resnet18", "lora", 2))
     assert gate(record(LORA)).missing == frozenset()
+
+
+@pytest.mark.parametrize(("seconds", "kind"), [(0.1, "ok"), (0.1001, "regressed"), (0.025, "ok"), (0.0249, "improved")])
+def test_absolute_times_at_their_tolerance(seconds: float, kind: str) -> None:
+    (verdict,) = [v for v in gate(record()).judge(record(), seconds).verdicts if v.metric == "stats.median"]
+    assert verdict.kind == kind
+    elsewhere = gate(record(), Machine("Another CPU", 2)).judge(record(), seconds)
+    updated = gate(record()).judge(record(versions={**VERSIONS, "torch": "2.15.0"}), seconds)
+    for result in (elsewhere, updated):
+        (verdict,) = [v for v in result.verdicts if v.metric == "stats.median"]
+        assert verdict.kind == "not comparable"

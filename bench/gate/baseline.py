@@ -33,10 +33,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The records of one file, by cell."""
+    """The records of one file, by cell, and the median seconds of the steps that were timed."""
 
     path: Path
     records: dict[Cell, Record]
+    seconds: dict[Cell, float]
     machine: Machine
     matrix: str
     is_filtered: bool
@@ -73,6 +74,7 @@ def read(path: Path) -> Baseline:
     data = _json(path)
     entries, machine, suite = (_member(path, data, key, kind) for key, kind in _TOP_LEVEL.items())
     records: dict[Cell, Record] = {}
+    seconds: dict[Cell, float] = {}
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("fullname"), str):
             raise BaselineError(
@@ -90,9 +92,11 @@ def read(path: Path) -> Baseline:
         if record.cell in records:
             raise BaselineError(f"{path}: {cell_id} is there twice")
         records[record.cell] = record
+        if record.latency is not None:
+            seconds[record.cell] = _median(path, cell_id, entry.get("stats"))
     if not records:
         raise BaselineError(f"{path}: holds no record of this suite; expected entries of {TEST_NAME}")
-    return Baseline(path, records, read_machine(machine), *_suite(path, suite))
+    return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite))
 
 
 def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[Cell]) -> None:
@@ -161,6 +165,13 @@ def _member(path: Path, data: dict[str, Any], key: str, kind: type) -> Any:
             f"{path}: has no {key!r}; expected the JSON that pytest --benchmark-save writes in this suite"
         )
     return data[key]
+
+
+def _median(path: Path, cell_id: str, stats: Any) -> float:
+    median = stats.get("median") if isinstance(stats, dict) else None
+    if not isinstance(median, float) or median <= 0:
+        raise BaselineError(f"{path}: {cell_id}: stats.median is {median!r}; expected seconds above 0")
+    return median
 
 
 def _suite(path: Path, suite: dict[str, Any]) -> tuple[str, bool]:

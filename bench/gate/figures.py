@@ -15,6 +15,8 @@ def show(value: float | None, unit: str | None) -> str:
         return humanize.naturalsize(value, binary=True, format="%.2f")
     if unit == "×":
         return f"{value:.3f} ×"
+    if unit == "s":
+        return humanize.metric(value, "s", precision=4)
     if unit == "parameters":
         return f"{value:,.0f} parameters"
     # Four digits: figures that are compared to the last one should look different where they are.

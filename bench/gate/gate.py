@@ -8,7 +8,7 @@ from functools import cached_property
 from bench.cells import Cell, Selection
 from bench.gate.baseline import Baseline, BaselineError, Machine, check_workload
 from bench.gate.figures import show, show_change
-from bench.gate.verdict import Verdict, fails, judge
+from bench.gate.verdict import Verdict, fails, judge, judge_measured
 from bench.options import RunOptions
 from bench.record import Record, WorkloadEntry
 
@@ -73,20 +73,27 @@ class Gate:
         whole = {*Selection(matrix=self.run.selection.matrix).cells()}
         return {"matrix": self.run.selection.matrix, "is_filtered": not whole <= {*self.results}}
 
-    def judge(self, record: Record) -> Result:
-        """Compare one record with its baseline."""
-        verdicts: tuple[Verdict, ...] = ()
+    def judge(self, record: Record, seconds: float | None = None) -> Result:
+        """Compare one record, and the median `seconds` of its step if it was timed, with the baseline."""
+        verdicts: list[Verdict] = []
         if self.baseline is not None:
-            verdicts = tuple(
-                judge(
-                    record,
-                    self.baseline.records.get(record.cell),
-                    tolerances=self.run.tolerances,
-                    incomparable=self._incomparable(record),
-                    comparisons=len(self.cells) * LATENCY_COMPARISONS_PER_CELL,
-                )
+            before = self.baseline.records.get(record.cell)
+            verdicts = judge(
+                record,
+                before,
+                tolerances=self.run.tolerances,
+                incomparable=self._incomparable(),
+                comparisons=len(self.cells) * LATENCY_COMPARISONS_PER_CELL,
             )
-        return self._keep(Result(record.cell, record, verdicts))
+            seconds_before = self.baseline.seconds.get(record.cell)
+            if before is not None and seconds is not None and seconds_before is not None:
+                # Absolute times hold for the same machine with the same software only.
+                incomparable = self._incomparable()
+                if not incomparable and record.versions != before.versions:
+                    incomparable = "timed with other package versions"
+                tolerance = self.run.tolerances["median_seconds"]
+                verdicts.append(judge_measured("stats.median", "s", seconds, seconds_before, tolerance, incomparable))
+        return self._keep(Result(record.cell, record, tuple(verdicts)))
 
     def fail(self, cell: Cell, error: str) -> str:
         """Keep a cell that could not be measured; returns the failure's message."""
@@ -117,14 +124,14 @@ class Gate:
 
     def suspects_latency(self, result: Result) -> bool:
         """Whether latency should be measured again before the verdict counts."""
-        latencies = [verdict for verdict in result.verdicts if verdict.metric.startswith("latency.")]
+        latencies = [verdict for verdict in result.verdicts if verdict.metric.startswith(("latency.", "stats."))]
         return any(v.kind in {"regressed", "unstable"} for v in latencies)
 
     def _keep(self, result: Result) -> Result:
         self.results[result.cell] = result
         return result
 
-    def _incomparable(self, record: Record) -> str:
+    def _incomparable(self) -> str:
         """Why measured figures may not be compared with the baseline's; empty where they may."""
         assert self.baseline is not None
         if self.machine != self.baseline.machine:

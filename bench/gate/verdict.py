@@ -11,7 +11,7 @@ from bench.record import Latency, Record
 
 Kind = Literal["ok", "improved", "new", "not comparable", "unstable", "regressed", "missing"]
 FAILING: frozenset[Kind] = frozenset({"regressed", "missing"})
-Unit = Literal["FLOPs", "bytes", "parameters", "×", "elements"]
+Unit = Literal["FLOPs", "bytes", "parameters", "×", "elements", "s"]
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,19 @@ def _judge(
     if metric.tolerance is None:
         kind: Kind = "ok" if new == old else "regressed" if new > old or metric.exact else "improved"
         return Verdict(str(metric), kind, metric.unit, new, old)
-    tolerance = tolerances[metric.tolerance]
+    return judge_measured(str(metric), metric.unit, new, old, tolerances[metric.tolerance], incomparable)
+
+
+def judge_measured(metric: str, unit: Unit, now: float, before: float, tolerance: float, incomparable: str) -> Verdict:
+    """Judge a measured figure by its tolerance, a factor of 1 + `tolerance` either way."""
+    kind: Kind = "ok"
     if incomparable:
-        return Verdict(str(metric), "not comparable", metric.unit, new, old, tolerance, incomparable)
-    if new > old * (1 + tolerance):
+        kind = "not comparable"
+    elif now > before * (1 + tolerance):
         kind = "regressed"
-    elif new < old / (1 + tolerance):
+    elif now < before / (1 + tolerance):
         kind = "improved"
-    else:
-        kind = "ok"
-    return Verdict(str(metric), kind, metric.unit, new, old, tolerance)
+    return Verdict(metric, kind, unit, now, before, tolerance, incomparable)
 
 
 def _judge_latency(
