@@ -28,7 +28,7 @@ from bench.cells import Cell
 from bench.gate.slowdown import Interval, Slowdown, combine, judge_ratio
 from bench.options import OptionError, RunOptions
 from fixtures.instruments.clock import Clock, Duration
-from fixtures.instruments.latency import RatioInterval, SamplingLimits, sample_refreshes, sample_rounds, warm_up
+from fixtures.instruments.latency import RatioInterval, Rounds, SamplingLimits, sample_refreshes, sample_rounds, warm_up
 from fixtures.workload import Workload
 
 WORKER = Path(__file__).with_name("checkout_worker.py")
@@ -84,8 +84,9 @@ class Worker:
         self.log.close()
 
     def start(self) -> None:
-        """Wait until the step is built. Raises WorkerError."""
+        """Wait until the step is built and has done one update. Raises WorkerError."""
         self.period = self._ask("period") or 0
+        self.update()
 
     def update(self) -> Duration:
         return Duration(**self._ask("update"))
@@ -134,7 +135,10 @@ class Comparison:
 def compare_cell(
     base: Path, head: Path, cell: Cell, workload: Workload, limits: SamplingLimits, comparisons: int
 ) -> Comparison:
-    """Measure `cell` in both checkouts in turn, and once more, in fresh processes, where a slowdown is suspected."""
+    """Measure `cell` in both checkouts in turn, and once more, in fresh processes, where a slowdown is suspected.
+
+    `comparisons` is how many the whole run makes, a clock's of a cell being one.
+    """
     comparison, intervals = _measure(base, head, cell, workload, limits)
 
     def judge() -> None:
@@ -165,12 +169,10 @@ def _measure(
             presence = "broken" if len(reasons) == 2 else "new" if "base" in reasons else "missing"
             note = "; ".join(f"the {name} cannot run it: {reason}" for name, reason in reasons.items())
             return Comparison(cell, presence=presence, note=note), {}
-        clock = RemoteClock()
-        warm_up(head_worker.update, base_worker.update, limits)
-        refreshes = None
-        if base_worker.period and head_worker.period:
-            refreshes = sample_refreshes(head_worker.refresh, base_worker.refresh, limits, clock)
-        rounds = sample_rounds(head_worker.update, base_worker.update, limits, clock)
+        try:
+            rounds, refreshes = _sample(base_worker, head_worker, limits)
+        except WorkerError as error:
+            return Comparison(cell, presence="broken", note=f"ended within the measurement: {error}"), {}
     intervals = {
         "CPU time": _interval(rounds.cpu(limits.confidence), limits),
         "wall clock": _interval(rounds.wall(limits.confidence), limits),
@@ -179,6 +181,16 @@ def _measure(
         intervals["refresh"] = _interval(refreshes.cpu(limits.confidence), limits)
     measured = Comparison(cell, base_ms=_ms(rounds.reference), head_ms=_ms(rounds.step), rounds=len(rounds))
     return measured, intervals
+
+
+def _sample(base: Worker, head: Worker, limits: SamplingLimits) -> tuple[Rounds, Rounds | None]:
+    """Ordinary rounds, and rounds of refreshing steps where both have them."""
+    clock = RemoteClock()
+    warm_up(head.update, base.update, limits)
+    refreshes = None
+    if base.period and head.period:
+        refreshes = sample_refreshes(head.refresh, base.refresh, limits, clock)
+    return sample_rounds(head.update, base.update, limits, clock), refreshes
 
 
 def _interval(interval: RatioInterval, limits: SamplingLimits) -> Interval:
@@ -221,7 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"compare_checkouts: {error}", file=sys.stderr)
         return 2
     cells = run.selection.cells()
-    limits = SamplingLimits(tolerance=run.tolerances["latency"])
+    # A refreshing step may take seconds, and a handful of them has a wide interval.
+    limits = SamplingLimits(tolerance=run.tolerances["latency"], max_refreshes=20, refresh_budget_seconds=20)
     # CPU time, wall clock, and the refreshing step of a cell that has one.
     planned = 3 * len(cells)
     comparisons = []
@@ -251,11 +264,11 @@ def _read(arguments: Sequence[str] | None) -> tuple[Path, Path, RunOptions]:
         parser.add_argument(f"--{name}", help=meaning)
     parser.add_argument("--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction (%(default)s)")
     given = vars(parser.parse_args(arguments))
-    tolerances = options.tolerances({"latency": given.pop("tolerance")}, ())
+    tolerances = options.tolerances({"latency": 0.10}, [f"latency={given.pop('tolerance')}"])
     if not tolerances["latency"] > 0:
         raise OptionError("--tolerance is 0; expected a fraction above 0, because latency is measured, not computed")
     checkouts = [_checkout(given.pop(name)) for name in ("base", "head")]
-    return *checkouts, options.read({"device": None, "metrics": None, **given}, tolerances)
+    return checkouts[0], checkouts[1], options.read({"device": None, "metrics": None, **given}, tolerances)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -27,7 +27,7 @@ from fixtures.instruments.latency import (
 from fixtures.instruments.steady import fixed_threads, retained_heap
 
 MS = 1_000_000
-SHORT = SamplingLimits(warm_up_rounds=0, min_rounds=4, max_rounds=12, budget_seconds=1e6)
+SHORT = SamplingLimits(warm_up_rounds=0, min_rounds=4, max_rounds=12, budget_seconds=1e6, max_refreshes=4)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -144,10 +144,21 @@ class TestClocks:
     def test_with_several_threads_the_process_is_timed(self) -> None:
         assert Clock.for_threads(1) == ONE_THREAD
         assert ONE_THREAD.cpu_ns is time.thread_time_ns
-        assert Clock.for_threads(2).cpu_ns is time.process_time_ns
+        assert Clock.for_threads(2) == Clock(cpu_ns=time.process_time_ns, threads=2)
 
     def test_the_time_without_a_core_is_a_count(self) -> None:
         assert queued_ns() >= 0
+
+    def test_a_wait_that_only_one_clock_saw_leaves_at_least_the_work(self) -> None:
+        machine = Machine()
+        step = machine.step("step", repeat(20.0))
+
+        def missed() -> None:
+            step()
+            machine.queued += 50 * MS
+
+        assert machine.clock.time(missed).unqueued == 20 * MS
+        assert replace(machine.clock, threads=4).time(missed).unqueued == 5 * MS
 
     @pytest.mark.parametrize("cpu_ms", [0.0, -1.0])
     def test_a_step_without_measurable_time_is_an_error(self, cpu_ms: float) -> None:

@@ -1,0 +1,136 @@
+"""Two checkouts compared: stand-ins whose costs lie so far apart that no machine can doubt the verdict."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.cells import Cell
+from bench.compare_checkouts import Comparison, main, table
+from bench.gate.slowdown import Interval, judge_ratio
+
+WORKLOAD = """
+from dataclasses import dataclass
+
+@dataclass
+class Workload:
+    image_size: int = 224
+    threads: int = 1
+"""
+UPDATE_STEP = """
+print("what a library prints")
+import fixtures.workload
+
+class Refreshing:
+    period = 7
+    def __init__(self, step): self.step = step
+    def schedule(self): self.step.counter = 0
+
+class Step:
+    def __init__(self, periodic):
+        self.counter = 0
+        self.periodic_work = Refreshing(self) if periodic else None
+    def __call__(self):
+        refreshes = self.periodic_work is not None and self.counter % 7 == 0
+        self.counter += 1
+        for _ in range({work} * (20 if refreshes else 1)):
+            pass
+
+def build_update_step(architecture, method, rank, workload):
+    assert isinstance(workload, fixtures.workload.Workload)
+    if method not in {methods!r}:
+        raise KeyError(f"no method {{method}}")
+    return Step(periodic=method == "galore")
+"""
+ALL = ("fft", "lora", "galore")
+
+
+def checkout(folder: Path, work: int = 20_000, methods: tuple[str, ...] = ALL) -> str:
+    fixtures = folder / "fixtures"
+    fixtures.mkdir(parents=True)
+    (fixtures / "__init__.py").touch()
+    (fixtures / "workload.py").write_text(WORKLOAD)
+    (fixtures / "update_step.py").write_text(UPDATE_STEP.format(work=work, methods=methods))
+    return str(folder)
+
+
+def compared(base: str, head: str, *options: str) -> int:
+    return main([base, head, "--architectures", "resnet18", "--ranks", "4", *options])
+
+
+def test_the_same_code_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compared(checkout(tmp_path / "a"), checkout(tmp_path / "b"), "--methods", "fft") == 0
+    assert re.search(r"\| resnet18-fft +\| .*\| (ok|unstable) +\|$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_slower_head_fails_and_a_faster_one_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow, quick = checkout(tmp_path / "slow", work=60_000), checkout(tmp_path / "quick")
+    assert compared(quick, slow, "--methods", "lora") == 1
+    assert "resnet18-lora-r4: regressed" in capsys.readouterr().err
+    assert compared(slow, quick, "--methods", "lora") == 0
+    assert "resnet18-lora-r4: improved" in capsys.readouterr().err
+
+
+def test_ordinary_rounds_hold_no_refreshing_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # The refreshing step is 20 times as long, so one in seven would show: 3.7 times the ordinary step on average.
+    base, head = checkout(tmp_path / "base"), checkout(tmp_path / "head", work=60_000)
+    assert compared(base, head, "--methods", "galore") == 1
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| resnet18-galore"))
+    milliseconds = [float(cell) for cell in row.split("|")[2:4]]
+    refresh = row.split("|")[6]
+    assert 2 < milliseconds[1] / milliseconds[0] < 4.5
+    assert "to" in refresh
+
+
+def test_a_cell_that_only_the_head_has_is_new_and_one_that_only_the_base_has_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more, less = checkout(tmp_path / "more"), checkout(tmp_path / "less", methods=("fft",))
+    assert compared(less, more, "--methods", "lora") == 0
+    assert "new: the base cannot run it: KeyError: 'no method lora'" in capsys.readouterr().out
+    assert compared(more, less, "--methods", "lora") == 1
+    assert "missing: the head cannot run it: KeyError: 'no method lora'" in capsys.readouterr().out
+
+
+def test_a_cell_that_neither_has_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = checkout(tmp_path / "a")
+    assert compared(folder, folder, "--methods", "dora") == 1
+    assert "broken: the base cannot run it: KeyError: 'no method dora'; the head" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: BASE, HEAD"),
+        (["nowhere", "{checkout}"], "nowhere is no checkout of this repository: it has no fixtures/update_step.py"),
+        (["{checkout}", "{checkout}", "--methods", "lore"], "--methods is 'lore'; expected one of fft"),
+        (["{checkout}", "{checkout}", "--threads", "0"], "--threads is '0'; expected a whole number"),
+        (["{checkout}", "{checkout}", "--tolerance", "nan"], "--tolerance latency is 'nan'; expected a fraction"),
+        (["{checkout}", "{checkout}", "--tolerance", "0"], "--tolerance is 0; expected a fraction above 0"),
+        (["{checkout}", "{checkout}", "--fast"], "unrecognized arguments: --fast"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = checkout(tmp_path / "a")
+    assert main([argument.format(checkout=folder) for argument in arguments]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("compare_checkouts: ")
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert not output.out
+
+
+def test_the_gravest_verdict_is_the_cells() -> None:
+    def slowdown(ratio: float, half_width: float = 1.001) -> object:
+        return judge_ratio(Interval(ratio, ratio / half_width, ratio * half_width, 0.95), tolerance=0.1, comparisons=1)
+
+    comparison = Comparison(Cell("resnet18", "fft"), base_ms=10.0, head_ms=15.0, rounds=20)
+    comparison.slowdowns = {"CPU time": slowdown(1.0), "wall clock": slowdown(1.5)}  # type: ignore[dict-item]
+    assert comparison.kind == "regressed"
+    assert "| resnet18-fft | 10.0       | 15.0       | +0.0% (" in table([comparison])
+    comparison.slowdowns["wall clock"] = slowdown(1.0, 2.0)  # type: ignore[assignment]
+    assert comparison.kind == "unstable"
