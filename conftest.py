@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.function.__name__ == baseline.TEST_NAME:
-        gate = metafunc.config.stash[GATE]
-        # A cell that the baseline has and the run no longer has is a test too, one that fails.
-        cells: Iterable[Cell] = [*gate.cells, *sorted(gate.missing, key=str)]
+    """Give every benchmark of cells those that its module selects under the run's filters."""
+    if hasattr(metafunc.module, "select_cells"):
+        cells: list[Cell] = metafunc.module.select_cells(metafunc.config.stash[GATE])
         metafunc.parametrize(
             ("architecture", "method", "rank"), [(c.architecture, c.method, c.rank) for c in cells], ids=map(str, cells)
         )

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bench.cells import Cell
+from bench.gate.gate import Gate
 from fixtures.decoders import DECODERS, build_decoder_step
 from fixtures.instruments import computed
 from fixtures.instruments.computed import Computed
-from fixtures.methods import METHODS
 
 RANK = 8
-CELLS = [Cell(name, method, RANK if METHODS[method].takes_rank else None) for name in DECODERS for method in METHODS]
+"""Where ``--ranks`` names no others."""
+
+
+def select_cells(gate: Gate) -> list[Cell]:
+    """Every decoder with the run's methods and ranks."""
+    selection = gate.run.selection
+    return replace(selection, architectures=tuple(DECODERS), ranks=selection.ranks or (RANK,)).cells()
 
 
 @pytest.mark.decoder
-@pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_decoder(cell: Cell, benchmark: Any) -> None:
+def test_decoder(architecture: str, method: str, rank: int | None, benchmark: Any) -> None:
     """The time is the computation's own, network included; the update's figures stand in ``extra_info``."""
 
     def compute() -> Computed:
-        return computed.measure(build_decoder_step(cell.architecture, cell.method, cell.rank))
+        return computed.measure(build_decoder_step(architecture, method, rank))
 
-    benchmark.group = f"{cell.architecture} (the computation's own time; no update was timed)"
+    benchmark.group = f"{architecture} (the computation's own time; no update was timed)"
     figures: Computed = benchmark.pedantic(compute)
     benchmark.extra_info.update(parameters=figures.parameters, flops=figures.flops, memory=figures.memory)

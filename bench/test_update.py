@@ -12,6 +12,11 @@ from bench.measurement import CellError, Measurement, measure, measure_latency_a
 from bench.options import RunOptions
 
 
+def select_cells(gate: Gate) -> list[Cell]:
+    """The run's cells. One that the baseline has and the run no longer has is a test too: one that fails."""
+    return [*gate.cells, *sorted(gate.missing, key=str)]
+
+
 def test_update(architecture: str, method: str, rank: int | None, run: RunOptions, gate: Gate, benchmark: Any) -> None:
     """Measure one cell; fail if it does not train, cannot be measured, or does not hold its baseline."""
     cell = Cell(architecture, method, rank)
