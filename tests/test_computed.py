@@ -71,7 +71,7 @@ def condition(x: Tensor) -> Tensor:
 
 DATA_DEPENDENT = {
     "item": (lambda x: x.sum().item(), "operator aten._local_scalar_dense.default"),
-    "float": (lambda x: float(x[0, 0]), "operator aten._local_scalar_dense.default"),
+    "float": (lambda x: float(x.detach()[0, 0]), "operator aten._local_scalar_dense.default"),
     "condition": (condition, "operator aten._local_scalar_dense.default"),
     "tolist": (lambda x: x.tolist(), "operator aten._to_copy.default"),
     "numpy": (lambda x: x.detach().numpy(), "a call that is no operator"),
