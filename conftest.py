@@ -17,6 +17,7 @@ from bench.gate import baseline, summary
 from bench.gate.gate import Gate
 from bench.gate.storage import BaselineStorage
 from bench.progress import Progress
+from fixtures.instruments import measured_memory
 
 RUN = pytest.StashKey[options.RunOptions]()
 GATE = pytest.StashKey[Gate]()
@@ -98,6 +99,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             ("architecture", "method", "rank"), [(c.architecture, c.method, c.rank) for c in cells], ids=map(str, cells)
         )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start what measures memory while the first cell is computed: its imports take seconds."""
+    wanted = "measured_memory" in session.config.stash[RUN].metrics and not session.config.option.collectonly
+    if wanted and any(f"::{baseline.TEST_NAME}[" in item.nodeid for item in session.items):
+        measured_memory.start_server()
 
 
 @pytest.fixture

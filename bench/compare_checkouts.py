@@ -28,7 +28,8 @@ from bench.cells import Cell
 from bench.gate.slowdown import Interval, Slowdown, combine, judge_ratio
 from bench.options import OptionError, RunOptions
 from fixtures.instruments.clock import Clock, Duration
-from fixtures.instruments.latency import RatioInterval, Rounds, SamplingLimits, sample_refreshes, sample_rounds, warm_up
+from fixtures.instruments.latency import SamplingLimits, sample_refreshes, sample_rounds, warm_up
+from fixtures.instruments.rounds import RatioInterval, Rounds
 from fixtures.workload import Workload
 
 WORKER = Path(__file__).with_name("checkout_worker.py")
@@ -149,7 +150,7 @@ def compare_cell(
 
     judge()
     if any(slowdown.suspected for slowdown in comparison.slowdowns.values()):
-        _, again = _measure(base, head, cell, workload, limits)
+        _, again = _measure(base, head, cell, workload, limits.again())
         intervals = {name: combine(interval, again[name]) for name, interval in intervals.items() if name in again}
         judge()
     return comparison

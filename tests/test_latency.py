@@ -15,15 +15,8 @@ import torch
 
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import ONE_THREAD, Clock, LatencyError, queued_ns
-from fixtures.instruments.latency import (
-    LOOKING_ALLOWANCE,
-    PairedSample,
-    SamplingLimits,
-    measure,
-    measure_periodic,
-    ratio_interval,
-    sample_rounds,
-)
+from fixtures.instruments.latency import PairedSample, SamplingLimits, measure, measure_periodic, sample_rounds
+from fixtures.instruments.rounds import LOOKING_ALLOWANCE, ratio_interval
 from fixtures.instruments.steady import fixed_threads, retained_heap
 
 MS = 1_000_000
@@ -197,6 +190,18 @@ class TestLimits:
         sample = sampled(cycle([19.0, 21.0]), repeat(20.0), limits)
         assert len(sample.rounds) == rounds
         assert not sample.stable
+
+    def test_time_without_a_core_is_not_charged_to_the_budget(self) -> None:
+        machine = Machine()
+        step = machine.step("step", cycle([19.0, 21.0]), queued_ms=repeat(1000.0))
+        limits = replace(SHORT, budget_seconds=0.320, width_share=1e-9)
+        sample = measure(step, machine.step("reference", repeat(20.0)), limits=limits, clock=machine.clock)
+        assert len(sample.rounds) == 8
+
+    def test_the_second_measurement_may_take_longer_and_must_be_narrower(self) -> None:
+        again = SHORT.again()
+        assert again.narrow == SHORT.narrow / 2
+        assert (again.max_rounds, again.budget_seconds) == (3 * SHORT.max_rounds, 3 * SHORT.budget_seconds)
 
     def test_both_clocks_must_be_narrow(self) -> None:
         machine = Machine()

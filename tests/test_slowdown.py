@@ -90,6 +90,10 @@ class TestCombine:
         again = judge_slowdown(combine(burst, quiet), before, tolerance=0.1, comparisons=1)
         assert (alone.kind, again.kind) == ("regressed", "unstable")
 
+    def test_the_more_precise_weighs_more(self) -> None:
+        both = combine(interval(1.00, 0.05), interval(1.02, 0.005))
+        assert 1.015 < both.estimate < 1.02
+
     def test_a_regression_that_comes_twice_alarms(self) -> None:
         now = combine(interval(1.21, 0.008), interval(1.19, 0.008))
         assert judge_slowdown(now, interval(1.0, 0.008), tolerance=0.1, comparisons=96).kind == "regressed"

@@ -96,16 +96,18 @@ def judge_ratio(ratio: Interval, *, tolerance: float, comparisons: int, family_e
 
 
 def combine(first: Interval, second: Interval) -> Interval:
-    """Two measurements of the same thing as one, at the first's confidence: the geometric mean.
+    """Two measurements of the same thing as one, at the first's confidence: the mean, each weighed by its precision.
 
     Where the two disagree by more than their intervals allow, their difference makes the interval: a burst that hit one
-    of them must not alarm by way of the mean. What differs between runs is not halved: the second measurement of a run
+    of them must not alarm by way of the mean. What differs between runs is not reduced: the second measurement of a run
     may well share it with the first.
     """
+    weight = second.variance / (first.variance + second.variance)
     difference = math.log(first.estimate / second.estimate)
-    sampled = math.sqrt(first.sampling_variance + second.sampling_variance) / 2
-    half_width = max(sampled, abs(difference) / 2) * float(norm.ppf((1 + first.confidence) / 2))
-    middle = math.sqrt(first.estimate * second.estimate)
+    sampled = weight**2 * first.sampling_variance + (1 - weight) ** 2 * second.sampling_variance
+    error = math.sqrt(max(sampled, weight * (1 - weight) * difference**2))
+    half_width = error * float(norm.ppf((1 + first.confidence) / 2))
+    middle = second.estimate * math.exp(weight * difference)
     return Interval(middle, middle * math.exp(-half_width), middle * math.exp(half_width), first.confidence)
 
 
