@@ -150,7 +150,7 @@ def compare_cell(
 
     judge()
     if any(slowdown.suspected for slowdown in comparison.slowdowns.values()):
-        _, again = _measure(base, head, cell, workload, limits.again())
+        _, again = _measure(base, head, cell, workload, limits)
         intervals = {name: combine(interval, again[name]) for name, interval in intervals.items() if name in again}
         judge()
     return comparison

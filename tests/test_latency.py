@@ -198,11 +198,6 @@ class TestLimits:
         sample = measure(step, machine.step("reference", repeat(20.0)), limits=limits, clock=machine.clock)
         assert len(sample.rounds) == 8
 
-    def test_the_second_measurement_may_take_longer_and_must_be_narrower(self) -> None:
-        again = SHORT.again()
-        assert again.narrow == SHORT.narrow / 2
-        assert (again.max_rounds, again.budget_seconds) == (3 * SHORT.max_rounds, 3 * SHORT.budget_seconds)
-
     def test_both_clocks_must_be_narrow(self) -> None:
         machine = Machine()
         step = machine.step("step", repeat(20.0))
