@@ -171,9 +171,17 @@ class TestLimits:
     def test_sampling_ends_at_the_first_look_that_is_narrow(self, of_width: float, rounds: int, stable: bool) -> None:
         # Looks come after 4, 5, 7 and 9 rounds; the fourth's interval is just too wide, just narrow enough, or far off.
         width = ratio_interval([math.log(1.01), 0.0] * 2, 0.95).half_width
-        limits = replace(SHORT, width_share=of_width * width / math.log1p(SHORT.tolerance))
+        share = of_width * width / math.log1p(SHORT.tolerance)
+        limits = replace(SHORT, width_share=share, stable_share=share)
         sample = sampled(cycle([20.2, 20.0]), repeat(20.0), limits)
         assert (len(sample.rounds), sample.stable) == (rounds, stable)
+
+    @pytest.mark.parametrize(("of_width", "stable"), [(0.999, False), (1.001, True)])
+    def test_what_stays_wider_is_stable_up_to_a_limit_of_its_own(self, of_width: float, stable: bool) -> None:
+        width = ratio_interval([math.log(1.01), 0.0] * 2, 0.95).half_width
+        share = of_width * width / math.log1p(SHORT.tolerance)
+        limits = replace(SHORT, width_share=1e-9, stable_share=share, max_rounds=4)
+        assert sampled(cycle([20.2, 20.0]), repeat(20.0), limits).stable == stable
 
     def test_more_rounds_make_it_narrow_enough(self) -> None:
         sample = sampled(noisy(20, 1, 0.06), repeat(20.0), SamplingLimits(warm_up_rounds=0, budget_seconds=1e6))
@@ -186,7 +194,7 @@ class TestLimits:
 
     @pytest.mark.parametrize(("budget_ms", "rounds"), [(1, 4), (160, 4), (239, 6), (240, 6), (241, 7), (320, 8)])
     def test_the_budget_ends_what_comes_after_the_fewest(self, budget_ms: int, rounds: int) -> None:
-        limits = replace(SHORT, budget_seconds=budget_ms / 1000, width_share=1e-9)
+        limits = replace(SHORT, budget_seconds=budget_ms / 1000, width_share=1e-9, stable_share=1e-9)
         sample = sampled(cycle([19.0, 21.0]), repeat(20.0), limits)
         assert len(sample.rounds) == rounds
         assert not sample.stable
@@ -221,7 +229,8 @@ class TestLimits:
             ("min_rounds", 1),
             ("max_rounds", 3),
             ("budget_seconds", math.inf),
-            ("max_refreshes", 1),
+            ("max_refreshes", 2),
+            ("stable_share", 0.1),
             ("refresh_budget_seconds", 0.0),
         ],
     )
@@ -329,7 +338,7 @@ class TestPeriodicWork:
         assert record["refresh_relative_high"] == pytest.approx(10.0)
         assert record["amortised_relative"] == pytest.approx((9 * 1.5 + 10) / 10)
 
-    @pytest.mark.parametrize(("budget_ms", "refreshes"), [(1, 2), (440, 2), (441, 3), (660, 3), (661, 4), (9999, 4)])
+    @pytest.mark.parametrize(("budget_ms", "refreshes"), [(1, 3), (660, 3), (661, 4), (9999, 4)])
     def test_refreshes_have_a_budget_of_their_own(self, budget_ms: int, refreshes: int) -> None:
         sample, machine = self.sampled(refresh_budget_seconds=budget_ms / 1000)
         assert sample.refreshes is not None

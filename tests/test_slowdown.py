@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from bench.gate.slowdown import BETWEEN_RUNS, Interval, Slowdown, combine, judge_ratio, judge_slowdown
+from fixtures.instruments.latency import SamplingLimits
 
 CORE_COMPARISONS = 96  # 48 cells by two clocks
 
@@ -47,6 +48,12 @@ def test_an_improvement_is_one_just_past_its_limit_and_not_just_before() -> None
 def test_what_is_too_wide_is_unstable_just_above_the_limit_and_not_just_below() -> None:
     limit = math.sqrt((math.log(1.10) / norm.isf(0.05)) ** 2 - 2 * BETWEEN_RUNS**2)
     assert [judged(1.0, error=limit * near).kind for near in (0.9999, 1.0001)] == ["ok", "unstable"]
+
+
+def test_two_measurements_that_the_instrument_calls_stable_get_a_verdict() -> None:
+    half_width = SamplingLimits().stable
+    stable = Interval(1.0, math.exp(-half_width), math.exp(half_width), 0.95)
+    assert judge_slowdown(stable, stable, tolerance=0.10, comparisons=CORE_COMPARISONS).kind == "ok"
 
 
 def test_a_clear_regression_counts_even_where_the_interval_is_wide() -> None:

@@ -49,7 +49,7 @@ def measure(cell: Cell, slowdown: Slowdown) -> dict[str, Any]:
             sample = latency.measure(slowed, reference)
         else:
             # What is judged is the ordinary step.
-            few = replace(latency.DEFAULT_LIMITS, max_refreshes=2)
+            few = replace(latency.DEFAULT_LIMITS, max_refreshes=latency.MIN_REFRESHES)
             sample = latency.measure_periodic(slowed, reference, step.periodic_work, limits=few)
     seconds = time.perf_counter() - start
     return {**sample.as_record(), "median_s": median(sample.step_seconds), "seconds": seconds}
