@@ -97,7 +97,25 @@ def _time(cell: Cell, step: UpdateStep, run: RunOptions) -> PairedSample:
     if step.periodic_work is not None:
         timed = partial(latency.measure_periodic, periodic_work=step.periodic_work)
     with fixed_threads(run.workload.threads):
-        return timed(step, reference, limits=limits, clock=clock, reference_name=reference_name)
+        return timed(
+            _finished(step, run.workload),
+            _finished(reference, run.workload),
+            limits=limits,
+            clock=clock,
+            reference_name=reference_name,
+        )
+
+
+def _finished(step: Callable[[], object], workload: Workload) -> Callable[[], object]:
+    """`step` as a call that returns when its work is done: CUDA kernels run on after the call that launched them."""
+    if workload.device != "cuda":
+        return step
+
+    def step_and_wait() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return step_and_wait
 
 
 def _reference(cell: Cell, workload: Workload) -> tuple[Callable[[], object], ReferenceName]:

@@ -64,7 +64,8 @@ def baseline_data(*records: dict[str, Any], matrix: str = "core", is_filtered: b
     for info in records or (extra_info(),):
         cell = Cell(info["architecture"], info["method"], info.get("rank"))
         name = f"test_update[{cell}]"
-        entries.append({"name": name, "fullname": f"bench/test_update.py::{name}", "extra_info": info, "stats": {"median": 0.05}})
+        entry = {"name": name, "fullname": f"bench/test_update.py::{name}", "extra_info": info}
+        entries.append({**entry, "stats": {"median": 0.05}})
     return {
         "machine_info": {"cpu": {"brand_raw": "A CPU", "count": 2}},
         "benchmarks": entries,

@@ -191,6 +191,12 @@ def test_unstable_fails_only_when_asked_to() -> None:
     assert not lenient.suspects_latency(lenient.judge(record()))
 
 
+@pytest.mark.parametrize(("factor", "suspected"), [(1.09, False), (1.11, True), (1.5, True), (0.5, False)])
+def test_a_slowdown_past_the_tolerance_is_measured_again(factor: float, suspected: bool) -> None:
+    judge = gate(record())
+    assert judge.suspects_latency(judge.judge(record(**scaled(factor)))) == suspected
+
+
 def test_a_lost_cell_fails() -> None:
     lost = gate(record(Cell("resnet18", "lora", 2)))
     assert lost.missing == {Cell("resnet18", "lora", 2)}

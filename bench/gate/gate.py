@@ -123,9 +123,16 @@ class Gate:
         return "\n".join(lines)
 
     def suspects_latency(self, result: Result) -> bool:
-        """Whether latency should be measured again before the verdict counts."""
+        """Whether latency should be measured again before the verdict counts.
+
+        Also where the estimate alone exceeds the tolerance: one more measurement may give it the confidence it lacks.
+        """
         latencies = [verdict for verdict in result.verdicts if verdict.metric.startswith(("latency.", "stats."))]
-        return any(v.kind in {"regressed", "unstable"} for v in latencies)
+        return any(
+            verdict.kind in {"regressed", "unstable"}
+            or (verdict.kind == "ok" and verdict.change is not None and verdict.change > verdict.tolerance)
+            for verdict in latencies
+        )
 
     def _keep(self, result: Result) -> Result:
         self.results[result.cell] = result
