@@ -18,8 +18,9 @@ from fixtures.architectures import UnsupportedNetworkError
 from fixtures.instruments import computed, latency, measured_memory
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import Clock, LatencyError
+from fixtures.instruments.computed import Computed
 from fixtures.instruments.latency import PairedSample, ReferenceName, SamplingLimits
-from fixtures.instruments.measured_memory import MeasurementError
+from fixtures.instruments.measured_memory import MeasuredMemory, MeasurementError
 from fixtures.instruments.steady import fixed_threads
 from fixtures.instruments.trace import NotComputableError
 from fixtures.update_step import UpdateStep, build_update_step
@@ -51,6 +52,7 @@ def measure(cell: Cell, run: RunOptions) -> Measurement:
     """Measure `cell` with every instrument that `run` names. Raises one of CellError."""
     build = partial(build_update_step, cell.architecture, cell.method, cell.rank, run.workload)
     parts: dict[str, object] = {}
+    figures = None
     if run.computed:
         figures = computed.measure(build(device="meta"))
         parts["parameters"] = figures.parameters
@@ -58,7 +60,7 @@ def measure(cell: Cell, run: RunOptions) -> Measurement:
     if "measured_memory" in run.metrics:
         memory = measured_memory.measure(partial(build, device=run.workload.device), threads=run.workload.threads)
         _must_train(memory.losses, memory.unmoved)
-        parts["measured_memory"] = memory.as_record()
+        parts["measured_memory"] = {**memory.as_record(), **_gaps(figures, memory)}
     if "latency" not in run.metrics:
         return Measurement(_record(cell, run.workload, parts))
     step = build(device=run.workload.device)
@@ -67,6 +69,16 @@ def measure(cell: Cell, run: RunOptions) -> Measurement:
     sample = _time(cell, step, run)
     parts["latency"] = sample.as_record()
     return Measurement(_record(cell, run.workload, parts), step, sample.step_seconds)
+
+
+def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
+    """How far the computed peak is below the measured one, and how much of that kernels' workspaces do not explain."""
+    if figures is None:
+        return {}
+    gaps = {"computed_gap": measured_memory.computed_gap(figures.memory, memory)}
+    if memory.allocations is not None:
+        gaps["unexplained_gap"] = measured_memory.unexplained_gap(figures.memory, memory)
+    return gaps
 
 
 def measure_latency_again(measurement: Measurement, run: RunOptions) -> Measurement:

@@ -112,11 +112,17 @@ class Memory(_Part):
 
 
 class MeasuredMemory(_Part):
-    """Bytes, as the machine saw them."""
+    """Bytes, as the machine saw them.
+
+    ``computed_gap`` is how far the computed transient peak is below the allocator's, as a fraction of it;
+    ``unexplained_gap`` what is left of that without kernels' workspaces. Both are shown, not gated.
+    """
 
     allocator_peak: Count
     allocator_transient: Count
     rss_peak: Count
+    computed_gap: FiniteFloat | None = None
+    unexplained_gap: FiniteFloat | None = None
 
 
 class Latency(_Part):

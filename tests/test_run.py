@@ -272,6 +272,7 @@ def test_every_metric_is_measured_recorded_and_compared(suite: Suite, storage: P
     entry = json.loads((storage / "0001_baseline.json").read_text())["benchmarks"][0]
     info = entry["extra_info"]
     assert {"parameters", "flops", "memory", "measured_memory", "latency"} <= set(info)
+    assert {"computed_gap", "unexplained_gap"} <= set(info["measured_memory"])
     assert info["latency"]["rounds"] + 1 == entry["stats"]["rounds"]
     assert info["latency"]["refresh_relative"] > info["latency"]["relative"]
     result = suite(COMPARE, *options, small=False, computed=False)
