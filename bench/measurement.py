@@ -64,8 +64,9 @@ def measure(cell: Cell, run: RunOptions) -> Measurement:
     if "latency" not in run.metrics:
         return Measurement(_record(cell, run.workload, parts))
     step = build(device=run.workload.device)
-    with fixed_threads(run.workload.threads):
-        _must_train(*_train(step))
+    if "measured_memory" not in run.metrics:  # which trains the cell too, and looks
+        with fixed_threads(run.workload.threads):
+            _must_train(*_train(step))
     sample = _time(cell, step, run)
     parts["latency"] = sample.as_record()
     return Measurement(_record(cell, run.workload, parts), step, sample.step_seconds)
