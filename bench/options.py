@@ -89,6 +89,8 @@ def tolerances(table: Mapping[str, object], overrides: Collection[str]) -> dict[
                 f"--tolerance is {override!r}; expected NAME=FRACTION with NAME one of {', '.join(chosen)}"
             )
         chosen[name] = _fraction(f"--tolerance {name}", value)
+    if chosen.get("latency") == 0:
+        raise OptionError("the tolerance latency is 0; expected a fraction above 0, because it is measured")
     return chosen
 
 

@@ -95,6 +95,11 @@ def test_bad_tolerances(override: str) -> None:
         options.tolerances({"latency": 0.1}, [override])
 
 
+def test_a_latency_tolerance_of_nothing() -> None:
+    with pytest.raises(OptionError, match="the tolerance latency is 0; expected a fraction above 0"):
+        options.tolerances({"latency": 0.1}, ["latency=0"])
+
+
 def test_a_bad_tolerance_table_names_the_file() -> None:
     with pytest.raises(OptionError, match=r"tolerance latency in pyproject\.toml is 'wide'"):
         options.tolerances({"latency": "wide"}, [])
