@@ -76,7 +76,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     gate.machine = baseline.read_machine(benchmarks.get_machine_info())
     if "latency" in gate.run.metrics:
-        benchmarks.compare = str(gate.baseline.path)
+        benchmarks.compare = str(gate.baseline.path.resolve())
         with warnings.catch_warnings():
             # Another machine is the gate's to judge; the plugin warns of every field that differs.
             warnings.simplefilter("ignore")
