@@ -19,7 +19,6 @@ from bench.gate.storage import BaselineStorage
 from bench.progress import Progress
 from fixtures.instruments import measured_memory
 
-RUN = pytest.StashKey[options.RunOptions]()
 GATE = pytest.StashKey[Gate]()
 
 pytest_plugins = ["pytester"]
@@ -62,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
             gate.compare_with(baseline.read(path))
     except (options.OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[RUN], config.stash[GATE] = run, gate
+    config.stash[GATE] = gate
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -70,7 +69,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     benchmarks = session.config._benchmarksession  # type: ignore[attr-defined]
     gate = session.config.stash[GATE]
     plugins = session.config.pluginmanager
-    plugins.register(Progress(baseline.TEST_NAME, plugins.get_plugin("terminalreporter")), "update-benchmark-progress")
+    plugins.register(Progress(plugins.get_plugin("terminalreporter")), "update-benchmark-progress")
     benchmarks.storage = BaselineStorage(benchmarks.storage.path, benchmarks.logger)
     if gate.baseline is None:
         return
@@ -103,14 +102,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start what measures memory while the first cell is computed: its imports take seconds."""
-    wanted = "measured_memory" in session.config.stash[RUN].metrics and not session.config.option.collectonly
-    if wanted and any(f"::{baseline.TEST_NAME}[" in item.nodeid for item in session.items):
+    wanted = "measured_memory" in session.config.stash[GATE].run.metrics and not session.config.option.collectonly
+    if wanted and any(baseline.names_a_cell(item.nodeid) for item in session.items):
         measured_memory.start_server()
 
 
 @pytest.fixture
 def run(pytestconfig: pytest.Config) -> options.RunOptions:
-    return pytestconfig.stash[RUN]
+    return pytestconfig.stash[GATE].run
 
 
 @pytest.fixture

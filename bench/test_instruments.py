@@ -17,7 +17,7 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fixtures.architectures import CORE_ARCHITECTURES
+from bench.cells import Selection
 from fixtures.instruments import trace
 from fixtures.instruments.computed import Computed, measure
 from fixtures.methods import METHODS
@@ -26,7 +26,6 @@ from fixtures.workload import Workload
 
 pytestmark = pytest.mark.instrument_cost
 
-CORE_RANKS = (1, 4, 16)
 CELLS = [
     pytest.param("resnet18", "fft", None, id="resnet18-fft"),
     pytest.param("mobilenet_v2", "lora", 4, id="mobilenet_v2-lora-r4"),
@@ -68,15 +67,10 @@ def test_study_profilers_cell(benchmark: BenchmarkFixture, architecture: str, me
 
 
 def test_core_matrix(benchmark: BenchmarkFixture) -> None:
-    cells = [
-        (architecture, name, rank)
-        for architecture in CORE_ARCHITECTURES
-        for name, method in METHODS.items()
-        for rank in (CORE_RANKS if method.takes_rank else (None,))
-    ]
+    cells = Selection(matrix="core").cells()
 
     def compute_all() -> list[Computed]:
-        return [compute(*cell) for cell in cells]
+        return [compute(cell.architecture, cell.method, cell.rank) for cell in cells]
 
     computed = benchmark.pedantic(compute_all, setup=trace._CALLS.clear, rounds=1)
     assert len(computed) == len(cells) == 48

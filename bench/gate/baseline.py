@@ -16,6 +16,11 @@ TEST_NAME = "test_update"
 """The benchmark test whose entries carry records; other benchmarks' entries in the same file are passed over."""
 
 
+def names_a_cell(nodeid: str) -> bool:
+    """Whether a pytest node id is that of a cell's benchmark test."""
+    return f"::{TEST_NAME}[" in nodeid
+
+
 class BaselineError(Exception):
     """A baseline that cannot be used: which file, what is wrong, what was expected."""
 
