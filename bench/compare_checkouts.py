@@ -1,6 +1,6 @@
 """Two checkouts' update steps in turn, on one machine, in one run: what a pull request does to latency.
 
-    python -m bench.compare_checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
+    python -m bench compare-checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
 
 BASE and HEAD are folders, each a checkout of this repository. Nothing needs to be recorded beforehand: the base is
 measured beside the head, round by round, so that even an absolute slowdown shows, full fine-tuning's included.
@@ -25,6 +25,7 @@ from tabulate import tabulate
 
 from bench import options
 from bench.cells import Cell
+from bench.command import CommandError
 from bench.gate.slowdown import Interval, Slowdown, combine, judge_ratio
 from bench.options import OptionError, RunOptions
 from fixtures.instruments.clock import Clock, Duration
@@ -35,11 +36,18 @@ from fixtures.workload import Workload
 WORKER = Path(__file__).with_name("checkout_worker.py")
 FAILING = frozenset({"regressed", "missing", "broken"})
 
+OPTIONS = {
+    "matrix": "core or full",
+    "architectures": "comma-separated",
+    "methods": "comma-separated",
+    "ranks": "comma-separated",
+    "batch_size": "images in a batch",
+    "image_size": "pixels",
+    "threads": "threads within an operator",
+    "unstable": "what a measurement does that stays too wide: fail or warn",
+}
+
 KINDS_BY_GRAVITY = ("broken", "missing", "regressed", "unstable", "improved", "new", "ok")
-
-
-class CheckoutError(Exception):
-    """A folder that is no checkout of this repository."""
 
 
 class WorkerError(Exception):
@@ -226,13 +234,17 @@ def _show(slowdown: Slowdown | None) -> str:
     return f"{slowdown.change:+.1%} ({slowdown.low:+.1%} to {slowdown.high:+.1%})"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, print the table, return the exit status."""
-    try:
-        base, head, run = _read(arguments)
-    except (OptionError, CheckoutError) as error:
-        print(f"compare_checkouts: {error}", file=sys.stderr)
-        return 2
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("base", metavar="BASE", help="the folder of the checkout to compare with")
+    parser.add_argument("head", metavar="HEAD", help="the folder of the checkout to judge")
+    for name, meaning in OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
+    parser.add_argument("--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction (%(default)s)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Compare, print the table, return the exit status. Raises CommandError for bad input."""
+    base, head, run = _read(given)
     cells = run.selection.cells()
     # A refreshing step may take seconds, and a handful of them has a wide interval.
     limits = SamplingLimits(tolerance=run.tolerances["latency"], max_refreshes=20, refresh_budget_seconds=20)
@@ -248,39 +260,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(comparison.kind in failing for comparison in comparisons))
 
 
-def _read(arguments: Sequence[str] | None) -> tuple[Path, Path, RunOptions]:
-    parser = _Parser(prog="compare_checkouts", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("base", metavar="BASE", help="the folder of the checkout to compare with")
-    parser.add_argument("head", metavar="HEAD", help="the folder of the checkout to judge")
-    for name, meaning in (
-        ("matrix", "core or full"),
-        ("architectures", "comma-separated"),
-        ("methods", "comma-separated"),
-        ("ranks", "comma-separated"),
-        ("batch-size", "images in a batch"),
-        ("image-size", "pixels"),
-        ("threads", "threads within an operator"),
-        ("unstable", "what a measurement does that stays too wide: fail or warn"),
-    ):
-        parser.add_argument(f"--{name}", help=meaning)
-    parser.add_argument("--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction (%(default)s)")
-    given = vars(parser.parse_args(arguments))
-    tolerances = options.tolerances({"latency": 0.10}, [f"latency={given.pop('tolerance')}"])
-    checkouts = [_checkout(given.pop(name)) for name in ("base", "head")]
-    return checkouts[0], checkouts[1], options.read({"device": None, "metrics": None, **given}, tolerances)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise OptionError(message)
+def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
+    words = {name: value for name, value in vars(given).items() if name in OPTIONS}
+    try:
+        tolerances = options.tolerances({"latency": 0.10}, [f"latency={given.tolerance}"])
+        run = options.read({"device": None, "metrics": None, **words}, tolerances)
+    except OptionError as error:
+        raise CommandError(str(error)) from None
+    return _checkout(given.base), _checkout(given.head), run
 
 
 def _checkout(folder: str) -> Path:
     path = Path(folder).resolve()
     if not (path / "fixtures" / "update_step.py").is_file():
-        raise CheckoutError(f"{folder} is no checkout of this repository: it has no fixtures/update_step.py")
+        raise CommandError(f"{folder} is no checkout of this repository: it has no fixtures/update_step.py")
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Peak memory saved by each method, small networks beside language models: ``python -m bench.savings``.
+"""Peak memory saved by each method, small networks beside language models: ``python -m bench savings``.
 
 Answers one sentence of the study (arXiv 2507.23536): that PEFT is only half as memory-efficient on depthwise-separable
 networks as on LLMs. Everything is computed, under the default workload for the convolutional networks and one sequence
@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NoReturn
 
 import humanize
 from tabulate import tabulate
@@ -200,13 +199,6 @@ def _configurations(by_decoder: Mapping[str, Sequence[Comparison]]) -> str:
     return " and ".join(named) if len(named) < 3 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def _whole_number(limit: int) -> Callable[[str], int]:
     def parse(word: str) -> int:
         number = int(word) if word.isascii() and word.isdigit() and len(word) <= len(str(limit)) else 0
@@ -223,9 +215,7 @@ def _ranks(value: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(parse(word.strip()) for word in value.split(",")))
 
 
-def read(arguments: Sequence[str] | None) -> Options:
-    """Check the options as typed. A bad one ends the process with one line and status 2."""
-    parser = _Parser(prog="python -m bench.savings", description=__doc__, allow_abbrev=False)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ranks", type=_ranks, default=Options.ranks, metavar="1,4", help="of lora, dora and galore; default: 1,4,16"
     )
@@ -239,18 +229,14 @@ def read(arguments: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--attention", choices=ATTENTIONS, default=Options.attention, help="the decoders'; default: %(default)s"
     )
-    return Options(**vars(parser.parse_args(arguments)))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def run(given: argparse.Namespace) -> int:
     """Print the tables on stdout; progress goes to stderr."""
-    options = read(arguments)
+    options = Options(given.ranks, given.sequence_length, given.attention)
     peaks: dict[tuple[str, Update], int] = {}
     for index, network in enumerate(NETWORKS, 1):
         print(f"[{index}/{len(NETWORKS)}] {network}", file=sys.stderr, flush=True)
         peaks |= peaks_of(network, options)
     print(report(peaks, options))
-
-
-if __name__ == "__main__":
-    main()
+    return 0

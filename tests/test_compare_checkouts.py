@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import main
 from bench.cells import Cell
-from bench.compare_checkouts import Comparison, main, table
+from bench.compare_checkouts import Comparison, table
 from bench.gate.slowdown import Interval, judge_ratio
 
 WORKLOAD = """
@@ -57,7 +58,7 @@ def checkout(folder: Path, work: int = 20_000, methods: tuple[str, ...] = ALL) -
 
 
 def compared(base: str, head: str, *options: str) -> int:
-    return main([base, head, "--architectures", "resnet18", "--ranks", "4", *options])
+    return main(["compare-checkouts", base, head, "--architectures", "resnet18", "--ranks", "4", *options])
 
 
 def test_the_same_code_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,12 +117,20 @@ def test_bad_input_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = checkout(tmp_path / "a")
-    assert main([argument.format(checkout=folder) for argument in arguments]) == 2
+    assert status(["compare-checkouts", *(argument.format(checkout=folder) for argument in arguments)]) == 2
     output = capsys.readouterr()
-    assert output.err.startswith("compare_checkouts: ")
+    assert output.err.startswith("python -m bench")
     assert message in output.err
     assert output.err.count("\n") == 1
     assert not output.out
+
+
+def status(arguments: list[str]) -> int | str | None:
+    """The exit status, whether it is returned or raised, as argparse does."""
+    try:
+        return main(arguments)
+    except SystemExit as stopped:
+        return stopped.code
 
 
 def test_the_gravest_verdict_is_the_cells() -> None:

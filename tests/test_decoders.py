@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import savings
+from bench.__main__ import main
 from fixtures.decoders import ATTENTIONS, DECODERS, build_decoder_step, build_step
 from fixtures.instruments import computed
 from fixtures.methods import METHODS
@@ -303,7 +305,7 @@ def test_command_measures_every_network(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(savings, "NETWORKS", ("mobilenet_v3_small", SMALL))
     monkeypatch.setattr(savings, "DEPTHWISE_SEPARABLE", ("mobilenet_v3_small",))
     monkeypatch.setattr(savings, "DECODERS", {SMALL: DECODERS[SMALL]})
-    savings.main(["--ranks", "4", "--sequence-length", "16", "--attention", "eager"])
+    main(["savings", "--ranks", "4", "--sequence-length", "16", "--attention", "eager"])
     shown = capsys.readouterr()
     assert "16 tokens, eager attention" in shown.out
     assert "lora r=4" in shown.out
@@ -327,7 +329,7 @@ def test_bad_option_is_one_line_and_status_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        savings.main(arguments)
+        main(["savings", *arguments])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert message in error
@@ -335,4 +337,6 @@ def test_bad_option_is_one_line_and_status_2(
 
 
 def test_ranks_keep_their_order_and_lose_repetitions() -> None:
-    assert savings.read(["--ranks", "16, 4,16"]).ranks == (16, 4)
+    parser = argparse.ArgumentParser()
+    savings.add_arguments(parser)
+    assert parser.parse_args(["--ranks", "16, 4,16"]).ranks == (16, 4)

@@ -1,0 +1,52 @@
+"""What is no test: ``python -m bench COMMAND``.
+
+A command is a module with ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit status. Only
+the one that is called is imported: some import what takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from bench.command import CommandError
+
+COMMANDS = {
+    "savings": ("bench.savings", "peak memory saved by each method, small networks beside language models"),
+    "compare-checkouts": ("bench.compare_checkouts", "the latency of two checkouts, timed in turn on this machine"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what cannot be done ends in one line on stderr. Returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _Parser(prog="python -m bench", description="What is no test.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        if name in arguments[:1]:
+            chosen = import_module(module)
+            command.description = chosen.__doc__
+            command.formatter_class = argparse.RawDescriptionHelpFormatter
+            chosen.add_arguments(command)
+            command.set_defaults(run=chosen.run)
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except CommandError as error:
+        print(f"python -m bench {given.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

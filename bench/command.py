@@ -1,0 +1,5 @@
+"""What commands share."""
+
+
+class CommandError(Exception):
+    """A command that could not do its work: what was given, what was expected, what to do. Shown as one line."""
