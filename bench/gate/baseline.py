@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,10 @@ class Baseline:
     machine: Machine
     matrix: str
     is_filtered: bool
+    commit: str = ""
+    """Of the checkout that was measured; empty where it was none."""
+    time: datetime | None = None
+    """When that commit was made; without one, when it was measured."""
 
     @property
     def name(self) -> str:
@@ -101,24 +106,28 @@ def read(path: Path) -> Baseline:
             seconds[record.cell] = _median(path, cell_id, entry.get("stats"))
     if not records:
         raise BaselineError(f"{path}: holds no record of this suite; expected entries of {TEST_NAME}")
-    return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite))
+    return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data))
 
 
 def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[Cell]) -> None:
     """Refuse a baseline whose records of `cells` were made under another workload. Raises BaselineError."""
     for cell in cells:
         record = baseline.records.get(cell)
-        if record is None or record.workload == workload:
-            continue
-        differences = [
-            f"{name} {recorded}, this run {getattr(workload, name)}"
-            for name, recorded in record.workload
-            if recorded != getattr(workload, name)
-        ]
-        raise BaselineError(
-            f"{baseline.path}: {cell} was recorded under another workload: {'; '.join(differences)}; "
-            "run with the baseline's workload, or name another baseline with --benchmark-compare=NUMBER"
-        )
+        if record is not None and record.workload != workload:
+            raise BaselineError(
+                f"{baseline.path}: {cell} was recorded under another workload: "
+                f"{differences(record.workload, workload)}; "
+                "run with the baseline's workload, or name another baseline with --benchmark-compare=NUMBER"
+            )
+
+
+def differences(recorded: WorkloadEntry, this_run: WorkloadEntry) -> str:
+    """Where two workloads differ, in words; empty where they do not."""
+    return "; ".join(
+        f"{name} {value}, this run {getattr(this_run, name)}"
+        for name, value in recorded
+        if value != getattr(this_run, name)
+    )
 
 
 def read_machine(machine_info: dict[str, Any]) -> Machine:
@@ -184,6 +193,20 @@ def _suite(path: Path, suite: dict[str, Any]) -> tuple[str, bool]:
     if not isinstance(matrix, str) or not isinstance(is_filtered, bool):
         raise BaselineError(f"{path}: suite is {suite!r}; expected a matrix and is_filtered")
     return matrix, is_filtered
+
+
+def _origin(data: dict[str, Any]) -> tuple[str, datetime | None]:
+    """The commit, and its time or else the run's. Nothing is judged by them, so neither must be there."""
+    commit = data.get("commit_info")
+    commit = commit if isinstance(commit, dict) else {}
+    for text in (commit.get("time"), data.get("datetime")):
+        try:
+            time = datetime.fromisoformat(text if isinstance(text, str) else "")
+        except ValueError:
+            continue
+        # A time without a zone is pytest-benchmark's own, which is UTC.
+        return str(commit.get("id") or ""), time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return str(commit.get("id") or ""), None
 
 
 def _without_wildcards(wanted: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -75,25 +76,11 @@ class Gate:
 
     def judge(self, record: Record, seconds: float | None = None) -> Result:
         """Compare one record, and the median `seconds` of its step if it was timed, with the baseline."""
-        verdicts: list[Verdict] = []
+        verdicts: tuple[Verdict, ...] = ()
         if self.baseline is not None:
-            before = self.baseline.records.get(record.cell)
-            verdicts = judge(
-                record,
-                before,
-                tolerances=self.run.tolerances,
-                incomparable=self._incomparable(),
-                comparisons=len(self.cells) * LATENCY_COMPARISONS_PER_CELL,
-            )
-            seconds_before = self.baseline.seconds.get(record.cell)
-            if before is not None and seconds is not None and seconds_before is not None:
-                # Absolute times hold for the same machine with the same software only.
-                incomparable = self._incomparable()
-                if not incomparable and record.versions != before.versions:
-                    incomparable = "timed with other package versions"
-                tolerance = self.run.tolerances["median_seconds"]
-                verdicts.append(judge_measured("stats.median", "s", seconds, seconds_before, tolerance, incomparable))
-        return self._keep(Result(record.cell, record, tuple(verdicts)))
+            comparisons = len(self.cells) * LATENCY_COMPARISONS_PER_CELL
+            verdicts = compare(record, seconds, self.baseline, self.machine, self.run.tolerances, comparisons)
+        return self._keep(Result(record.cell, record, verdicts))
 
     def fail(self, cell: Cell, error: str) -> str:
         """Keep a cell that could not be measured; returns the failure's message."""
@@ -138,12 +125,32 @@ class Gate:
         self.results[result.cell] = result
         return result
 
-    def _incomparable(self) -> str:
-        """Why measured figures may not be compared with the baseline's; empty where they may."""
-        assert self.baseline is not None
-        if self.machine != self.baseline.machine:
-            return f"measured on {self.machine}; the baseline on {self.baseline.machine}"
-        return ""
+
+def compare(
+    record: Record,
+    seconds: float | None,
+    baseline: Baseline,
+    machine: Machine | None,
+    tolerances: Mapping[str, float],
+    comparisons: int,
+) -> tuple[Verdict, ...]:
+    """Judge one record, measured on `machine`, and the median `seconds` of its step, against its cell in `baseline`.
+
+    `comparisons` is the number of latency comparisons in the whole run.
+    """
+    before = baseline.records.get(record.cell)
+    incomparable = ""
+    if machine != baseline.machine:
+        incomparable = f"measured on {machine}; the baseline on {baseline.machine}"
+    verdicts = judge(record, before, tolerances=tolerances, incomparable=incomparable, comparisons=comparisons)
+    seconds_before = baseline.seconds.get(record.cell)
+    if before is not None and seconds is not None and seconds_before is not None:
+        # Absolute times hold for the same machine with the same software only.
+        if not incomparable and record.versions != before.versions:
+            incomparable = "timed with other package versions"
+        tolerance = tolerances["median_seconds"]
+        verdicts.append(judge_measured("stats.median", "s", seconds, seconds_before, tolerance, incomparable))
+    return tuple(verdicts)
 
 
 def _sentence(verdict: Verdict) -> str:

@@ -24,13 +24,13 @@ def terminal(gate: Gate) -> str:
 def markdown(gate: Gate) -> str:
     """The verdict in a sentence, then the table, for a pull request. Failing cells come first."""
     ordered = sorted(gate.results.values(), key=lambda result: not _is_bad(result))
-    rows = [[_escape(value) for value in row] for row in _rows(ordered)]
+    rows = [[escape(value) for value in row] for row in _rows(ordered)]
     return f"{headline(gate)}\n\n{tabulate(rows, HEADERS, tablefmt='pipe', disable_numparse=True)}\n"
 
 
 def headline(gate: Gate) -> str:
     """What came out, in one sentence: how many cells of which kind, against what."""
-    counts = Counter(_kind(result) for result in gate.results.values())
+    counts = Counter(kind_of(result) for result in gate.results.values())
     words = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
     against = f"against {gate.baseline.name}" if gate.baseline else "no baseline compared (--benchmark-compare)"
     return f"{len(gate.results)} cells, {against}: {words or 'none measured'}"
@@ -76,7 +76,8 @@ def _latency(result: Result) -> str:
     return value if latency.stable else f"{value} unstable"
 
 
-def _kind(result: Result) -> str:
+def kind_of(result: Result) -> str:
+    """The one word for a cell: its gravest verdict."""
     if result.error:
         return "failed"
     kinds = {verdict.kind for verdict in result.verdicts}
@@ -87,11 +88,11 @@ def _kind(result: Result) -> str:
 
 
 def _is_bad(result: Result) -> bool:
-    return _kind(result) in {"failed", "missing", "regressed", "unstable"}
+    return kind_of(result) in {"failed", "missing", "regressed", "unstable"}
 
 
 def _verdict(result: Result) -> str:
-    kind = _kind(result)
+    kind = kind_of(result)
     if kind == "failed":
         return f"failed: {shorten(result.error, width=80, placeholder=' …')}"
     told = [_brief(verdict) for verdict in result.verdicts if verdict.kind == kind]
@@ -102,6 +103,6 @@ def _brief(verdict: Verdict) -> str:
     return f"{verdict.metric} {show_change(verdict.change)}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text as text in Markdown: no cell boundary, no HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
