@@ -14,16 +14,21 @@ RANKS = {"core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
 
 @dataclass(frozen=True)
 class Cell:
-    """One architecture × method × rank, the unit that is benchmarked. `rank` is None where the method takes none."""
+    """One architecture × method × rank, the unit that is benchmarked. `rank` is None where the method takes none.
+
+    In the adaptation benchmark also × `task`; None elsewhere.
+    """
 
     architecture: str
     method: str
     rank: int | None = None
+    task: str | None = None
 
     def __str__(self) -> str:
-        """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4``."""
+        """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4``, ``mobilenet_v2-lora-r4-shift``."""
         rank = "" if self.rank is None else f"-r{self.rank}"
-        return f"{self.architecture}-{self.method}{rank}"
+        task = "" if self.task is None else f"-{self.task}"
+        return f"{self.architecture}-{self.method}{rank}{task}"
 
 
 @dataclass(frozen=True)
