@@ -58,10 +58,11 @@ class WorkloadEntry(_Part):
 
 
 class Parameters(_Part):
-    """Numbers of parameters."""
+    """Numbers of parameters, and of the elements of running statistics that the update moves."""
 
     total: Count
     trainable: Count
+    statistics: Count | None = None
 
 
 class Flops(_Part):

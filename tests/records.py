@@ -34,7 +34,7 @@ def extra_info(cell: Cell = LORA, **parts: Any) -> dict[str, Any]:
         "rank": cell.rank,
         "workload": WORKLOAD,
         "versions": VERSIONS,
-        "parameters": {"total": 1000, "trainable": 100},
+        "parameters": {"total": 1000, "trainable": 100, "statistics": 20},
         "flops": {
             "forward": 1000, "backward": 2000, "optimizer": 0, "total": 3000, "elementwise": 50, "stock_backward": 2500,
         },

@@ -293,11 +293,13 @@ class TestRecord:
         assert measure(build_update_step("mobilenet_v2", "fft", None, SMALL, "meta")).parameters == {
             "total": 2_223_872 + head,
             "trainable": 2_223_872 + head,
+            "statistics": 2 * 17_056,  # mean and variance of every batch norm's channels
         }
-        for method in ("head", "bn_head"):
+        for method, statistics in (("head", 0), ("bn_head", 2 * 17_056)):
             assert measure(build_update_step("mobilenet_v2", method, None, SMALL, "meta")).parameters == {
                 "total": 2_223_872 + head,
                 "trainable": head,
+                "statistics": statistics,
             }
 
     def test_lora_s_parameters_grow_with_the_rank(self) -> None:

@@ -54,6 +54,7 @@ COMPUTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("memory.peak", changed("memory", peak=1001, other=21), changed("memory", peak=999, other=19), "improved"),
     ("parameters.total", changed("parameters", total=1001), changed("parameters", total=999), "regressed"),
     ("parameters.trainable", changed("parameters", trainable=101), changed("parameters", trainable=99), "regressed"),
+    ("parameters.statistics", changed("parameters", statistics=21), changed("parameters", statistics=0), "regressed"),
 ]
 
 

@@ -19,8 +19,8 @@ class Metric:
     """One gated figure of the record.
 
     ``tolerance`` names an entry of the tolerance table, for measured figures; computed ones have none and tolerate no
-    increase. ``exact`` figures, the parameter counts, may not decrease either: fewer trained parameters are another
-    method, not a cheaper one.
+    increase. ``exact`` figures, the counts of parameters and moving statistics, may not decrease either: fewer trained
+    parameters are another method, not a cheaper one.
     """
 
     section: str
@@ -40,6 +40,7 @@ class Metric:
 GATED = (
     Metric("parameters", "total", "parameters", exact=True),
     Metric("parameters", "trainable", "parameters", exact=True),
+    Metric("parameters", "statistics", "elements", exact=True),
     Metric("flops", "forward", "FLOPs"),
     Metric("flops", "backward", "FLOPs"),
     Metric("flops", "optimizer", "FLOPs"),

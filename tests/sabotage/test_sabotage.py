@@ -1,0 +1,48 @@
+"""Every fault is seen where it should be, by as much as it should be, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from bench.gate.verdict import GATED
+from fixtures.methods import METHODS
+from tests.sabotage.cases import COMPUTED, LATENCY, MEASURED, Case
+from tests.sabotage.faults import FAULTS
+from tests.sabotage.judged import cell_of, judge, run
+
+
+def cases(*groups: Iterable[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for group in groups for case in group])
+
+
+@cases(COMPUTED)
+def test_a_computed_metric_catches_it(case: Case) -> None:
+    assert run(case).complaints == ()
+
+
+@cases(MEASURED)
+def test_measured_memory_catches_it(case: Case) -> None:
+    assert run(case).complaints == ()
+
+
+@pytest.mark.study
+@cases(LATENCY)
+def test_a_clock_catches_it(case: Case) -> None:
+    assert run(case).complaints == ()
+
+
+def test_without_a_fault_all_is_quiet() -> None:
+    """The cases' own cells: what the faults do is not what the machine or the packages do."""
+    for name in {case.cell for case in COMPUTED} | {name for case in COMPUTED for name in case.quiet}:
+        assert {verdict.kind for verdict in judge(None, name, "computed").verdicts} == {"ok"}, name
+
+
+def test_every_fault_metric_and_method_has_its_case() -> None:
+    every = (*COMPUTED, *MEASURED, *LATENCY)
+    assert {case.fault for case in every} == set(FAULTS)
+    assert len(FAULTS) >= 25
+    assert {cell_of(case.cell).method for case in COMPUTED} == set(METHODS)
+    alarmed = {metric for case in every for metric in case.alarms}
+    assert alarmed == {str(metric) for metric in GATED} | {"latency.relative", "latency.wall_relative"}
