@@ -53,7 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # The gate finds and reads the baseline itself: the plugin passes over an unreadable one with a warning.
     compare, config.option.benchmark_compare = config.option.benchmark_compare, []
     try:
-        run = options.read({name: config.getoption(name) for name in OPTIONS}, _tolerances(config))
+        saves = bool(config.option.benchmark_save or config.option.benchmark_autosave)
+        given = {name: config.getoption(name) for name in OPTIONS}
+        run = options.read(given, _tolerances(config), records_baseline=saves)
         gate = Gate(run)
         if compare:
             storage = options.storage_folder(config.getoption("benchmark_storage"))

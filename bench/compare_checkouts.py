@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn, Self
@@ -26,10 +26,17 @@ from tabulate import tabulate
 from bench import options
 from bench.cells import Cell
 from bench.command import CommandError
-from bench.gate.slowdown import Interval, Slowdown, combine, judge_ratio
+from bench.gate.slowdown import Interval, Slowdown, error_rate, judge_ratio
 from bench.options import OptionError, RunOptions
 from fixtures.instruments.clock import Clock, Duration
-from fixtures.instruments.latency import SamplingLimits, sample_refreshes, sample_rounds, warm_up
+from fixtures.instruments.latency import (
+    CAREFUL_LIMITS,
+    DEFAULT_LIMITS,
+    SamplingLimits,
+    sample_refreshes,
+    sample_rounds,
+    warm_up,
+)
 from fixtures.instruments.rounds import RatioInterval, Rounds
 from fixtures.workload import Workload
 
@@ -46,6 +53,13 @@ OPTIONS = {
     "threads": "threads within an operator",
     "unstable": "what a measurement does that stays too wide: fail or warn",
 }
+
+METRICS_PER_CELL = 3
+"""CPU time, wall clock, and the refreshing step of a cell that has one."""
+
+# A refreshing step may take seconds, and a handful of them has a wide interval.
+SCREENING = replace(DEFAULT_LIMITS, max_refreshes=20, refresh_budget_seconds=20)
+CONFIRMING = replace(CAREFUL_LIMITS, max_refreshes=40, refresh_budget_seconds=40)
 
 KINDS_BY_GRAVITY = ("broken", "missing", "regressed", "unstable", "improved", "new", "ok")
 
@@ -134,39 +148,38 @@ class Comparison:
     rounds: int = 0
     presence: str = "ok"
     note: str = ""
+    measured_again: bool = False
 
     @property
     def kind(self) -> str:
         kinds = {self.presence, *(slowdown.kind for slowdown in self.slowdowns.values())}
         return min(kinds, key=KINDS_BY_GRAVITY.index)
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is worth a second measurement."""
+        return any(slowdown.suspected or slowdown.kind == "unstable" for slowdown in self.slowdowns.values())
+
 
 def compare_cell(
-    base: Path, head: Path, cell: Cell, workload: Workload, limits: SamplingLimits, comparisons: int
+    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, confirmations: int
 ) -> Comparison:
-    """Measure `cell` in both checkouts in turn, and once more, in fresh processes, where a slowdown is suspected.
+    """Measure `cell` in both checkouts in turn; where a slowdown is suspected or nothing can be said, once more, longer
+    and in fresh processes, and that decides.
 
-    `comparisons` is how many the whole run makes, a clock's of a cell being one.
+    `confirmations` is how many cells of this run were measured again before: they share the rate of false alarms.
     """
-    comparison, intervals = _measure(base, head, cell, workload, limits)
-
-    def judge() -> None:
-        comparison.slowdowns = {
-            name: judge_ratio(interval, tolerance=limits.tolerance, comparisons=comparisons)
-            for name, interval in intervals.items()
-        }
-
-    judge()
-    if any(slowdown.suspected for slowdown in comparison.slowdowns.values()):
-        _, again = _measure(base, head, cell, workload, limits)
-        intervals = {name: combine(interval, again[name]) for name, interval in intervals.items() if name in again}
-        judge()
-    return comparison
+    rate = error_rate(confirmations + 1, metrics=METRICS_PER_CELL)
+    comparison = _measure(base, head, cell, workload, tolerance, rate, SCREENING)
+    if not comparison.is_doubtful:
+        return comparison
+    return replace(_measure(base, head, cell, workload, tolerance, rate, CONFIRMING), measured_again=True)
 
 
 def _measure(
-    base: Path, head: Path, cell: Cell, workload: Workload, limits: SamplingLimits
-) -> tuple[Comparison, dict[str, Interval]]:
+    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, rate: float, limits: SamplingLimits
+) -> Comparison:
+    limits = replace(limits, tolerance=tolerance)
     with Worker(base, cell, workload) as base_worker, Worker(head, cell, workload) as head_worker:
         reasons = {}
         for name, worker in (("base", base_worker), ("head", head_worker)):
@@ -177,19 +190,21 @@ def _measure(
         if reasons:
             presence = "broken" if len(reasons) == 2 else "new" if "base" in reasons else "missing"
             note = "; ".join(f"the {name} cannot run it: {reason}" for name, reason in reasons.items())
-            return Comparison(cell, presence=presence, note=note), {}
+            return Comparison(cell, presence=presence, note=note)
         try:
             rounds, refreshes = _sample(base_worker, head_worker, limits)
         except WorkerError as error:
-            return Comparison(cell, presence="broken", note=f"ended within the measurement: {error}"), {}
+            return Comparison(cell, presence="broken", note=f"ended within the measurement: {error}")
     intervals = {
         "CPU time": _interval(rounds.cpu(limits.confidence), limits),
         "wall clock": _interval(rounds.wall(limits.confidence), limits),
     }
     if refreshes is not None:
         intervals["refresh"] = _interval(refreshes.cpu(limits.confidence), limits)
-    measured = Comparison(cell, base_ms=_ms(rounds.reference), head_ms=_ms(rounds.step), rounds=len(rounds))
-    return measured, intervals
+    slowdowns = {
+        name: judge_ratio(interval, tolerance=tolerance, error_rate=rate) for name, interval in intervals.items()
+    }
+    return Comparison(cell, slowdowns, _ms(rounds.reference), _ms(rounds.step), len(rounds))
 
 
 def _sample(base: Worker, head: Worker, limits: SamplingLimits) -> tuple[Rounds, Rounds | None]:
@@ -246,13 +261,10 @@ def run(given: argparse.Namespace) -> int:
     """Compare, print the table, return the exit status. Raises CommandError for bad input."""
     base, head, run = _read(given)
     cells = run.selection.cells()
-    # A refreshing step may take seconds, and a handful of them has a wide interval.
-    limits = SamplingLimits(tolerance=run.tolerances["latency"], max_refreshes=20, refresh_budget_seconds=20)
-    # CPU time, wall clock, and the refreshing step of a cell that has one.
-    planned = 3 * len(cells)
-    comparisons = []
+    comparisons: list[Comparison] = []
     for cell in cells:
-        comparison = compare_cell(base, head, cell, run.workload, limits, planned)
+        again = sum(comparison.measured_again for comparison in comparisons)
+        comparison = compare_cell(base, head, cell, run.workload, run.tolerances["latency"], again)
         comparisons.append(comparison)
         print(f"{cell}: {comparison.kind}", file=sys.stderr, flush=True)
     print(table(comparisons))

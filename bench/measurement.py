@@ -11,7 +11,6 @@ from statistics import median
 import torch
 
 from bench.cells import Cell
-from bench.gate.slowdown import combine
 from bench.options import RunOptions
 from bench.record import Latency, Record, installed_versions, read_record
 from fixtures.architectures import UnsupportedNetworkError
@@ -19,7 +18,7 @@ from fixtures.instruments import computed, latency, measured_memory
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import Clock, LatencyError
 from fixtures.instruments.computed import Computed
-from fixtures.instruments.latency import PairedSample, ReferenceName, SamplingLimits
+from fixtures.instruments.latency import CAREFUL_LIMITS, DEFAULT_LIMITS, PairedSample, ReferenceName, SamplingLimits
 from fixtures.instruments.measured_memory import MeasuredMemory, MeasurementError
 from fixtures.instruments.steady import fixed_threads
 from fixtures.instruments.trace import NotComputableError
@@ -67,7 +66,8 @@ def measure(cell: Cell, run: RunOptions) -> Measurement:
     if "measured_memory" not in run.metrics:  # which trains the cell too, and looks
         with fixed_threads(run.workload.threads):
             _must_train(*_train(step))
-    sample = _time(cell, step, run)
+    # A baseline is what many runs lean on.
+    sample = _time(cell, step, run, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
     parts["latency"] = sample.as_record()
     return Measurement(_record(cell, run.workload, parts), step, sample.step_seconds)
 
@@ -83,28 +83,21 @@ def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
 
 
 def measure_latency_again(measurement: Measurement, run: RunOptions) -> Measurement:
-    """Time a measured cell once more, and let both measurements speak: what they share counts, a burst in one does not.
+    """Time a measured cell once more, longer, with step and reference built afresh; the new latency replaces the old.
 
-    Raises LatencyError.
+    Afresh, because where memory lies is decided when a step is built. Raises LatencyError.
     """
-    first, step = measurement.record.latency, measurement.step
-    assert first is not None
-    assert step is not None
-    sample = _time(measurement.record.cell, step, run)
-    second = Latency.model_validate(sample.as_record())
-    merged: dict[str, float] = {}
-    for clock in ("relative", "wall_relative"):
-        interval = combine(first.interval(clock), second.interval(clock))
-        merged |= {clock: interval.estimate, f"{clock}_low": interval.low, f"{clock}_high": interval.high}
-    both = {"rounds": first.rounds + second.rounds, "stable": first.stable and second.stable}
-    record = measurement.record.model_copy(update={"latency": second.model_copy(update=merged | both)})
-    return replace(measurement, record=record, step_seconds=measurement.step_seconds + sample.step_seconds)
+    cell = measurement.record.cell
+    _full_fine_tuning.cache_clear()
+    step = build_update_step(cell.architecture, cell.method, cell.rank, run.workload, run.workload.device)
+    sample = _time(cell, step, run, CAREFUL_LIMITS)
+    record = measurement.record.model_copy(update={"latency": Latency.model_validate(sample.as_record())})
+    return Measurement(record, step, sample.step_seconds)
 
 
-def _time(cell: Cell, step: UpdateStep, run: RunOptions) -> PairedSample:
+def _time(cell: Cell, step: UpdateStep, run: RunOptions, limits: SamplingLimits) -> PairedSample:
     """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
     reference, reference_name = _reference(cell, run.workload)
-    limits = SamplingLimits(tolerance=run.tolerances["latency"])
     clock = Clock.for_threads(run.workload.threads)
     timed = latency.measure
     if step.periodic_work is not None:
@@ -113,7 +106,7 @@ def _time(cell: Cell, step: UpdateStep, run: RunOptions) -> PairedSample:
         return timed(
             _finished(step, run.workload),
             _finished(reference, run.workload),
-            limits=limits,
+            limits=replace(limits, tolerance=run.tolerances["latency"]),
             clock=clock,
             reference_name=reference_name,
         )

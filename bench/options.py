@@ -32,6 +32,7 @@ class RunOptions:
     metrics: tuple[str, ...] = METRICS
     tolerances: Mapping[str, float] = field(default_factory=dict)
     unstable: str = "warn"
+    records_baseline: bool = False
 
     @property
     def computed(self) -> bool:
@@ -51,7 +52,9 @@ class RunOptions:
         return " ".join(words)
 
 
-def read(given: Mapping[str, str | None], tolerances: Mapping[str, float]) -> RunOptions:
+def read(
+    given: Mapping[str, str | None], tolerances: Mapping[str, float], *, records_baseline: bool = False
+) -> RunOptions:
     """Check the options as typed, keyed by name without dashes; None where an option was not given.
 
     Raises OptionError.
@@ -73,6 +76,7 @@ def read(given: Mapping[str, str | None], tolerances: Mapping[str, float]) -> Ru
         metrics=_names("metrics", given["metrics"], METRICS) or METRICS,
         tolerances=tolerances,
         unstable=_one_of("unstable", given["unstable"] or "warn", ("fail", "warn")),
+        records_baseline=records_baseline,
     )
 
 

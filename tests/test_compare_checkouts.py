@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from bench import compare_checkouts
 from bench.__main__ import main
 from bench.cells import Cell
 from bench.compare_checkouts import Comparison, table
 from bench.gate.slowdown import Interval, judge_ratio
+from fixtures.instruments.latency import SamplingLimits
 
 WORKLOAD = """
 from dataclasses import dataclass
@@ -46,6 +48,13 @@ def build_update_step(architecture, method, rank, workload):
     return Step(periodic=method == "galore")
 """
 ALL = ("fft", "lora", "galore")
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = SamplingLimits(warm_up_rounds=1, min_rounds=10, max_rounds=20, max_refreshes=4)
+    monkeypatch.setattr(compare_checkouts, "SCREENING", few)
+    monkeypatch.setattr(compare_checkouts, "CONFIRMING", few)
 
 
 def checkout(folder: Path, work: int = 20_000, methods: tuple[str, ...] = ALL) -> str:
@@ -135,7 +144,9 @@ def status(arguments: list[str]) -> int | str | None:
 
 def test_the_gravest_verdict_is_the_cells() -> None:
     def slowdown(ratio: float, half_width: float = 1.001) -> object:
-        return judge_ratio(Interval(ratio, ratio / half_width, ratio * half_width, 0.95), tolerance=0.1, comparisons=1)
+        return judge_ratio(
+            Interval(ratio, ratio / half_width, ratio * half_width, 0.95), tolerance=0.1, error_rate=0.05
+        )
 
     comparison = Comparison(Cell("resnet18", "fft"), base_ms=10.0, head_ms=15.0, rounds=20)
     comparison.slowdowns = {"CPU time": slowdown(1.0), "wall clock": slowdown(1.5)}  # type: ignore[dict-item]

@@ -18,7 +18,7 @@ TOLERANCES = {"allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1, "median_
 
 
 def verdicts(now: Record, before: Record | None, incomparable: str = "") -> dict[str, Verdict]:
-    judged = judge(now, before, tolerances=TOLERANCES, incomparable=incomparable, comparisons=96)
+    judged = judge(now, before, tolerances=TOLERANCES, incomparable=incomparable, error_rate=0.01)
     return {verdict.metric: verdict for verdict in judged}
 
 
@@ -92,7 +92,9 @@ def scaled(factor: float) -> dict[str, Any]:
     return {"latency": {**LATENCY, **{k: LATENCY[k] * factor for k in ("relative", "relative_low", "relative_high")}}}
 
 
-@pytest.mark.parametrize(("factor", "kind"), [(1.0, "ok"), (1.1, "ok"), (1.5, "regressed"), (0.6, "improved")])
+@pytest.mark.parametrize(
+    ("factor", "kind"), [(1.0, "ok"), (1.0999, "ok"), (1.101, "unstable"), (1.5, "regressed"), (0.6, "improved")]
+)
 def test_latency_by_intervals(factor: float, kind: str) -> None:
     judged = verdicts(record(**scaled(factor)), record())
     assert judged["latency.relative"].kind == kind
@@ -188,14 +190,25 @@ def test_unstable_fails_only_when_asked_to() -> None:
     lenient, strict = gate(record()), gate(record(), unstable="fail")
     assert lenient.failure(lenient.judge(unstable)) == ""
     assert "latency.relative unstable" in strict.failure(strict.judge(unstable))
-    assert lenient.suspects_latency(lenient.judge(unstable))
-    assert not lenient.suspects_latency(lenient.judge(record()))
+    assert lenient.finds_unstable(lenient.judge(unstable))
+    assert not lenient.finds_unstable(lenient.judge(record()))
 
 
 @pytest.mark.parametrize(("factor", "suspected"), [(1.09, False), (1.11, True), (1.5, True), (0.5, False)])
 def test_a_slowdown_past_the_tolerance_is_measured_again(factor: float, suspected: bool) -> None:
     judge = gate(record())
-    assert judge.suspects_latency(judge.judge(record(**scaled(factor)))) == suspected
+    assert judge.suspects_slowdown(judge.judge(record(**scaled(factor)))) == suspected
+
+
+def test_the_more_slowdowns_a_run_has_confirmed_the_more_evidence_the_next_needs() -> None:
+    judge = gate(record())
+    slow = record(**scaled(1.155))
+    kinds = [
+        next(v.kind for v in judge.judge(slow, confirming=True).verdicts if v.metric == "latency.relative")
+        for _ in range(10)
+    ]
+    assert (kinds[0], kinds[-1]) == ("regressed", "unstable")
+    assert judge.confirmations == 10
 
 
 def test_a_lost_cell_fails() -> None:

@@ -9,12 +9,10 @@ from functools import cached_property
 from bench.cells import Cell, Selection
 from bench.gate.baseline import Baseline, BaselineError, Machine, check_workload
 from bench.gate.figures import show, show_change
+from bench.gate.slowdown import error_rate
 from bench.gate.verdict import Verdict, fails, judge, judge_measured
 from bench.options import RunOptions
 from bench.record import Record, WorkloadEntry
-
-LATENCY_COMPARISONS_PER_CELL = 2
-"""CPU time and wall clock."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,16 @@ class Result:
 
 @dataclass
 class Gate:
-    """Judges the cells of one run, one at a time, and keeps the results. Without a baseline it only keeps them."""
+    """Judges the cells of one run, one at a time, and keeps the results. Without a baseline it only keeps them.
+
+    `confirmations` counts the suspected slowdowns that were measured again: they share the rate of false alarms.
+    """
 
     run: RunOptions
     baseline: Baseline | None = None
     machine: Machine | None = None
     results: dict[Cell, Result] = field(default_factory=dict)
+    confirmations: int = 0
     unsaved: bool = False
 
     @cached_property
@@ -74,12 +76,16 @@ class Gate:
         whole = {*Selection(matrix=self.run.selection.matrix).cells()}
         return {"matrix": self.run.selection.matrix, "is_filtered": not whole <= {*self.results}}
 
-    def judge(self, record: Record, seconds: float | None = None) -> Result:
-        """Compare one record, and the median `seconds` of its step if it was timed, with the baseline."""
+    def judge(self, record: Record, seconds: float | None = None, *, confirming: bool = False) -> Result:
+        """Compare one record, and the median `seconds` of its step if it was timed, with the baseline.
+
+        `confirming` a slowdown that an earlier measurement of the cell suspected.
+        """
+        self.confirmations += confirming
         verdicts: tuple[Verdict, ...] = ()
         if self.baseline is not None:
-            comparisons = len(self.cells) * LATENCY_COMPARISONS_PER_CELL
-            verdicts = compare(record, seconds, self.baseline, self.machine, self.run.tolerances, comparisons)
+            rate = error_rate(max(1, self.confirmations))
+            verdicts = compare(record, seconds, self.baseline, self.machine, self.run.tolerances, rate)
         return self._keep(Result(record.cell, record, verdicts))
 
     def fail(self, cell: Cell, error: str) -> str:
@@ -109,16 +115,16 @@ class Gate:
         lines.append(f"If the change is meant, record a new baseline: {self.record_command}")
         return "\n".join(lines)
 
-    def suspects_latency(self, result: Result) -> bool:
-        """Whether latency should be measured again before the verdict counts.
+    def finds_unstable(self, result: Result) -> bool:
+        """Whether a latency is too uncertain for a verdict, so that a longer measurement is worth its time."""
+        return any(verdict.kind == "unstable" for verdict in result.verdicts)
 
-        Also where the estimate alone exceeds the tolerance: one more measurement may give it the confidence it lacks.
-        """
-        latencies = [verdict for verdict in result.verdicts if verdict.metric.startswith(("latency.", "stats."))]
+    def suspects_slowdown(self, result: Result) -> bool:
+        """Whether an estimated slowdown exceeds its tolerance: measured again, it is confirmed or not."""
         return any(
-            verdict.kind in {"regressed", "unstable"}
-            or (verdict.kind == "ok" and verdict.change is not None and verdict.change > verdict.tolerance)
-            for verdict in latencies
+            verdict.kind in {"ok", "unstable", "regressed"} and (verdict.change or 0.0) > verdict.tolerance
+            for verdict in result.verdicts
+            if verdict.metric.startswith(("latency.", "stats."))
         )
 
     def _keep(self, result: Result) -> Result:
@@ -132,17 +138,17 @@ def compare(
     baseline: Baseline,
     machine: Machine | None,
     tolerances: Mapping[str, float],
-    comparisons: int,
+    rate: float,
 ) -> tuple[Verdict, ...]:
     """Judge one record, measured on `machine`, and the median `seconds` of its step, against its cell in `baseline`.
 
-    `comparisons` is the number of latency comparisons in the whole run.
+    `rate` is the error rate of each latency's verdict.
     """
     before = baseline.records.get(record.cell)
     incomparable = ""
     if machine != baseline.machine:
         incomparable = f"measured on {machine}; the baseline on {baseline.machine}"
-    verdicts = judge(record, before, tolerances=tolerances, incomparable=incomparable, comparisons=comparisons)
+    verdicts = judge(record, before, tolerances=tolerances, incomparable=incomparable, error_rate=rate)
     seconds_before = baseline.seconds.get(record.cell)
     if before is not None and seconds is not None and seconds_before is not None:
         # Absolute times hold for the same machine with the same software only.

@@ -1,15 +1,17 @@
 """The verdict on a latency: two measurements with their intervals in, one verdict with its interval out.
 
 A slowdown is a regression only when it exceeds the tolerance with confidence, over all comparisons of a run together.
+The first measurement of a cell only screens: what it suspects is measured again, longer and from a fresh build, and the
+second measurement alone decides. So the tests of a run are its second measurements, of which there are few, and only
+they share the rate of false alarms (`error_rate`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
-
-from scipy.stats import norm
 
 BETWEEN_RUNS = 0.010
 """Standard deviation, on the scale of logarithms, between runs of the same code, on top of the sampling error.
@@ -19,11 +21,27 @@ MobileNetV3-Small, LoRA against full fine-tuning, by CPU time beside other work:
 between 5 builds within each, 0.8 % together. ``python -m tests.studies.latency_study`` prints it for any machine.
 """
 
+FAMILY_ERROR = 0.05
+"""How often a run may fail where no cell is slower than is tolerated."""
+
 UNSTABLE_WIDTH = 1.0
 """The half-width of a change's interval, as a multiple of the tolerance (both on the scale of logarithms), past which
 no verdict is given: half of all slowdowns by the tolerance twice over would go unseen."""
 
 Kind = Literal["ok", "improved", "unstable", "regressed"]
+
+
+def error_rate(test: int, metrics: int = 2) -> float:
+    """The rate at which each of `metrics` may err in the `test`-th second measurement of a run, counted from 1.
+
+    One test's share is FAMILY_ERROR / 2 × 1 / (test (test + 1)). The shares of however many tests add up to less than
+    FAMILY_ERROR / 2: alpha-spending, Foster and Stine (J. R. Stat. Soc. B 70, 2008), with Bonferroni's division among a
+    test's metrics. The half pays for the selection: both measurements share the baseline's error, and of cells exactly
+    as slow as is tolerated half are suspected, which at most doubles the rate among them.
+    """
+    if test < 1 or metrics < 1:
+        raise ValueError(f"test is {test} and metrics is {metrics}; expected whole numbers of at least 1")
+    return FAMILY_ERROR / 2 / (test * (test + 1)) / metrics
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,7 @@ class Interval:
     def sampling_variance(self) -> float:
         """On the scale of logarithms. The interval's longer side counts."""
         half_width = max(math.log(self.high / self.estimate), math.log(self.estimate / self.low))
-        return (half_width / float(norm.ppf((1 + self.confidence) / 2))) ** 2
+        return (half_width / NormalDist().inv_cdf((1 + self.confidence) / 2)) ** 2
 
     @property
     def variance(self) -> float:
@@ -61,7 +79,10 @@ class Interval:
 class Slowdown:
     """How much slower, as a fraction of before (+0.2 is 20 % slower), with its interval, and what follows from it.
 
-    The interval holds the true change, in all comparisons of the run at once, with the run's confidence.
+    "unstable" is what the measurement cannot decide: its interval is too wide, or a slowdown past the tolerance is
+    estimated, but not with confidence.
+
+    Each end of the interval errs at the rate of the comparison.
     """
 
     kind: Kind
@@ -72,56 +93,34 @@ class Slowdown:
 
     @property
     def suspected(self) -> bool:
-        """Whether it is worth a second measurement: the estimate alone exceeds the tolerance, or none was possible."""
-        return self.kind == "unstable" or self.change > self.tolerance
+        """Whether it is worth a second measurement: the estimate alone exceeds the tolerance."""
+        return self.change > self.tolerance
 
 
-def judge_slowdown(
-    now: Interval, before: Interval, *, tolerance: float, comparisons: int, family_error: float = 0.05
-) -> Slowdown:
-    """Judge a measurement against an earlier one, as one of `comparisons` in this run.
+def judge_slowdown(now: Interval, before: Interval, *, tolerance: float, error_rate: float) -> Slowdown:
+    """Judge a measurement against an earlier one, erring at most at `error_rate`.
 
     Raises ValueError where a number is out of its range.
     """
     change = math.log(now.estimate / before.estimate)
-    return _judge(change, math.sqrt(now.variance + before.variance), tolerance, comparisons, family_error)
+    return _judge(change, math.sqrt(now.variance + before.variance), tolerance, error_rate)
 
 
-def judge_ratio(ratio: Interval, *, tolerance: float, comparisons: int, family_error: float = 0.05) -> Slowdown:
+def judge_ratio(ratio: Interval, *, tolerance: float, error_rate: float) -> Slowdown:
     """Judge a change that was measured directly, as the ratio of two versions that ran in turn.
 
     Two versions are two builds, so what differs between runs counts twice.
     """
     variance = ratio.sampling_variance + 2 * BETWEEN_RUNS**2
-    return _judge(math.log(ratio.estimate), math.sqrt(variance), tolerance, comparisons, family_error)
+    return _judge(math.log(ratio.estimate), math.sqrt(variance), tolerance, error_rate)
 
 
-def combine(first: Interval, second: Interval) -> Interval:
-    """Two measurements of the same thing as one, at the first's confidence: the mean, each weighed by its precision.
-
-    Where the two disagree by more than their intervals allow, their difference makes the interval: a burst that hit one
-    of them must not alarm by way of the mean. What differs between runs is not reduced: the second measurement of a run
-    may well share it with the first.
-    """
-    weight = second.variance / (first.variance + second.variance)
-    difference = math.log(first.estimate / second.estimate)
-    sampled = weight**2 * first.sampling_variance + (1 - weight) ** 2 * second.sampling_variance
-    error = math.sqrt(max(sampled, weight * (1 - weight) * difference**2))
-    half_width = error * float(norm.ppf((1 + first.confidence) / 2))
-    middle = second.estimate * math.exp(weight * difference)
-    return Interval(middle, middle * math.exp(-half_width), middle * math.exp(half_width), first.confidence)
-
-
-def _judge(change: float, error: float, tolerance: float, comparisons: int, family_error: float) -> Slowdown:
-    """Šidák's correction (JASA 62, 1967): a cell is judged as soon as it is measured, so every comparison has the same
-    share of the family's error, whatever the others turn out to be."""
+def _judge(change: float, error: float, tolerance: float, error_rate: float) -> Slowdown:
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"the tolerance is {tolerance}; expected a positive fraction")
-    if comparisons < 1:
-        raise ValueError(f"comparisons is {comparisons}; expected a whole number of at least 1")
-    if not 0 < family_error < 1:
-        raise ValueError(f"family_error is {family_error}; expected a number between 0 and 1")
-    half_width = error * float(norm.isf(1 - (1 - family_error) ** (1 / comparisons)))
+    if not 0 < error_rate < 0.5:
+        raise ValueError(f"the error rate is {error_rate}; expected a number between 0 and 0.5")
+    half_width = error * NormalDist().inv_cdf(1 - error_rate)
     low, high = change - half_width, change + half_width
     limit = math.log1p(tolerance)
     kind: Kind = "ok"
@@ -129,6 +128,6 @@ def _judge(change: float, error: float, tolerance: float, comparisons: int, fami
         kind = "regressed"
     elif high < -limit:
         kind = "improved"
-    elif half_width > UNSTABLE_WIDTH * limit:
+    elif change > limit or half_width > UNSTABLE_WIDTH * limit:
         kind = "unstable"
     return Slowdown(kind, math.expm1(change), math.expm1(low), math.expm1(high), tolerance)

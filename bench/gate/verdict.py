@@ -82,18 +82,18 @@ def judge(
     *,
     tolerances: Mapping[str, float],
     incomparable: str,
-    comparisons: int,
+    error_rate: float,
 ) -> list[Verdict]:
     """Judge every metric of `now` that was measured.
 
-    `incomparable` says why measured figures may not be compared, empty where they may. `comparisons` is the number of
-    latency comparisons in the whole run, over which the rate of false alarms is controlled.
+    `incomparable` says why measured figures may not be compared, empty where they may. `error_rate` is
+    that of each latency's verdict.
     """
     if before is None:
         return [Verdict("the cell", "new")]
     verdicts = [verdict for metric in GATED if (verdict := _judge(metric, now, before, tolerances, incomparable))]
     if now.latency is not None:
-        verdicts += _judge_latency(now.latency, before.latency, tolerances["latency"], incomparable, comparisons)
+        verdicts += _judge_latency(now.latency, before.latency, tolerances["latency"], incomparable, error_rate)
     return verdicts
 
 
@@ -131,7 +131,7 @@ def judge_measured(metric: str, unit: Unit, now: float, before: float, tolerance
 
 
 def _judge_latency(
-    now: Latency, before: Latency | None, tolerance: float, incomparable: str, comparisons: int
+    now: Latency, before: Latency | None, tolerance: float, incomparable: str, error_rate: float
 ) -> Iterator[Verdict]:
     for clock in ("relative", "wall_relative"):
         metric = f"latency.{clock}"
@@ -147,6 +147,6 @@ def _judge_latency(
         if incomparable:
             yield Verdict(metric, "not comparable", "×", new.estimate, old.estimate, tolerance, incomparable)
             continue
-        slowdown = judge_slowdown(new, old, tolerance=tolerance, comparisons=comparisons)
+        slowdown = judge_slowdown(new, old, tolerance=tolerance, error_rate=error_rate)
         note = f"between {slowdown.low:+.1%} and {slowdown.high:+.1%} with confidence"
         yield Verdict(metric, slowdown.kind, "×", new.estimate, old.estimate, tolerance, note)

@@ -14,6 +14,7 @@ from bench.cells import Cell
 from fixtures.instruments import latency
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import Step
+from fixtures.instruments.latency import SamplingLimits
 from fixtures.instruments.steady import fixed_threads
 from fixtures.update_step import build_update_step
 from fixtures.workload import Workload
@@ -30,8 +31,8 @@ class Slowdown:
         return f"{self.fraction:.0%} {self.how}" if self.fraction else "none"
 
 
-def measure(cell: Cell, slowdown: Slowdown) -> dict[str, Any]:
-    """Measure `cell` under the default workload. Runs in a process of its own.
+def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits) -> dict[str, Any]:
+    """Measure `cell` under the default workload, within `limits`. Runs in a process of its own.
 
     Returns the record's `latency`, with the step's median by the wall clock (`median_s`), which pytest-benchmark
     compares, and what the measurement took (`seconds`).
@@ -46,10 +47,10 @@ def measure(cell: Cell, slowdown: Slowdown) -> dict[str, Any]:
             reference = build_update_step(cell.architecture, "fft", None, workload)
         slowed = _slowed(step, slowdown)
         if step.periodic_work is None:
-            sample = latency.measure(slowed, reference)
+            sample = latency.measure(slowed, reference, limits=limits)
         else:
             # What is judged is the ordinary step.
-            few = replace(latency.DEFAULT_LIMITS, max_refreshes=latency.MIN_REFRESHES)
+            few = replace(limits, max_refreshes=latency.MIN_REFRESHES)
             sample = latency.measure_periodic(slowed, reference, step.periodic_work, limits=few)
     seconds = time.perf_counter() - start
     return {**sample.as_record(), "median_s": median(sample.step_seconds), "seconds": seconds}
