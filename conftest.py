@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 import warnings
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from pytest_benchmark.utils import get_machine_id
 
 from bench import options
+from bench.cell_process import CellProcess, Process, ThisProcess
 from bench.cells import Cell
 from bench.gate import baseline, summary
 from bench.gate.gate import Gate
 from bench.gate.storage import BaselineStorage
+from bench.measurement import CellError
 from bench.progress import Progress
 from fixtures.instruments import measured_memory
 
@@ -33,6 +36,7 @@ OPTIONS = {
     "image_size": "height and width of an image in pixels; default: 224",
     "threads": "threads within an operator; default: 1",
     "device": "cpu (default) or cuda",
+    "cell_seconds": "how long a cell may take before it is ended and fails; default: 300; 0: no limit, for debuggers",
     "unstable": "fail or warn (default) where a latency stayed too noisy to judge",
 }
 
@@ -117,6 +121,17 @@ def run(pytestconfig: pytest.Config) -> options.RunOptions:
 @pytest.fixture
 def gate(pytestconfig: pytest.Config) -> Gate:
     return pytestconfig.stash[GATE]
+
+
+@pytest.fixture(scope="session")
+def process(pytestconfig: pytest.Config) -> Generator[Process, None, None]:
+    """Where cells are measured."""
+    run = pytestconfig.stash[GATE].run
+    if run.cell_seconds == 0:
+        yield ThisProcess()
+        return
+    with closing(CellProcess(run.cell_seconds, CellError, run.workload.device)) as cell_process:
+        yield cell_process
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from statistics import median
+from typing import Any
 
 import torch
 
+from bench.cell_process import Process
 from bench.cells import Cell
 from bench.options import RunOptions
 from bench.record import Latency, Record, installed_versions, read_record
@@ -36,10 +38,9 @@ CellError = (NotTrainingError, NotComputableError, UnsupportedNetworkError, Meas
 
 @dataclass(frozen=True)
 class Measurement:
-    """A cell's record and, where latency was asked for, the step that was timed and its durations in seconds."""
+    """A cell's record and, where latency was asked for, the durations of the timed steps in seconds."""
 
     record: Record
-    step: UpdateStep | None = None
     step_seconds: tuple[float, ...] = ()
 
     @property
@@ -47,29 +48,69 @@ class Measurement:
         return median(self.step_seconds) if self.step_seconds else None
 
 
-def measure(cell: Cell, run: RunOptions) -> Measurement:
-    """Measure `cell` with every instrument that `run` names. Raises one of CellError."""
-    build = partial(build_update_step, cell.architecture, cell.method, cell.rank, run.workload)
+def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
+    """Measure `cell` with every instrument that `run` names, none of them in this process but where `process` says so.
+
+    Raises one of CellError.
+    """
+    process.begin()
     parts: dict[str, object] = {}
     figures = None
     if run.computed:
-        figures = computed.measure(build(device="meta"))
+        figures = process.call(_compute, cell, run.workload)
         parts["parameters"] = figures.parameters
         parts |= {name: getattr(figures, name) for name in ("flops", "memory") if name in run.metrics}
     if "measured_memory" in run.metrics:
-        memory = measured_memory.measure(partial(build, device=run.workload.device), threads=run.workload.threads)
+        build = partial(_build, cell, run.workload, run.workload.device)
+        memory = measured_memory.measure(build, threads=run.workload.threads, timeout_s=process.left_s())
         _must_train(memory.losses, memory.unmoved)
         parts["measured_memory"] = {**memory.as_record(), **_gaps(figures, memory)}
     if "latency" not in run.metrics:
         return Measurement(_record(cell, run.workload, parts))
-    step = build(device=run.workload.device)
-    if "measured_memory" not in run.metrics:  # which trains the cell too, and looks
+    # A measurement of memory trains the cell too, and looks.
+    must_train = "measured_memory" not in run.metrics
+    # A baseline is what many runs lean on.
+    limits = CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS
+    parts["latency"], seconds = process.call(_time_anew, cell, run, limits, must_train)
+    return Measurement(_record(cell, run.workload, parts), seconds)
+
+
+def update_once(cell: Cell, workload: Workload) -> None:
+    """One more update of the cell that was timed last."""
+    _finished(_step(cell, workload), workload)()
+
+
+def _build(cell: Cell, workload: Workload, device: str) -> UpdateStep:
+    return build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
+
+
+def _compute(cell: Cell, workload: Workload) -> Computed:
+    return computed.measure(_build(cell, workload, "meta"))
+
+
+@lru_cache(maxsize=1)
+def _step(cell: Cell, workload: Workload) -> UpdateStep:
+    """The step that is timed: kept, so that it can do one more update."""
+    return _build(cell, workload, workload.device)
+
+
+def _time_anew(
+    cell: Cell, run: RunOptions, limits: SamplingLimits, must_train: bool
+) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """The `latency` of a step built afresh, and the seconds of each timed update."""
+    _step.cache_clear()
+    step = _step(cell, run.workload)
+    if must_train:
         with fixed_threads(run.workload.threads):
             _must_train(*_train(step))
-    # A baseline is what many runs lean on.
-    sample = _time(cell, step, run, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
-    parts["latency"] = sample.as_record()
-    return Measurement(_record(cell, run.workload, parts), step, sample.step_seconds)
+    sample = _time(cell, step, run, limits)
+    return sample.as_record(), sample.step_seconds
+
+
+def _time_both_anew(cell: Cell, run: RunOptions) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """As `_time_anew`, longer, with the reference built afresh too."""
+    _full_fine_tuning.cache_clear()
+    return _time_anew(cell, run, CAREFUL_LIMITS, False)
 
 
 def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
@@ -82,17 +123,14 @@ def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
     return gaps
 
 
-def measure_latency_again(measurement: Measurement, run: RunOptions) -> Measurement:
+def measure_latency_again(measurement: Measurement, run: RunOptions, process: Process) -> Measurement:
     """Time a measured cell once more, longer, with step and reference built afresh; the new latency replaces the old.
 
-    Afresh, because where memory lies is decided when a step is built. Raises LatencyError.
+    Afresh, because where memory lies is decided when a step is built. Raises one of CellError.
     """
-    cell = measurement.record.cell
-    _full_fine_tuning.cache_clear()
-    step = build_update_step(cell.architecture, cell.method, cell.rank, run.workload, run.workload.device)
-    sample = _time(cell, step, run, CAREFUL_LIMITS)
-    record = measurement.record.model_copy(update={"latency": Latency.model_validate(sample.as_record())})
-    return Measurement(record, step, sample.step_seconds)
+    entry, seconds = process.call(_time_both_anew, measurement.record.cell, run)
+    record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})
+    return Measurement(record, seconds)
 
 
 def _time(cell: Cell, step: UpdateStep, run: RunOptions, limits: SamplingLimits) -> PairedSample:

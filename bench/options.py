@@ -33,6 +33,7 @@ class RunOptions:
     tolerances: Mapping[str, float] = field(default_factory=dict)
     unstable: str = "warn"
     records_baseline: bool = False
+    cell_seconds: int = 300
 
     @property
     def computed(self) -> bool:
@@ -77,6 +78,7 @@ def read(
         tolerances=tolerances,
         unstable=_one_of("unstable", given["unstable"] or "warn", ("fail", "warn")),
         records_baseline=records_baseline,
+        cell_seconds=_cell_seconds(given.get("cell_seconds")),
     )
 
 
@@ -127,6 +129,15 @@ def _whole_number(option: str, value: str | None) -> int:
     if value is None or not value.isascii() or not value.isdigit() or int(value) < 1:
         raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected a whole number of at least 1")
     return int(value)
+
+
+def _cell_seconds(value: str | None) -> int:
+    """A cell's time; 0 is for debuggers: no limit, and no process of its own."""
+    if value is None:
+        return RunOptions.cell_seconds
+    if value == "0":
+        return 0
+    return _whole_number("cell_seconds", value)
 
 
 def _fraction(name: str, value: object) -> float:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from bench.cell_process import Process
 from bench.cells import Cell
 from bench.gate.gate import Gate
-from bench.measurement import CellError, Measurement, measure, measure_latency_again
+from bench.measurement import CellError, Measurement, measure, measure_latency_again, update_once
 from bench.options import RunOptions
 
 
@@ -17,35 +18,37 @@ def select_cells(gate: Gate) -> list[Cell]:
     return [*gate.cells, *sorted(gate.missing, key=str)]
 
 
-def test_update(architecture: str, method: str, rank: int | None, run: RunOptions, gate: Gate, benchmark: Any) -> None:
+def test_update(
+    architecture: str, method: str, rank: int | None, run: RunOptions, gate: Gate, process: Process, benchmark: Any
+) -> None:
     """Measure one cell; fail if it does not train, cannot be measured, or does not hold its baseline."""
     cell = Cell(architecture, method, rank)
     if cell in gate.missing:
         pytest.fail(gate.lose(cell), pytrace=False)
     try:
-        failure = _judged(benchmark, cell, run, gate)
+        failure = _judged(benchmark, cell, run, gate, process)
     except CellError as error:
         failure = gate.fail(cell, str(error))
     if failure:
         pytest.fail(failure, pytrace=False)
 
 
-def _judged(benchmark: Any, cell: Cell, run: RunOptions, gate: Gate) -> str:
+def _judged(benchmark: Any, cell: Cell, run: RunOptions, gate: Gate, process: Process) -> str:
     """Measure and judge one cell; returns the failure's message, empty if it holds its baseline."""
-    measurement = _timed(benchmark, cell, run)
+    measurement = _timed(benchmark, cell, run, process)
     result = gate.judge(measurement.record, measurement.median_seconds)
     if gate.finds_unstable(result) and not gate.suspects_slowdown(result):
-        measurement = measure_latency_again(measurement, run)
+        measurement = measure_latency_again(measurement, run, process)
         result = gate.judge(measurement.record, measurement.median_seconds)
     if gate.suspects_slowdown(result):
         # A slowdown fails only if a measurement that was not chosen for being slow shows it too.
-        measurement = measure_latency_again(measurement, run)
+        measurement = measure_latency_again(measurement, run, process)
         result = gate.judge(measurement.record, measurement.median_seconds, confirming=True)
     benchmark.extra_info.update(measurement.record.as_extra_info())
     return gate.failure(result)
 
 
-def _timed(benchmark: Any, cell: Cell, run: RunOptions) -> Measurement:
+def _timed(benchmark: Any, cell: Cell, run: RunOptions, process: Process) -> Measurement:
     """Measure a cell and give pytest-benchmark its rounds.
 
     With latency these are the update steps that were timed in pairs, and one more that the plugin times itself.
@@ -54,11 +57,11 @@ def _timed(benchmark: Any, cell: Cell, run: RunOptions) -> Measurement:
     """
     if "latency" not in run.metrics:
         benchmark.group = f"{cell.architecture} (the measurement's own time; no update was timed)"
-        measurement: Measurement = benchmark.pedantic(measure, args=(cell, run))
+        measurement: Measurement = benchmark.pedantic(measure, args=(cell, run, process))
         return measurement
     benchmark.group = cell.architecture
-    measurement = measure(cell, run)
-    benchmark.pedantic(measurement.step)
+    measurement = measure(cell, run, process)
+    benchmark.pedantic(process.call, args=(update_once, cell, run.workload))
     if benchmark.stats is not None:  # None under --benchmark-disable
         for seconds in measurement.step_seconds:
             benchmark.stats.update(seconds)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from bench import options
+from bench.cell_process import ThisProcess
 from bench.cells import Cell
 from bench.gate import baseline
 from bench.gate.baseline import Baseline, Machine
@@ -51,7 +52,7 @@ def run_options(instrument: Instrument) -> RunOptions:
 
 @cache
 def unsabotaged(name: str, instrument: Instrument) -> Measurement:
-    return measure(cell_of(name), run_options(instrument))
+    return measure(cell_of(name), run_options(instrument), ThisProcess())
 
 
 def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
@@ -67,7 +68,7 @@ def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
         gate.baseline = Baseline(Path("unsabotaged"), {cell: before.record}, {}, HERE, "core", True)
     try:
         with injected(fault) if fault else nullcontext():
-            measurement = measure(cell, gate.run)
+            measurement = measure(cell, gate.run, ThisProcess())
     except CellError as error:
         gate.fail(cell, str(error))
         return gate.results[cell]
