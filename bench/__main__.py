@@ -15,6 +15,7 @@ from typing import NoReturn
 from bench.command import CommandError
 
 COMMANDS = {
+    "report": ("bench.report.command", "a run as a page and a table, compared, over time, and the study's claims"),
     "savings": ("bench.savings", "peak memory saved by each method, small networks beside language models"),
     "compare-checkouts": ("bench.compare_checkouts", "the latency of two checkouts, timed in turn on this machine"),
 }

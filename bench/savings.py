@@ -95,10 +95,10 @@ class Options:
     attention: str = "fused"
 
 
-def peaks_of(network: str, options: Options) -> dict[tuple[str, Update], int]:
-    """The peak of every update of `network`."""
+def peaks_of(network: str, options: Options, chosen: Sequence[Update] | None = None) -> dict[tuple[str, Update], int]:
+    """The peak of every update of `network`, or of the `chosen` ones."""
     peaks = {}
-    for update in (FULL, *updates(options.ranks)):
+    for update in chosen or (FULL, *updates(options.ranks)):
         memory = computed.measure(_step(network, update, options)).memory
         # A device must hold GaLore's refreshing step too, however rare it is.
         peaks[network, update] = max(int(memory[name]) for name in ("peak", "refresh_peak") if name in memory)
@@ -120,16 +120,17 @@ def saved(peaks: Peaks, network: str, update: Update) -> float:
 
 def compare(peaks: Peaks, ranks: Sequence[int]) -> list[Comparison]:
     """Every update, with each decoder."""
-    return [
-        Comparison(
-            update,
-            decoder,
-            on_mobilenets=fmean(saved(peaks, network, update) for network in DEPTHWISE_SEPARABLE),
-            on_decoder=saved(peaks, decoder, update),
-        )
-        for update in updates(ranks)
-        for decoder in DECODERS
-    ]
+    return [comparison(peaks, update, decoder) for update in updates(ranks) for decoder in DECODERS]
+
+
+def comparison(peaks: Peaks, update: Update, decoder: str) -> Comparison:
+    """One update on the MobileNets and on a decoder."""
+    return Comparison(
+        update,
+        decoder,
+        on_mobilenets=fmean(saved(peaks, network, update) for network in DEPTHWISE_SEPARABLE),
+        on_decoder=saved(peaks, decoder, update),
+    )
 
 
 def report(peaks: Peaks, options: Options) -> str:

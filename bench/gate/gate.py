@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -121,15 +121,20 @@ class Gate:
 
     def suspects_slowdown(self, result: Result) -> bool:
         """Whether an estimated slowdown exceeds its tolerance: measured again, it is confirmed or not."""
-        return any(
-            verdict.kind in {"ok", "unstable", "regressed"} and (verdict.change or 0.0) > verdict.tolerance
-            for verdict in result.verdicts
-            if verdict.metric.startswith(("latency.", "stats."))
-        )
+        return suspects_slowdown(result.verdicts)
 
     def _keep(self, result: Result) -> Result:
         self.results[result.cell] = result
         return result
+
+
+def suspects_slowdown(verdicts: Iterable[Verdict]) -> bool:
+    """Whether a cell's verdicts estimate a slowdown past its tolerance."""
+    return any(
+        verdict.kind in {"ok", "unstable", "regressed"} and (verdict.change or 0.0) > verdict.tolerance
+        for verdict in verdicts
+        if verdict.metric.startswith(("latency.", "stats."))
+    )
 
 
 def compare(
