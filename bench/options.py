@@ -16,6 +16,9 @@ from fixtures.workload import Workload
 
 T = TypeVar("T")
 
+_MOST_DIGITS = 9
+"""Of a whole number. Python refuses to read thousands of digits, with an error of its own."""
+
 METRICS = ("flops", "memory", "measured_memory", "latency")
 
 
@@ -128,6 +131,8 @@ def _names(option: str, value: str | None, allowed: Collection[str]) -> tuple[st
 def _whole_number(option: str, value: str | None) -> int:
     if value is None or not value.isascii() or not value.isdigit() or int(value) < 1:
         raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected a whole number of at least 1")
+    if len(value) > _MOST_DIGITS:
+        raise OptionError(f"--{option.replace('_', '-')} has {len(value)} digits; expected at most {_MOST_DIGITS}")
     return int(value)
 
 

@@ -156,6 +156,29 @@ def test_a_timed_cell_needs_its_median(tmp_path: Path, median: Any) -> None:
     assert "stats.median is" in refused(tmp_path, json.dumps(data).encode())
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data["benchmarks"][0]["extra_info"].update({"a\nkey": 1}),
+        lambda data: data["benchmarks"][0]["extra_info"].update({"\x1b[2J": 1}),
+        lambda data: data["benchmarks"][0]["extra_info"].update(architecture="a\nb"),
+        lambda data: data["benchmarks"][0].update(fullname="bench/test_update.py::test_update[a\u2028b]"),
+        lambda data: data.update(suite={"matrix": 1, "\r": "\r"}),
+    ],
+)
+def test_names_in_a_file_reach_the_terminal_as_text(tmp_path: Path, damage: Callable[[Any], None]) -> None:
+    """Found by the fuzzer: a key with a line break made two lines of the message."""
+    data = baseline_data()
+    damage(data)
+    assert refused(tmp_path, json.dumps(data).encode()).isprintable()
+
+
+def test_a_time_at_the_end_of_the_calendar_is_no_time(tmp_path: Path) -> None:
+    for time in ("9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00"):
+        data = {**baseline_data(), "commit_info": {"id": "a", "time": time}}
+        assert read(write(tmp_path / "0001_a.json", data)).time is None
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

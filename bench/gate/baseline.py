@@ -23,7 +23,13 @@ def names_a_cell(nodeid: str) -> bool:
 
 
 class BaselineError(Exception):
-    """A baseline that cannot be used: which file, what is wrong, what was expected."""
+    """A baseline that cannot be used: which file, what is wrong, what was expected.
+
+    One line, whatever the file holds: keys and names from it may carry line breaks and terminal sequences.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 @dataclass(frozen=True)
@@ -202,10 +208,11 @@ def _origin(data: dict[str, Any]) -> tuple[str, datetime | None]:
     for text in (commit.get("time"), data.get("datetime")):
         try:
             time = datetime.fromisoformat(text if isinstance(text, str) else "")
-        except ValueError:
+            # A time without a zone is pytest-benchmark's own, which is UTC.
+            time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):  # the latter at both ends of the calendar
             continue
-        # A time without a zone is pytest-benchmark's own, which is UTC.
-        return str(commit.get("id") or ""), time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        return str(commit.get("id") or ""), time
     return str(commit.get("id") or ""), None
 
 
