@@ -129,10 +129,12 @@ def _names(option: str, value: str | None, allowed: Collection[str]) -> tuple[st
 
 
 def _whole_number(option: str, value: str | None) -> int:
-    if value is None or not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected a whole number of at least 1")
-    if len(value) > _MOST_DIGITS:
-        raise OptionError(f"--{option.replace('_', '-')} has {len(value)} digits; expected at most {_MOST_DIGITS}")
+    flag = f"--{option.replace('_', '-')}"
+    is_number = value is not None and value.isascii() and value.isdigit()
+    if value is not None and is_number and len(value) > _MOST_DIGITS:
+        raise OptionError(f"{flag} has {len(value)} digits; expected at most {_MOST_DIGITS}")
+    if value is None or not is_number or int(value) < 1:
+        raise OptionError(f"{flag} is {value!r}; expected a whole number of at least 1")
     return int(value)
 
 
