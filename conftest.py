@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 import warnings
 from collections.abc import Generator
@@ -28,8 +29,8 @@ pytest_plugins = ["pytester"]
 
 OPTIONS = {
     "matrix": "core (default) or full",
-    "architectures": "comma-separated torchvision names; default: the matrix's",
-    "methods": "comma-separated names out of fft, head, bn_head, lora, dora, galore; default: all",
+    "architectures": "comma-separated torchvision names, or MODULE:NAME for one's own; default: the matrix's",
+    "methods": "comma-separated: fft, head, bn_head, lora, dora, galore, or MODULE:NAME for one's own; default: six",
     "ranks": "comma-separated ranks for lora, dora and galore; default: the matrix's",
     "metrics": "comma-separated names out of flops, memory, measured_memory, latency; default: all",
     "batch_size": "images in a batch; default: 1",
@@ -54,6 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options and read the baseline before anything runs: both fail in one sentence."""
+    # Users' own networks and methods are found as `python -m bench` finds them, in the current folder too.
+    sys.path.insert(0, str(Path.cwd()))
     # The gate finds and reads the baseline itself: the plugin passes over an unreadable one with a warning.
     compare, config.option.benchmark_compare = config.option.benchmark_compare, []
     try:

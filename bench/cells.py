@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fixtures.architectures import ARCHITECTURES, CORE_ARCHITECTURES
-from fixtures.methods import METHODS
+from fixtures.imported import is_imported
+from fixtures.methods import METHODS, method_named
 
 MATRICES = ("core", "full")
 RANKS = {"core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
@@ -25,10 +26,18 @@ class Cell:
     task: str | None = None
 
     def __str__(self) -> str:
-        """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4``, ``mobilenet_v2-lora-r4-shift``."""
+        """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4-shift``, ``mypackage.models:build-lora-r4``.
+
+        No part holds a hyphen, so that the id means one cell only.
+        """
         rank = "" if self.rank is None else f"-r{self.rank}"
         task = "" if self.task is None else f"-{self.task}"
         return f"{self.architecture}-{self.method}{rank}{task}"
+
+    @property
+    def is_users(self) -> bool:
+        """Whether its network or its method is a user's own."""
+        return is_imported(self.architecture) or is_imported(self.method)
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,14 @@ class Selection:
             Cell(architecture, method, rank)
             for architecture in self.architectures or default
             for method in self.methods or tuple(METHODS)
-            for rank in (ranks if METHODS[method].takes_rank else (None,))
+            for rank in (ranks if method_named(method).takes_rank else (None,))
         ]
 
     def no_longer_there(self, recorded: Iterable[Cell], recorded_matrix: str) -> list[Cell]:
         """The recorded cells that this selection should contain and does not: a baseline's that the matrix has lost.
 
-        A smaller matrix than the recorded one, or a filter that leaves a cell out, loses nothing.
+        A smaller matrix than the recorded one, or a filter that leaves a cell out, loses nothing. Neither does a run
+        without a user's own network or method: they are in no matrix, so only a run that names them should have them.
         """
         if recorded_matrix == "full" and self.matrix == "core":
             return []
@@ -67,7 +77,11 @@ class Selection:
 
     def _admits(self, cell: Cell) -> bool:
         return (
-            (self.architectures is None or cell.architecture in self.architectures)
-            and (self.methods is None or cell.method in self.methods)
+            self._admits_name(cell.architecture, self.architectures)
+            and self._admits_name(cell.method, self.methods)
             and (self.ranks is None or cell.rank is None or cell.rank in self.ranks)
         )
+
+    @staticmethod
+    def _admits_name(name: str, filtered: tuple[str, ...] | None) -> bool:
+        return not is_imported(name) if filtered is None else name in filtered

@@ -90,7 +90,7 @@ class Worker:
             # -P: the script's own folder must not be searched for modules.
             [sys.executable, "-P", WORKER, json.dumps(settings)],
             cwd=checkout,
-            env=os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            env=os.environ | {"PYTHONPATH": _modules(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -135,6 +135,12 @@ class Worker:
         self.log.seek(0)
         lines = self.log.read().strip().splitlines()
         raise WorkerError(lines[-1].strip() if lines else f"its process ended with status {status}")
+
+
+def _modules() -> str:
+    """Where a worker looks for modules: in its checkout; for a user's own network or method also in the folder from
+    which this command is run, and on the path that it was given."""
+    return os.pathsep.join([".", str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @dataclass

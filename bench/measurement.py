@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from statistics import median
@@ -16,6 +18,7 @@ from bench.cells import Cell
 from bench.options import RunOptions
 from bench.record import Latency, Record, installed_versions, read_record
 from fixtures.architectures import UnsupportedNetworkError
+from fixtures.imported import ImportedNameError
 from fixtures.instruments import computed, latency, measured_memory
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import Clock, LatencyError
@@ -32,7 +35,14 @@ class NotTrainingError(Exception):
     """An update that does not train: its loss is not finite, or what it should train stays where it is."""
 
 
-CellError = (NotTrainingError, NotComputableError, UnsupportedNetworkError, MeasurementError, LatencyError)
+CellError = (
+    NotTrainingError,
+    NotComputableError,
+    UnsupportedNetworkError,
+    ImportedNameError,
+    MeasurementError,
+    LatencyError,
+)
 """What one cell may fail with, each a sentence for the user; the other cells still run."""
 
 
@@ -62,7 +72,11 @@ def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
         parts |= {name: getattr(figures, name) for name in ("flops", "memory") if name in run.metrics}
     if "measured_memory" in run.metrics:
         build = partial(_build, cell, run.workload, run.workload.device)
-        memory = measured_memory.measure(build, threads=run.workload.threads, timeout_s=process.left_s())
+        # What a user's own code imports is not what its update needs.
+        prepare = partial(_build, cell, run.workload, "meta") if cell.is_users else None
+        memory = measured_memory.measure(
+            build, threads=run.workload.threads, timeout_s=process.left_s(), prepare=prepare
+        )
         _must_train(memory.losses, memory.unmoved)
         parts["measured_memory"] = {**memory.as_record(), **_gaps(figures, memory)}
     if "latency" not in run.metrics:
@@ -77,7 +91,8 @@ def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
 
 def update_once(cell: Cell, workload: Workload) -> None:
     """One more update of the cell that was timed last."""
-    _finished(_step(cell, workload), workload)()
+    with _users_warnings(cell):
+        _finished(_step(cell, workload), workload)()
 
 
 def _build(cell: Cell, workload: Workload, device: str) -> UpdateStep:
@@ -85,7 +100,17 @@ def _build(cell: Cell, workload: Workload, device: str) -> UpdateStep:
 
 
 def _compute(cell: Cell, workload: Workload) -> Computed:
-    return computed.measure(_build(cell, workload, "meta"))
+    with _users_warnings(cell):
+        return computed.measure(_build(cell, workload, "meta"))
+
+
+@contextmanager
+def _users_warnings(cell: Cell) -> Iterator[None]:
+    """Where warnings are errors, as in this suite's own runs, a user's own network or method may still warn."""
+    with warnings.catch_warnings():
+        if cell.is_users:
+            warnings.simplefilter("default")
+        yield
 
 
 @lru_cache(maxsize=1)
@@ -99,11 +124,12 @@ def _time_anew(
 ) -> tuple[dict[str, Any], tuple[float, ...]]:
     """The `latency` of a step built afresh, and the seconds of each timed update."""
     _step.cache_clear()
-    step = _step(cell, run.workload)
-    if must_train:
-        with fixed_threads(run.workload.threads):
-            _must_train(*_train(step))
-    sample = _time(cell, step, run, limits)
+    with _users_warnings(cell):
+        step = _step(cell, run.workload)
+        if must_train:
+            with fixed_threads(run.workload.threads):
+                _must_train(*_train(step))
+        sample = _time(cell, step, run, limits)
     return sample.as_record(), sample.step_seconds
 
 

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import torch
 
 from bench.cells import MATRICES, Selection
-from fixtures.architectures import ARCHITECTURES
-from fixtures.methods import METHODS
+from fixtures import own_networks
+from fixtures.architectures import ARCHITECTURES, UnsupportedNetworkError
+from fixtures.imported import ImportedNameError, is_imported
+from fixtures.methods import METHODS, method_named
 from fixtures.workload import Workload
 
 T = TypeVar("T")
@@ -44,7 +46,10 @@ class RunOptions:
 
     @property
     def repeat(self) -> str:
-        """The options that repeat this run's workload and cells, as one types them; empty for the default run."""
+        """The options that repeat this run's workload and cells, as one types them; empty for the default run.
+
+        Filters are left out, because a baseline should be whole; a user's own names are in no matrix, and stay.
+        """
         default = Workload()
         words = [
             f"--{name.replace('_', '-')} {getattr(self.workload, name)}"
@@ -53,6 +58,10 @@ class RunOptions:
         ]
         if self.selection.matrix != "core":
             words.append(f"--matrix {self.selection.matrix}")
+        for name in ("architectures", "methods"):
+            chosen = getattr(self.selection, name) or ()
+            if any(map(is_imported, chosen)):
+                words.append(f"--{name} {','.join(chosen)}")
         return " ".join(words)
 
 
@@ -72,8 +81,8 @@ def read(
     return RunOptions(
         selection=Selection(
             matrix=_one_of("matrix", given["matrix"] or "core", MATRICES),
-            architectures=_names("architectures", given["architectures"], ARCHITECTURES),
-            methods=_names("methods", given["methods"], METHODS),
+            architectures=_list(given["architectures"], lambda name: _architecture(name, workload)),
+            methods=_list(given["methods"], _method),
             ranks=_list(given["ranks"], lambda word: _whole_number("ranks", word)),
         ),
         workload=workload,
@@ -111,9 +120,10 @@ def storage_folder(location: str) -> Path:
     return Path(path)
 
 
-def _one_of(option: str, value: str, allowed: Collection[str]) -> str:
+def _one_of(option: str, value: str, allowed: Collection[str], or_else: str = "") -> str:
     if value not in allowed:
-        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected one of {', '.join(allowed)}")
+        expected = f"{', '.join(allowed)}{', or ' if or_else else ''}{or_else}"
+        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected one of {expected}")
     return value
 
 
@@ -126,6 +136,26 @@ def _list(value: str | None, parse: Callable[[str], T]) -> tuple[T, ...] | None:
 
 def _names(option: str, value: str | None, allowed: Collection[str]) -> tuple[str, ...] | None:
     return _list(value, lambda word: _one_of(option, word, allowed))
+
+
+def _architecture(name: str, workload: Workload) -> str:
+    if not is_imported(name):
+        return _one_of("architectures", name, ARCHITECTURES, or_else="MODULE:NAME for a network of your own")
+    try:
+        own_networks.check(name, workload)
+    except (ImportedNameError, UnsupportedNetworkError) as error:
+        raise OptionError(f"--architectures is {name!r}: {error}") from None
+    return name
+
+
+def _method(name: str) -> str:
+    if not is_imported(name):
+        return _one_of("methods", name, METHODS, or_else="MODULE:NAME for a method of your own")
+    try:
+        method_named(name)
+    except ImportedNameError as error:
+        raise OptionError(f"--methods is {name!r}: {error}") from None
+    return name
 
 
 def _whole_number(option: str, value: str | None) -> int:
