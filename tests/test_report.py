@@ -11,8 +11,11 @@ import pytest
 
 from bench.__main__ import main
 from bench.cells import Cell
+from bench.gate.baseline import Baseline, Machine
 from bench.report import charts, figures, runs
+from bench.report.page import Contents, render
 from bench.report.pareto import front
+from tests.adaptations import adapted
 from tests.records import LATENCY, baseline_data, changed, extra_info, record, write
 
 FFT = Cell("resnet18", "fft")
@@ -239,3 +242,36 @@ def test_a_users_method_has_a_colour_of_its_own() -> None:
     scale = charts.specification(chart, "")["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"] == ["lora", "mine", "yours"]
     assert len(set(scale["range"])) == 3
+
+
+def adapted_run(*methods: tuple[str, float, int]) -> Baseline:
+    """A run in which each method came to an accuracy at a peak memory, in MiB."""
+    records = [
+        adapted(Cell("resnet18", name, 4 if name == "lora" else None, "shift"), 0.3, accuracy, peak_memory=mib * 2**20)
+        for name, accuracy, mib in methods
+    ]
+    return Baseline(Path("run.json"), {r.cell: r for r in records}, {}, Machine("A CPU", 2), "core", False)
+
+
+def test_accuracy_is_drawn_against_memory_and_flops_with_its_front() -> None:
+    run = adapted_run(("fft", 0.9, 190), ("lora", 0.8, 65), ("head", 0.5, 50), ("bn_head", 0.45, 50))
+    drawn = {figure.name: figure for figure in figures.of_run(run)}
+    assert set(drawn) == {"resnet18-shift-accuracy-memory", "resnet18-shift-accuracy-flops"}
+    rows = {
+        row["cell"]: row
+        for data in drawn["resnet18-shift-accuracy-memory"].specification["datasets"].values()
+        for row in data
+    }
+    assert {cell: (round(row["accuracy"]), row["cost"], row["front"]) for cell, row in rows.items()} == {
+        "fft": (90, 190, True), "lora r=4": (80, 65, True), "head": (50, 50, True), "bn_head": (45, 50, False),
+    }  # fmt: skip
+    # All cost the same FLOPs, so that only the most accurate is on that front.
+    flops = drawn["resnet18-shift-accuracy-flops"].specification["datasets"].values()
+    assert {row["cell"] for data in flops for row in data if row["front"]} == {"fft"}
+
+
+def test_a_page_with_accuracy_does_not_say_that_there_is_none() -> None:
+    run = adapted_run(("fft", 0.9, 190), ("lora", 0.8, 65))
+    html = render(Contents(run, None, list(figures.of_run(run))))
+    assert "measured no accuracy" not in html
+    assert "Accuracy (shift) against peak memory" in html
