@@ -45,7 +45,7 @@ CONFIG: dict[str, Any] = {
     "axis": {
         "labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "currentColor",
         "tickColor": "currentColor", "gridColor": "currentColor", "gridOpacity": 0.15, "titleFontWeight": "normal",
-        "labelFontSize": 11, "titleFontSize": 12,
+        "labelFontSize": 11, "titleFontSize": 12, "labelFlush": False,
     },
     "legend": {
         "labelColor": "currentColor", "titleColor": "currentColor", "orient": "bottom", "titleFontWeight": "normal",
@@ -198,7 +198,7 @@ def accuracy_against(
         for index, (record, adaptation) in enumerate(adapted)
     ]  # fmt: skip
     color, shape = _by_method(list(dict.fromkeys(row["method"] for row in rows)))
-    x = alt.X("cost:Q", title=axis, scale=alt.Scale(zero=False, padding=25))
+    x = alt.X("cost:Q", title=axis, scale=alt.Scale(zero=False, padding=60))
     y = alt.Y("accuracy:Q", title="accuracy after the update, %", scale=alt.Scale(zero=False, padding=15))
     tooltip = ["cell:N", "after the update:N", "before:N", f"{axis}:N"]
     points = _chart(rows).mark_point(size=70, opacity=1).encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip)
@@ -209,7 +209,12 @@ def accuracy_against(
     filled = _chart(on_front).mark_point(size=70, filled=True, opacity=1).encode(
         x=x, y=y, color=color, shape=shape, tooltip=tooltip
     )  # fmt: skip
-    names = _chart(on_front).mark_text(dy=-10, color="currentColor", fontSize=11).encode(x=x, y=y, text="cell:N")
+    # Above a rising front, to its left, nothing lies.
+    names = (
+        _chart(on_front)
+        .mark_text(align="right", dx=-7, dy=-5, color="currentColor", fontSize=11)
+        .encode(x=x, y=y, text="cell:N")
+    )
     return alt.layer(joined, points, filled, names).properties(height=300)
 
 

@@ -29,18 +29,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of figures, shown in `unit`; `of` reads the figure from a record."""
+    """A column of figures, shown in `unit` or by `shown`; `of` reads the figure from a record."""
 
     title: str
     unit: str
     of: Callable[[Record], Figure | None]
-    shown: Callable[[Record], str] | None = None
+    shown: Callable[[Record, Figure], str] | None = None
 
     def entry(self, record: Record) -> Entry:
         value = self.of(record)
         if value is None:
             return Entry(None, "–")
-        return Entry(value, self.shown(record) if self.shown else show(value, self.unit).removesuffix(" parameters"))
+        return Entry(
+            value, self.shown(record, value) if self.shown else show(value, self.unit).removesuffix(" parameters")
+        )
 
 
 def _latency(record: Record) -> float | None:
@@ -51,7 +53,7 @@ def _latency(record: Record) -> float | None:
     return 1 if latency.reference == "calibration" else latency.relative
 
 
-def _latency_text(record: Record) -> str:
+def _latency_text(record: Record, _: Figure) -> str:
     latency = record.latency
     assert latency is not None
     if latency.reference == "calibration":
@@ -59,6 +61,14 @@ def _latency_text(record: Record) -> str:
     else:
         text = f"{latency.relative:.3f} ({latency.relative_low:.3f} to {latency.relative_high:.3f})"
     return text if latency.stable else f"{text} unstable"
+
+
+def _percent(_: Record, value: Figure) -> str:
+    return f"{value * 100:.1f} %"
+
+
+def _plain(_: Record, value: Figure) -> str:
+    return str(value)
 
 
 COLUMNS = (
@@ -69,8 +79,13 @@ COLUMNS = (
     Column("peak of a refreshing step", "bytes", lambda r: r.memory.refresh_peak if r.memory else None),
     Column("RSS peak", "bytes", lambda r: r.measured_memory.rss_peak if r.measured_memory else None),
     Column("latency / fft", "×", _latency, _latency_text),
+    Column("accuracy before", "", lambda r: r.adaptation.accuracy_before if r.adaptation else None, _percent),
+    Column("accuracy after", "", lambda r: r.adaptation.accuracy_after if r.adaptation else None, _percent),
+    Column("steps to target", "", lambda r: r.adaptation.steps_to_target if r.adaptation else None, _plain),
+    Column("FLOPs to target", "FLOPs", lambda r: r.adaptation.flops_to_target if r.adaptation else None),
 )
-"""FLOPs and peak memory are an ordinary step's; GaLore's rare refreshing step has columns of its own."""
+"""FLOPs and peak memory are an ordinary step's; GaLore's rare refreshing step has columns of its own. An adaptation is
+a cell of its own, which has the last columns."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +103,8 @@ class Matrix:
 
 
 def matrix(run: Baseline, comparison: Comparison | None) -> Matrix:
-    """Every cell whose update step was measured; a column that no record fills is left out."""
-    records = {cell: record for cell, record in run.records.items() if record.adaptation is None}
+    """Every cell; a column that no record fills is left out."""
+    records = run.records
     columns = tuple(c for c in COLUMNS if any(c.of(record) is not None for record in records.values()))
     rows = [
         Row(cell, tuple(c.entry(record) for c in columns), kind_of(comparison.results[cell]) if comparison else "")
