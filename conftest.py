@@ -150,22 +150,36 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
-    """A run with a failure is no baseline: pytest-benchmark saves in this hook, so it is told before."""
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+    """A run with a failure is no baseline: pytest-benchmark saves in this hook, so it is told before.
+
+    A file that cannot be written is a failure of the run too, although every test has passed.
+    """
     benchmarks = session.config._benchmarksession  # type: ignore[attr-defined]
+    gate = session.config.stash[GATE]
     if exitstatus != pytest.ExitCode.OK and (benchmarks.save or benchmarks.autosave):
         benchmarks.save = benchmarks.autosave = None
-        session.config.stash[GATE].unsaved = True
-    return (yield)
+        gate.unsaved = "the run did not pass"
+    result = yield
+    if session.exitstatus == pytest.ExitCode.OK and gate.unwritten:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return result
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     gate = config.stash[GATE]
+    if failure := config._benchmarksession.storage.failure:  # type: ignore[attr-defined]
+        gate.unsaved = failure
+        gate.unwritten.append(failure)
     if not gate.results and not gate.unsaved:
         return
     terminalreporter.section("update benchmark")
     for line in (summary.terminal(gate), *summary.notes(gate), summary.headline(gate)):
         terminalreporter.write_line(line)
     if path := config.getoption("markdown"):
-        path.write_text(summary.markdown(gate), encoding="utf-8")
+        try:
+            path.write_text(summary.markdown(gate), encoding="utf-8")
+        except OSError as error:
+            gate.unwritten.append(f"--markdown {path}")
+            terminalreporter.write_line(f"--markdown {path} cannot be written ({error.strerror})", red=True)

@@ -256,6 +256,8 @@ def test_no_baseline(tmp_path: Path) -> None:
         find(tmp_path, "0007", "machine")
     with pytest.raises(BaselineError, match="no baseline"):
         find(tmp_path / "nowhere", None, "machine")
+    with pytest.raises(BaselineError, match="no baseline 'aaa"):  # found by the fuzzer
+        find(tmp_path, "a" * 300, "machine")
 
 
 def test_an_ambiguous_number(storage: Callable[..., Path]) -> None:

@@ -123,7 +123,7 @@ def test_another_machine_is_not_compared(tmp_path: Path, run_file: Path, capsys:
 def test_a_pipe_or_markup_in_a_name_stays_text_in_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write(tmp_path / "run.json", baseline_data(extra_info(Cell("a|b<script>", "fft"))))
     assert main(["report", str(run)]) == 0
-    assert "| a\\|b&lt;script&gt;-fft |" in capsys.readouterr().out
+    assert "| a&#124;b&lt;script&gt;-fft |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def find(storage: Path, wanted: str | None, machine_id: str) -> Path:
 
     Raises BaselineError where no file, or more than one, is meant.
     """
-    if wanted is not None and Path(wanted).is_file():
+    if wanted is not None and _is_file(wanted):
         return Path(wanted)
     pattern = "[0-9][0-9][0-9][0-9]_*.json" if wanted is None else f"{_without_wildcards(wanted)}*.json"
     folders = [storage, storage / machine_id]
@@ -214,6 +214,13 @@ def _origin(data: dict[str, Any]) -> tuple[str, datetime | None]:
             continue
         return str(commit.get("id") or ""), time
     return str(commit.get("id") or ""), None
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # longer than any file's name, for one
+        return False
 
 
 def _without_wildcards(wanted: str) -> str:

@@ -37,7 +37,10 @@ class Gate:
     machine: Machine | None = None
     results: dict[Cell, Result] = field(default_factory=dict)
     confirmations: int = 0
-    unsaved: bool = False
+    unsaved: str = ""
+    """Why a baseline that was asked for was not saved."""
+    unwritten: list[str] = field(default_factory=list)
+    """The files that could not be written."""
 
     @cached_property
     def cells(self) -> list[Cell]:

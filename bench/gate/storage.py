@@ -12,7 +12,12 @@ from pytest_benchmark.utils import safe_dumps
 
 
 class BaselineStorage(FileStorage):
-    """Saves at the storage's root, where every machine finds it, completely or not at all, and never over a file."""
+    """Saves at the storage's root, where every machine finds it, completely or not at all, and never over a file.
+
+    `failure` says why nothing could be saved. It is no exception, which the plugin would let end pytest in a traceback.
+    """
+
+    failure = ""
 
     def save(self, output_json: dict[str, Any], save: str) -> None:
         """Write ``NNNN_<save>.json`` with the next free number.
@@ -21,6 +26,14 @@ class BaselineStorage(FileStorage):
         one would read. A link, unlike a rename, fails where another run has just taken the number; then the next one
         is tried.
         """
+        try:
+            target = self._write(output_json, save)
+        except OSError as error:
+            self.failure = f"{self.path} cannot be written to ({error.strerror})"
+        else:
+            self.logger.info(f"Saved benchmark data in: {target}")
+
+    def _write(self, output_json: dict[str, Any], save: str) -> Path:
         self.path.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".", suffix=".partial")
         try:
@@ -36,7 +49,6 @@ class BaselineStorage(FileStorage):
                     os.link(temporary, target)
                 except FileExistsError:
                     continue
-                break
+                return target
         finally:
             Path(temporary).unlink()
-        self.logger.info(f"Saved benchmark data in: {target}")

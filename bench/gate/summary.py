@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from textwrap import shorten
@@ -48,7 +49,7 @@ def notes(gate: Gate) -> list[str]:
     if any(verdict.kind == "new" for verdict in verdicts):
         found.append(f"New cells have no baseline and were not judged; record one: {gate.record_command}")
     if gate.unsaved:
-        found.append("No baseline was saved, because the run did not pass.")
+        found.append(f"No baseline was saved: {gate.unsaved}.")
     return found
 
 
@@ -104,5 +105,11 @@ def _brief(verdict: Verdict) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as text in Markdown: no cell boundary, no HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+    """Text as text in Markdown: no cell boundary, no HTML, no link.
+
+    By entities, because a backslash in the text would take another's effect away.
+    """
+    return html.escape(text, quote=False).translate(_AS_ENTITIES)
+
+
+_AS_ENTITIES = str.maketrans({"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "\n": " ", "\r": " "})

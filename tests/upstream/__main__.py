@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,8 @@ def rows(name: str, work: Path, before: baseline.Baseline) -> Iterator[tuple[str
     for (method, metric), changes in found.items():
         sizes = sorted(verdict.change or 0.0 for _, verdict in changes)
         extent = " to ".join(dict.fromkeys((show_change(sizes[0]), show_change(sizes[-1]))))
-        yield name, cells, method, f"{metric}, {len(changes)} cells", f"{changes[0][1].kind}, {extent}"
+        kinds = Counter(verdict.kind for _, verdict in changes)
+        yield name, cells, method, metric, f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}, {extent}"
 
 
 def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> None:
