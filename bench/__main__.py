@@ -16,6 +16,7 @@ from bench.command import CommandError
 
 COMMANDS = {
     "report": ("bench.report.command", "a run as a page and a table, compared, over time, and the study's claims"),
+    "recommend": ("bench.recommend.command", "which method and rank fit a device, and what keeps the others out"),
     "savings": ("bench.savings", "peak memory saved by each method, small networks beside language models"),
     "compare-checkouts": ("bench.compare_checkouts", "the latency of two checkouts, timed in turn on this machine"),
 }

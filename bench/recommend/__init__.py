@@ -1,0 +1,1 @@
+"""Which method and rank for which device: ``python -m bench recommend``."""
