@@ -13,6 +13,7 @@ from bench.__main__ import main
 from bench.cells import Cell
 from bench.gate.baseline import Baseline, Machine
 from bench.report import charts, figures, runs
+from bench.report.history import read_folder
 from bench.report.page import Contents, render
 from bench.report.pareto import front
 from tests.adaptations import adapted
@@ -211,6 +212,16 @@ def test_history_names_the_commit_at_which_a_figure_stepped(
         assert text in row
     assert "Left out: " in html
     assert "<title>Update benchmark: a.json</title>" in html, "the newest run is the one shown"
+
+
+def test_runs_of_one_commit_are_told_apart_by_their_file(run_file: Path, tmp_path: Path) -> None:
+    data = json.loads(run_file.read_text())
+    folder = tmp_path / "artifacts"
+    (folder / "again").mkdir(parents=True)
+    write(folder / "run.json", stepped(data, "a", 20))
+    write(folder / "again" / "run.json", stepped(data, "a", 20))
+    labels = read_folder(folder).labels
+    assert set(labels) == {"aaaaaaaaa run.json", "aaaaaaaaa again/run.json"}
 
 
 @pytest.mark.usefixtures("run_file")

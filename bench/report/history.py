@@ -74,7 +74,7 @@ def read_folder(folder: Path) -> History:
         more = f"; {unreadable[0]}" if unreadable else ""
         raise CommandError(f"--history {folder}: holds no run; expected JSON of pytest --benchmark-save{more}")
     runs.sort(key=lambda run: (run.time or _BEFORE_ALL, run.name))
-    labels = _labels(runs)
+    labels = _labels(runs, folder)
     return History(tuple(runs), labels, tuple(_steps(runs, labels)), tuple(unreadable))
 
 
@@ -94,11 +94,11 @@ def figures(history: History) -> Iterator[Figure]:
                 yield figure(architecture, f"{metric}-over-time", f"{title} by commit", chart, held)
 
 
-def _labels(runs: Sequence[Baseline]) -> tuple[str, ...]:
+def _labels(runs: Sequence[Baseline], folder: Path) -> tuple[str, ...]:
     """What a run is called, unique: its commit, with its file's name where that is not enough."""
     commits = [run.commit[:9] for run in runs]
     return tuple(
-        commit if commit and commits.count(commit) == 1 else f"{commit} {run.path}".strip()
+        commit if commit and commits.count(commit) == 1 else f"{commit} {run.path.relative_to(folder)}".strip()
         for commit, run in zip(commits, runs, strict=True)
     )
 
