@@ -98,7 +98,7 @@ class Limit:
         """What would have to change for a cell to fit, in words."""
         figure = costs.figure(self.name)
         if figure is None:
-            return f"its {WORDS[self.name]} is not known: {_UNKNOWN[self.name]}"
+            return f"a known {WORDS[self.name]} ({_UNKNOWN[self.name]})"
         if self.name == "accuracy":
             points = (self.value - figure) * 100
             return f"{points:.1f} points more accuracy"
