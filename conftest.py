@@ -6,14 +6,14 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_benchmark.utils import get_machine_id
 
-from bench import options
+from bench import adaptation, options
 from bench.cell_process import CellProcess, Process, ThisProcess
 from bench.cells import Cell
 from bench.gate import baseline, summary
@@ -21,6 +21,7 @@ from bench.gate.gate import Gate
 from bench.gate.storage import BaselineStorage
 from bench.measurement import CellError
 from bench.progress import Progress
+from bench.update_runs import UpdateRuns
 from fixtures.instruments import measured_memory
 
 GATE = pytest.StashKey[Gate]()
@@ -28,17 +29,27 @@ GATE = pytest.StashKey[Gate]()
 pytest_plugins = ["pytester"]
 
 OPTIONS = {
-    "matrix": "core (default) or full",
+    "matrix": "subset, core (default) or full; adaptation's default: subset",
     "architectures": "comma-separated torchvision names, or MODULE:NAME for one's own; default: the matrix's",
     "methods": "comma-separated: fft, head, bn_head, lora, dora, galore, or MODULE:NAME for one's own; default: six",
     "ranks": "comma-separated ranks for lora, dora and galore; default: the matrix's",
-    "metrics": "comma-separated names out of flops, memory, measured_memory, latency; default: all",
-    "batch_size": "images in a batch; default: 1",
-    "image_size": "height and width of an image in pixels; default: 224",
+    "metrics": "comma-separated names out of flops, memory, measured_memory, latency; default: all; or adaptation",
+    "batch_size": "images in a batch; default: 1; adaptation's: 32",
+    "image_size": "height and width of an image in pixels; default: 224; adaptation's: 32",
     "threads": "threads within an operator; default: 1",
     "device": "cpu (default) or cuda",
     "cell_seconds": "how long a cell may take before it is ended and fails; default: 300; 0: no limit, for debuggers",
     "unstable": "fail or warn (default) where a latency stayed too noisy to judge",
+    "tasks": "adaptation: comma-separated names out of shift, unseen; default: both",
+    "seeds": "adaptation: updates of each cell, each with its own seed; default: 2",
+    "steps": "adaptation: steps of an update; default: 60",
+    "data": "adaptation: mnist_5k (default) or digits, which packages ship; cifar10, cifar10-c or folder",
+    "data_root": "adaptation: where cifar10, cifar10-c or folder lies",
+    "corruption": "adaptation: what shifts the images, by ImageNet-C's name; default: fog",
+    "severity": "adaptation: how strong the shift is, 1 to 5; default: 5",
+    "weights": "adaptation: packaged (default), or torchvision for its ImageNet weights, which it downloads",
+    "workers": "adaptation: processes, each with one thread; default: one a core",
+    "cache_dir": "adaptation: where trained networks are kept; default: the user's cache folder",
 }
 
 
@@ -65,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
         run = options.read(given, _tolerances(config), records_baseline=saves)
         gate = Gate(run)
         if compare:
-            storage = options.storage_folder(config.getoption("benchmark_storage"))
+            storage = run.baseline_folder(options.storage_folder(config.getoption("benchmark_storage")))
             path = baseline.find(storage, None if compare is True else compare, get_machine_id())
             gate.compare_with(baseline.read(path))
     except (options.OptionError, baseline.BaselineError) as error:
@@ -79,7 +90,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     gate = session.config.stash[GATE]
     plugins = session.config.pluginmanager
     plugins.register(Progress(plugins.get_plugin("terminalreporter")), "update-benchmark-progress")
-    benchmarks.storage = BaselineStorage(benchmarks.storage.path, benchmarks.logger)
+    benchmarks.storage = BaselineStorage(gate.run.baseline_folder(benchmarks.storage.path), benchmarks.logger)
     if gate.baseline is None:
         return
     gate.machine = baseline.read_machine(benchmarks.get_machine_info())
@@ -104,9 +115,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every benchmark of cells those that its module selects under the run's filters."""
     if hasattr(metafunc.module, "select_cells"):
         cells: list[Cell] = metafunc.module.select_cells(metafunc.config.stash[GATE])
-        metafunc.parametrize(
-            ("architecture", "method", "rank"), [(c.architecture, c.method, c.rank) for c in cells], ids=map(str, cells)
-        )
+        names = [name for name in ("architecture", "method", "rank", "task") if name in metafunc.fixturenames]
+        metafunc.parametrize(names, [[getattr(cell, name) for name in names] for cell in cells], ids=map(str, cells))
+
+
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> list[pytest.Item] | None:
+    """A benchmark whose module selects no cell in this run has no test in it, rather than a skipped one."""
+    if callable(obj) and name.startswith("test_") and hasattr(collector.obj, "select_cells"):
+        return None if collector.obj.select_cells(collector.config.stash[GATE]) else []
+    return None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -135,6 +154,29 @@ def process(pytestconfig: pytest.Config) -> Generator[Process, None, None]:
         return
     with closing(CellProcess(run.cell_seconds, CellError, run.workload.device)) as cell_process:
         yield cell_process
+
+
+@pytest.fixture(scope="session")
+def update_runs(request: pytest.FixtureRequest) -> Generator[UpdateRuns, None, None]:
+    """Does the updates of all collected cells, beside each other, as soon as the first is asked for."""
+    gate = request.config.stash[GATE]
+    given = gate.run.adaptation
+    assert given is not None
+    cells = [Cell(**item.callspec.params) for item in request.session.items if baseline.names_a_cell(item.nodeid)]
+    wanted = [cell for cell in cells if cell not in gate.missing]
+    needed = [
+        update
+        for cell in wanted
+        for one in (adaptation.reference(cell), cell)
+        for update in adaptation.updates(one, given)
+    ]
+    # pytest takes what a test writes; the progress bar is for who waits.
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    visibly = capture.global_and_fixture_disabled if capture else nullcontext
+    with UpdateRuns(needed, given.plan, given.cache_folder, given.workers, visibly) as runs:
+        if runs.kept:
+            gate.remarks.append(f"{runs.kept} updates were there from an interrupted run, in {runs.folder}.")
+        yield runs
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:

@@ -9,8 +9,14 @@ from fixtures.architectures import ARCHITECTURES, CORE_ARCHITECTURES
 from fixtures.imported import is_imported
 from fixtures.methods import METHODS, method_named
 
-MATRICES = ("core", "full")
-RANKS = {"core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
+RANKS = {"subset": (4,), "core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
+MATRICES = tuple(RANKS)
+"""From the smallest to the largest. ``subset`` is the adaptation benchmark's default, a network of each kind."""
+DEFAULT_ARCHITECTURES = {
+    "subset": ("resnet18", "mobilenet_v2"),
+    "core": CORE_ARCHITECTURES,
+    "full": ARCHITECTURES,
+}
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which cells were asked for: a matrix, narrowed by filters. None means no filter."""
+    """Which cells were asked for: a matrix, narrowed by filters. None means no filter.
+
+    `tasks` are the adaptation benchmark's; empty for the update benchmark, whose cells have none.
+    """
 
     matrix: str = "core"
     architectures: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
     ranks: tuple[int, ...] | None = None
+    tasks: tuple[str, ...] = ()
 
     @property
     def is_filtered(self) -> bool:
@@ -55,11 +65,12 @@ class Selection:
 
     def cells(self) -> list[Cell]:
         """The cells in the order in which they run: by architecture, so that neighbours share a reference step."""
-        default = CORE_ARCHITECTURES if self.matrix == "core" else ARCHITECTURES
+        default = DEFAULT_ARCHITECTURES[self.matrix]
         ranks = self.ranks or RANKS[self.matrix]
         return [
-            Cell(architecture, method, rank)
+            Cell(architecture, method, rank, task)
             for architecture in self.architectures or default
+            for task in self.tasks or (None,)
             for method in self.methods or tuple(METHODS)
             for rank in (ranks if method_named(method).takes_rank else (None,))
         ]
@@ -70,7 +81,7 @@ class Selection:
         A smaller matrix than the recorded one, or a filter that leaves a cell out, loses nothing. Neither does a run
         without a user's own network or method: they are in no matrix, so only a run that names them should have them.
         """
-        if recorded_matrix == "full" and self.matrix == "core":
+        if recorded_matrix in MATRICES[MATRICES.index(self.matrix) + 1 :]:
             return []
         present = set(self.cells())
         return [cell for cell in recorded if cell not in present and self._admits(cell)]
@@ -80,6 +91,7 @@ class Selection:
             self._admits_name(cell.architecture, self.architectures)
             and self._admits_name(cell.method, self.methods)
             and (self.ranks is None or cell.rank is None or cell.rank in self.ranks)
+            and (cell.task is None or cell.task in self.tasks)
         )
 
     @staticmethod

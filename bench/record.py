@@ -83,6 +83,13 @@ class Flops(_Part):
     refresh_period: PositiveInt | None = None
     amortised_total: Annotated[FiniteFloat, Field(ge=0)] | None = None
 
+    def of_steps(self, steps: int) -> int:
+        """FLOPs of the first `steps` steps, the periodic work at their beginning included."""
+        if self.optimizer_refresh is None or self.refresh_period is None:
+            return steps * self.total
+        refreshes = -(-steps // self.refresh_period)
+        return steps * self.total + refreshes * (self.optimizer_refresh - self.optimizer)
+
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         if self.total != self.forward + self.backward + self.optimizer:
@@ -104,6 +111,11 @@ class Memory(_Part):
     peak_phase: str
     peak_module: str
     refresh_peak: Count | None = None
+
+    @property
+    def highest(self) -> int:
+        """The peak of all steps: a device must hold the refreshing one too, however rare it is."""
+        return max(self.peak, self.refresh_peak or 0)
 
     def categories(self) -> dict[str, int]:
         names = ("parameters", "buffers", "gradients", "activations", "temporaries", "optimizer_states", "other")
@@ -169,11 +181,13 @@ class Latency(_Part):
 class AdaptationSettings(_Part):
     """What an adaptation was done on, apart from cell, task and workload. Two results compare only where these agree.
 
-    ``data`` and ``weights`` name where images and first weights come from. `shift` has a ``corruption`` and its
-    ``severity``, `unseen` the number of ``new_classes``. ``update_images`` and ``test_images`` share no image.
+    ``data`` and ``weights`` name where images and first weights come from; ``data_digest`` changes with any image.
+    `shift` has a ``corruption`` and its ``severity``, `unseen` the number of ``new_classes``. ``update_images`` and
+    ``test_images`` share no image.
     """
 
     data: str
+    data_digest: str
     weights: str
     steps: PositiveInt
     update_images: PositiveInt
@@ -222,6 +236,16 @@ class Adaptation(_Part):
     flops_to_target: Count | None = None
     peak_memory: Count
     exact: list[str]
+
+    @property
+    def curve(self) -> list[float]:
+        """The seeds' curves, averaged."""
+        return [fmean(points) for points in zip(*(run.curve for run in self.runs), strict=True)]
+
+    def steps_to(self, accuracy: float) -> int | None:
+        """The first of ``evaluated_at``, after 0, at which the averaged curve is at `accuracy`; None if never."""
+        points = zip(self.evaluated_at[1:], self.curve[1:], strict=True)
+        return next((step for step, reached in points if reached >= accuracy), None)
 
     @property
     def gain(self) -> float:

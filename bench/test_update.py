@@ -14,7 +14,10 @@ from bench.options import RunOptions
 
 
 def select_cells(gate: Gate) -> list[Cell]:
-    """The run's cells. One that the baseline has and the run no longer has is a test too: one that fails."""
+    """The run's cells, none where it asks for adaptation. One that the baseline has and the run no longer has is a test
+    too: one that fails."""
+    if gate.run.adaptation is not None:
+        return []
     return [*gate.cells, *sorted(gate.missing, key=str)]
 
 

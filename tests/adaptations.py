@@ -8,7 +8,14 @@ from bench.cells import Cell
 from bench.record import Record
 from tests.records import record
 
-SETTINGS = {"data": "digits", "weights": "scratch", "steps": 10, "update_images": 100, "test_images": 100}
+SETTINGS = {
+    "data": "digits",
+    "data_digest": "0",
+    "weights": "scratch",
+    "steps": 10,
+    "update_images": 100,
+    "test_images": 100,
+}
 
 
 def adapted(cell: Cell, before: float, after: float, **figures: Any) -> Record:

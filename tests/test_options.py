@@ -62,7 +62,7 @@ def test_filters_narrow_and_keep_the_order_given() -> None:
         ("ranks", "4,", "--ranks is ''"),
         ("ranks", "４", "--ranks is"),
         ("metrics", "speed", "--metrics is 'speed'; expected one of flops, memory, measured_memory, latency"),
-        ("matrix", "huge", "--matrix is 'huge'; expected one of core, full"),
+        ("matrix", "huge", "--matrix is 'huge'; expected one of subset, core, full"),
         ("batch_size", "0", "--batch-size is '0'; expected a whole number of at least 1"),
         ("image_size", "big", "--image-size is 'big'"),
         ("image_size", "1" * 10, "--image-size has 10 digits; expected at most 9"),

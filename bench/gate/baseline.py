@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.cells import Cell
-from bench.record import Record, RecordError, WorkloadEntry, read_record
+from pydantic import BaseModel
 
-TEST_NAME = "test_update"
-"""The benchmark test whose entries carry records; other benchmarks' entries in the same file are passed over."""
+from bench.cells import Cell
+from bench.record import AdaptationSettings, Record, RecordError, WorkloadEntry, read_record
+
+TEST_NAMES = ("test_update", "test_adaptation")
+"""The benchmark tests whose entries carry records; other benchmarks' entries in the same file are passed over."""
 
 
 def names_a_cell(nodeid: str) -> bool:
     """Whether a pytest node id is that of a cell's benchmark test."""
-    return f"::{TEST_NAME}[" in nodeid
+    return any(f"::{name}[" in nodeid for name in TEST_NAMES)
 
 
 class BaselineError(Exception):
@@ -97,7 +99,7 @@ def read(path: Path) -> Baseline:
                 f"{path}: benchmarks[{index}] has no fullname; expected one of pytest-benchmark's entries"
             )
         test, _, cell_id = entry["fullname"].rpartition("::")[2].rstrip("]").partition("[")
-        if test != TEST_NAME:
+        if test not in TEST_NAMES:
             continue
         try:
             record = read_record(entry.get("extra_info"))
@@ -111,7 +113,7 @@ def read(path: Path) -> Baseline:
         if record.latency is not None:
             seconds[record.cell] = _median(path, cell_id, entry.get("stats"))
     if not records:
-        raise BaselineError(f"{path}: holds no record of this suite; expected entries of {TEST_NAME}")
+        raise BaselineError(f"{path}: holds no record of this suite; expected entries of {' or '.join(TEST_NAMES)}")
     return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data))
 
 
@@ -127,8 +129,31 @@ def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[
             )
 
 
-def differences(recorded: WorkloadEntry, this_run: WorkloadEntry) -> str:
-    """Where two workloads differ, in words; empty where they do not."""
+def check_adaptation(baseline: Baseline, settings: Mapping[str, AdaptationSettings], cells: Iterable[Cell]) -> None:
+    """Refuse a baseline that says nothing of adaptation, of what its seeds scatter, or of another adaptation.
+
+    `settings` are the run's, by task. Raises BaselineError.
+    """
+    adaptations = {cell: record.adaptation for cell, record in baseline.records.items() if record.adaptation}
+    if not adaptations:
+        raise BaselineError(f"{baseline.path}: holds no adaptation; expected a baseline of --metrics adaptation")
+    alone = next((cell for cell, found in adaptations.items() if len(found.runs) < 2), None)
+    if alone is not None:
+        raise BaselineError(
+            f"{baseline.path}: {alone} was adapted with one seed; expected two or more, because the tolerance is how "
+            "far seeds scatter; record another baseline with --seeds 2"
+        )
+    for cell in cells:
+        if cell in adaptations and cell.task is not None and adaptations[cell].settings != settings[cell.task]:
+            raise BaselineError(
+                f"{baseline.path}: {cell} was adapted otherwise: "
+                f"{differences(adaptations[cell].settings, settings[cell.task])}; "
+                "run with the baseline's options, or name another baseline with --benchmark-compare=NUMBER"
+            )
+
+
+def differences(recorded: BaseModel, this_run: BaseModel) -> str:
+    """Where two workloads or settings differ, in words; empty where they do not."""
     return "; ".join(
         f"{name} {value}, this run {getattr(this_run, name)}"
         for name, value in recorded

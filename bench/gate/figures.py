@@ -15,6 +15,8 @@ def show(value: float | None, unit: str | None) -> str:
         return humanize.naturalsize(value, binary=True, format="%.2f")
     if unit == "×":
         return f"{value:.3f} ×"
+    if unit == "accuracy":
+        return f"{value:.1%}"
     if unit == "s":
         return humanize.metric(value, "s", precision=4)
     if unit == "parameters":

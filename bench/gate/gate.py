@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bench.cells import Cell, Selection
-from bench.gate.baseline import Baseline, BaselineError, Machine, check_workload
+from bench.gate.adapting import judge_adaptation
+from bench.gate.baseline import Baseline, BaselineError, Machine, check_adaptation, check_workload
 from bench.gate.figures import show, show_change
 from bench.gate.slowdown import error_rate
 from bench.gate.verdict import Verdict, fails, judge, judge_measured
 from bench.options import RunOptions
 from bench.record import Record, WorkloadEntry
+from fixtures.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Gate:
     """Why a baseline that was asked for was not saved."""
     unwritten: list[str] = field(default_factory=list)
     """The files that could not be written."""
+    remarks: list[str] = field(default_factory=list)
+    """What a reader should know of how the run went, each a sentence."""
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -60,6 +64,8 @@ class Gate:
     def compare_with(self, baseline: Baseline) -> None:
         """Judge against `baseline` from now on. Raises BaselineError where it cannot judge this run."""
         check_workload(baseline, WorkloadEntry(**self.run.workload.as_record()), self.cells)
+        if self.run.adaptation is not None:
+            check_adaptation(baseline, self.run.adaptation.settings, self.cells)
         uncovered = [cell for cell in self.cells if cell not in baseline.records]
         if baseline.is_filtered and uncovered and not self.run.selection.is_filtered:
             raise BaselineError(
@@ -76,7 +82,8 @@ class Gate:
 
     def suite_entry(self) -> dict[str, str | bool]:
         """What a saved file says of the run: which matrix, and whether only a part of it was measured."""
-        whole = {*Selection(matrix=self.run.selection.matrix).cells()}
+        tasks = TASKS if self.run.adaptation is not None else ()
+        whole = {*Selection(matrix=self.run.selection.matrix, tasks=tasks).cells()}
         return {"matrix": self.run.selection.matrix, "is_filtered": not whole <= {*self.results}}
 
     def judge(self, record: Record, seconds: float | None = None, *, confirming: bool = False) -> Result:
@@ -157,6 +164,8 @@ def compare(
     if machine != baseline.machine:
         incomparable = f"measured on {machine}; the baseline on {baseline.machine}"
     verdicts = judge(record, before, tolerances=tolerances, incomparable=incomparable, error_rate=rate)
+    if before is not None and record.adaptation is not None:
+        verdicts += judge_adaptation(record, before, baseline.records.values())
     seconds_before = baseline.seconds.get(record.cell)
     if before is not None and seconds is not None and seconds_before is not None:
         # Absolute times hold for the same machine with the same software only.
@@ -171,6 +180,14 @@ def _sentence(verdict: Verdict) -> str:
     if verdict.kind == "missing":
         return f"{verdict.metric} is missing: {verdict.note}"
     note = f"; {verdict.note}" if verdict.note else ""
+    if verdict.unit == "accuracy":
+        assert verdict.now is not None
+        assert verdict.before is not None
+        return (
+            f"{verdict.metric} {verdict.kind}: {verdict.before:.1%} → {verdict.now:.1%} "
+            f"({100 * (verdict.now - verdict.before):+.1f} points; "
+            f"tolerance {100 * verdict.tolerance:.1f} points{note.replace(';', ',')})"
+        )
     return (
         f"{verdict.metric} {verdict.kind}: {show(verdict.before, verdict.unit)} → {show(verdict.now, verdict.unit)} "
         f"({show_change(verdict.change)}, {show_difference(verdict)}; tolerance {verdict.tolerance:.0%}{note})"

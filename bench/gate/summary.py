@@ -12,21 +12,26 @@ from tabulate import tabulate
 from bench.gate.figures import show, show_change
 from bench.gate.gate import Gate, Result
 from bench.gate.verdict import Kind, Verdict
+from bench.record import Adaptation
 
 HEADERS = ("cell", "FLOPs", "peak memory", "latency / fft", "verdict")
+ADAPTATION_HEADERS = (
+    "cell", "accuracy before → after", "source before → after",
+    "steps to target", "FLOPs to it", "peak memory", "verdict",
+)  # fmt: skip
 _SEVERITY: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new", "not comparable", "ok")
 
 
 def terminal(gate: Gate) -> str:
     """The table for a terminal, one line a cell."""
-    return tabulate(_rows(gate.results.values()), HEADERS, tablefmt="simple", disable_numparse=True)
+    return tabulate(_rows(gate, gate.results.values()), _headers(gate), tablefmt="simple", disable_numparse=True)
 
 
 def markdown(gate: Gate) -> str:
     """The verdict in a sentence, then the table, for a pull request. Failing cells come first."""
     ordered = sorted(gate.results.values(), key=lambda result: not _is_bad(result))
-    rows = [[escape(value) for value in row] for row in _rows(ordered)]
-    return f"{headline(gate)}\n\n{tabulate(rows, HEADERS, tablefmt='pipe', disable_numparse=True)}\n"
+    rows = [[escape(value) for value in row] for row in _rows(gate, ordered)]
+    return f"{headline(gate)}\n\n{tabulate(rows, _headers(gate), tablefmt='pipe', disable_numparse=True)}\n"
 
 
 def headline(gate: Gate) -> str:
@@ -40,7 +45,7 @@ def headline(gate: Gate) -> str:
 def notes(gate: Gate) -> list[str]:
     """What a reader should know beside the table."""
     verdicts = [verdict for result in gate.results.values() for verdict in result.verdicts]
-    found = []
+    found = [*gate.remarks]
     incomparable = {verdict.note for verdict in verdicts if verdict.kind == "not comparable"}
     if incomparable:
         found.append(f"Not compared: measured memory and latency ({'; '.join(sorted(incomparable))}).")
@@ -53,7 +58,20 @@ def notes(gate: Gate) -> list[str]:
     return found
 
 
-def _rows(results: Iterable[Result]) -> list[Sequence[str]]:
+def _headers(gate: Gate) -> Sequence[str]:
+    return HEADERS if gate.run.adaptation is None else ADAPTATION_HEADERS
+
+
+def _rows(gate: Gate, results: Iterable[Result]) -> list[Sequence[str]]:
+    if gate.run.adaptation is not None:
+        return [
+            (
+                str(result.cell),
+                *adaptation_figures(result.record.adaptation if result.record else None),
+                _verdict(result),
+            )
+            for result in results
+        ]
     return [
         (
             str(result.cell),
@@ -65,6 +83,21 @@ def _rows(results: Iterable[Result]) -> list[Sequence[str]]:
         for result in results
         for record in (result.record,)
     ]
+
+
+def adaptation_figures(adaptation: Adaptation | None) -> Sequence[str]:
+    """What is shown of an adaptation: accuracies, what it took to the target accuracy, and the peak memory."""
+    if adaptation is None:
+        return ["–"] * (len(ADAPTATION_HEADERS) - 2)
+    spread = "" if adaptation.accuracy_spread is None else f" ± {100 * adaptation.accuracy_spread:.1f}"
+    return (
+        f"{adaptation.accuracy_before:.1%} → {adaptation.accuracy_after:.1%}{spread}"
+        f"{'' if adaptation.adapted else ' (not adapted)'}",
+        f"{adaptation.source_accuracy_before:.1%} → {adaptation.source_accuracy_after:.1%}",
+        "not reached" if adaptation.steps_to_target is None else str(adaptation.steps_to_target),
+        show(adaptation.flops_to_target, "FLOPs"),
+        show(adaptation.peak_memory, "bytes"),
+    )
 
 
 def _latency(result: Result) -> str:
@@ -101,6 +134,8 @@ def _verdict(result: Result) -> str:
 
 
 def _brief(verdict: Verdict) -> str:
+    if verdict.unit == "accuracy" and verdict.now is not None and verdict.before is not None:
+        return f"{verdict.metric} {100 * (verdict.now - verdict.before):+.1f} points"
     return f"{verdict.metric} {show_change(verdict.change)}"
 
 

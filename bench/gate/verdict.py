@@ -11,7 +11,7 @@ from bench.record import Latency, Record
 
 Kind = Literal["ok", "improved", "new", "not comparable", "unstable", "regressed", "missing"]
 FAILING: frozenset[Kind] = frozenset({"regressed", "missing"})
-Unit = Literal["FLOPs", "bytes", "parameters", "×", "elements", "s"]
+Unit = Literal["FLOPs", "bytes", "parameters", "×", "elements", "s", "accuracy"]
 
 
 @dataclass(frozen=True)

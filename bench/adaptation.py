@@ -1,0 +1,108 @@
+"""A cell's adaptation: which updates it takes, and the record that their outcomes make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from statistics import fmean, stdev
+from typing import Any
+
+from bench.cells import Cell
+from bench.options import AdaptationOptions, RunOptions
+from bench.record import Flops, Memory, Record, installed_versions, read_record
+from fixtures.adaptation import Outcome, Update
+from fixtures.instruments import computed
+from fixtures.methods import method_named
+from fixtures.update_step import build_update_step
+
+MARGIN = 0.05
+"""The gain in accuracy from which an update counts as an adaptation, as a fraction."""
+
+TARGET_SHARE = 0.8
+"""The share of full fine-tuning's gain that an update's steps are counted to."""
+
+EXACT = ["parameters", "flops", "memory", "adaptation.flops_total", "adaptation.peak_memory"]
+"""Equal on every machine with the same package versions. The others repeat on the same machine only, and are judged
+with a tolerance."""
+
+PACKAGES = ("corrupt-tta", "mlxtend", "numpy", "opencv-python", "scikit-learn")
+"""What images depend on, besides the packages of every record."""
+
+
+def updates(cell: Cell, options: AdaptationOptions) -> list[Update]:
+    """One update for each seed."""
+    assert cell.task is not None
+    rate = method_named(cell.method).learning_rate
+    return [Update(cell.architecture, cell.method, cell.rank, cell.task, seed, rate) for seed in range(options.seeds)]
+
+
+def reference(cell: Cell) -> Cell:
+    """The cell whose gain sets the target: full fine-tuning of the same architecture for the same task."""
+    return Cell(cell.architecture, "fft", None, cell.task)
+
+
+def record(cell: Cell, run: RunOptions, outcomes: Sequence[Outcome], of_reference: Sequence[Outcome]) -> Record:
+    """The record of `cell` from its seeds' outcomes and those of its reference."""
+    options = run.adaptation
+    assert options is not None
+    assert cell.task is not None
+    step = build_update_step(cell.architecture, cell.method, cell.rank, run.workload, device="meta")
+    figures = computed.measure(step)
+    flops, memory = Flops.model_validate(figures.flops), Memory.model_validate(figures.memory)
+    steps = options.plan.steps
+    curve = _mean_curve(outcomes)
+    after = curve[-1]
+    adaptation: dict[str, Any] = {
+        "task": cell.task,
+        "settings": options.settings[cell.task].model_dump(exclude_none=True),
+        "learning_rate": method_named(cell.method).learning_rate,
+        "evaluated_at": options.plan.evaluated_at,
+        "runs": [
+            {
+                "seed": seed,
+                "curve": outcome.curve,
+                "source_accuracy_before": outcome.source_accuracy_before,
+                "source_accuracy_after": outcome.source_accuracy_after,
+            }
+            for seed, outcome in enumerate(outcomes)
+        ],
+        "accuracy_before": curve[0],
+        "accuracy_after": after,
+        "source_accuracy_before": fmean(outcome.source_accuracy_before for outcome in outcomes),
+        "source_accuracy_after": fmean(outcome.source_accuracy_after for outcome in outcomes),
+        "margin": MARGIN,
+        "adapted": after - curve[0] >= MARGIN,
+        "target_share": TARGET_SHARE,
+        "flops_total": flops.of_steps(steps),
+        "peak_memory": memory.highest,
+        "exact": EXACT,
+    }
+    if len(outcomes) > 1:
+        adaptation["accuracy_spread"] = stdev(outcome.curve[-1] for outcome in outcomes)
+    full = _mean_curve(of_reference)
+    if full[-1] > full[0]:
+        # From this cell's own start: where the head is extended, its new weights differ between methods.
+        adaptation["target_accuracy"] = target = min(1.0, curve[0] + TARGET_SHARE * (full[-1] - full[0]))
+        reached = next((s for s, a in zip(options.plan.evaluated_at[1:], curve[1:], strict=True) if a >= target), None)
+        if reached is not None:
+            adaptation |= {"steps_to_target": reached, "flops_to_target": flops.of_steps(reached)}
+    versions = {**installed_versions(), **{package: version(package) for package in PACKAGES}}
+    identity: dict[str, Any] = {"architecture": cell.architecture, "method": cell.method}
+    if cell.rank is not None:
+        identity["rank"] = cell.rank
+    return read_record(
+        {
+            "schema": 1,
+            **identity,
+            "workload": run.workload.as_record(),
+            "versions": versions,
+            "parameters": figures.parameters,
+            "flops": figures.flops,
+            "memory": figures.memory,
+            "adaptation": adaptation,
+        }
+    )
+
+
+def _mean_curve(outcomes: Sequence[Outcome]) -> list[float]:
+    return [fmean(points) for points in zip(*(outcome.curve for outcome in outcomes), strict=True)]

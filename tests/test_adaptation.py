@@ -1,0 +1,285 @@
+"""The adaptation benchmark as a user runs it, on a small network and real digits: records, gate, sabotage, resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from bench.update_runs import UpdateRuns
+from fixtures import adaptation, pretraining, tasks
+from fixtures.adaptation import Plan, Update
+from fixtures.methods.lora import LoRA
+from fixtures.pretraining import Pretraining
+from fixtures.tasks import DataChoice, Examples
+from tests.small_networks import build_small
+from tests.test_run import REPOSITORY, change, text
+
+SMALL = DataChoice(name="digits", image_size=16)
+COMPARE = "--benchmark-compare"
+
+Suite = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network() -> Iterator[None]:
+    """Registers the small network as torchvision registers its own, and trains every network for a second only."""
+    torchvision.models._api.BUILTIN_MODELS["small_separable"] = build_small
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "DEFAULT", Pretraining(steps=60, batch_size=64, peak_learning_rate=1e-2))
+        yield
+    del torchvision.models._api.BUILTIN_MODELS["small_separable"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the module's trained networks and its baseline are."""
+    return tmp_path_factory.mktemp("adaptation")
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    monkeypatch.setattr("bench.options.FURTHER_ARCHITECTURES", ("small_separable",))
+
+    def run(*options: str, storage: Path = folder / "baselines") -> pytest.RunResult:
+        return pytester.runpytest_inprocess(
+            REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY,
+            "-p", "no:cacheprovider", f"--benchmark-storage=file://{storage}", "--benchmark-quiet",
+            "--metrics=adaptation", "--architectures=small_separable", "--methods=fft,lora", "--data=digits",
+            "--image-size=16", "--steps=24", "--seeds=3", "--workers=1", f"--cache-dir={folder / 'cache'}", *options,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def recorded(suite: Suite, folder: Path) -> Path:
+    """The module's baseline, recorded once: one small network, fft and lora, both tasks, three seeds."""
+    path = folder / "baselines" / "adaptation" / "0001_baseline.json"
+    if not path.exists():
+        result = suite("--benchmark-save=baseline")
+        assert result.ret == 0, text(result)
+    return path
+
+
+def records(path: Path) -> dict[str, dict[str, Any]]:
+    entries = json.loads(path.read_text())["benchmarks"]
+    return {entry["name"].partition("[")[2].rstrip("]"): entry["extra_info"] for entry in entries}
+
+
+def test_a_baseline_has_a_folder_of_its_own_and_holds_every_seed(recorded: Path) -> None:
+    assert [path.name for path in recorded.parent.parent.iterdir()] == ["adaptation"]
+    found = records(recorded)
+    assert set(found) == {f"small_separable-{method}-{task}" for method in ("fft", "lora-r4") for task in tasks.TASKS}
+    record = found["small_separable-lora-r4-shift"]
+    assert record["workload"]["batch_size"] == 32
+    adapted = record["adaptation"]
+    assert [run["seed"] for run in adapted["runs"]] == [0, 1, 2]
+    assert adapted["runs"][0]["curve"] != adapted["runs"][1]["curve"]
+    assert adapted["evaluated_at"] == [0, 4, 8, 12, 16, 20, 24]
+    assert adapted["adapted"]
+    assert adapted["flops_total"] == 24 * record["flops"]["total"]
+    assert adapted["flops_to_target"] == adapted["steps_to_target"] * record["flops"]["total"]
+    assert adapted["peak_memory"] == record["memory"]["peak"]
+    assert found["small_separable-lora-r4-unseen"]["adaptation"]["settings"]["new_classes"] == 3
+
+
+def test_the_same_seeds_give_the_same_record_twice(suite: Suite, recorded: Path, tmp_path: Path) -> None:
+    suite("--benchmark-save=again", "--tasks=shift", storage=tmp_path).assert_outcomes(passed=2)
+    again = records(tmp_path / "adaptation" / "0001_again.json")
+    first = records(recorded)
+    assert again == {name: first[name] for name in again}
+
+
+@pytest.mark.usefixtures("recorded")
+def test_an_unchanged_run_holds_its_baseline(suite: Suite) -> None:
+    result = suite(COMPARE)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "update benchmark: 4 cells, adaptation, against */adaptation/0001_baseline.json",
+            "cell * accuracy before → after * source before → after * steps to target *",
+            "small_separable-lora-r4-shift *% → *% ± * MiB *ok",
+            "4 cells, against 0001_baseline.json: 4 ok",
+        ]
+    )
+
+
+def freeze_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapt = LoRA.adapt
+
+    def adapt_and_freeze(self: LoRA, network: Any, rank: int | None) -> None:
+        adapt(self, network, rank)
+        for name, parameter in network.module.named_parameters():
+            parameter.requires_grad_(False if "lora_" in name else parameter.requires_grad)
+
+    monkeypatch.setattr(LoRA, "adapt", adapt_and_freeze)
+
+
+def shuffle_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = adaptation.batches
+
+    def shuffled(examples: Examples, plan: Plan, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for images, labels in real(examples, plan, seed):
+            yield images, labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+
+    monkeypatch.setattr(adaptation, "batches", shuffled)
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("breakage", "task", "complaint"),
+    [
+        (lambda patch: patch.setattr(LoRA, "learning_rate", 0.0), "shift", "*adaptation.accuracy_after regressed: *"),
+        (
+            freeze_adapters,
+            "shift",
+            "*adaptation.accuracy_after regressed: *points; tolerance *points, from the spread*",
+        ),
+        (shuffle_labels, "shift", "*adaptation.accuracy_after regressed: *"),
+        (shuffle_labels, "unseen", "*adaptation.accuracy_after regressed: *"),
+        (
+            lambda patch: patch.setattr(pretraining, "extend_head", lambda network, _: network),
+            "unseen",
+            "*: the network has 7 outputs; expected one for each of 10 classes: its head was not extended",
+        ),
+    ],
+    ids=["learning rate 0", "adapters frozen", "labels shuffled", "labels shuffled, unseen", "head never extended"],
+)
+def test_a_method_broken_on_purpose_fails(
+    suite: Suite,
+    monkeypatch: pytest.MonkeyPatch,
+    breakage: Callable[[pytest.MonkeyPatch], None],
+    task: str,
+    complaint: str,
+) -> None:
+    breakage(monkeypatch)
+    result = suite(COMPARE, f"--tasks={task}", "--methods=lora")
+    assert result.ret == 1
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([complaint])
+    assert "Traceback" not in text(result)
+
+
+def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    real, done = adaptation.run, []
+
+    def interrupted(update: Update, *others: Any) -> adaptation.Outcome:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(update)
+        return real(update, *others)
+
+    options = ("--tasks=unseen", "--steps=4", "--seeds=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptation, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            suite(*options)
+    assert len(list((folder / "cache" / "unfinished").rglob("*.json"))) == 3
+    redone: list[Update] = []
+    monkeypatch.setattr(adaptation, "run", lambda update, *others: redone.append(update) or real(update, *others))
+    result = suite(*options)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["3 updates were there from an interrupted run, in *"])
+    assert len(redone) == 1
+    assert redone[0] not in done
+    assert not list((folder / "cache" / "unfinished").rglob("*.json")), "a whole run leaves nothing to reuse"
+
+
+def test_worker_processes_give_what_one_process_gives(folder: Path) -> None:
+    training = Pretraining(steps=3, batch_size=8)
+    plan = Plan(
+        data=DataChoice(name="digits", image_size=32), steps=2, batch_size=8, evaluations=1, source_training=training
+    )
+    updates = [Update("mobilenet_v3_small", "head", None, "shift", seed, 0.01) for seed in (0, 1)]
+    outcomes = []
+    for workers in (1, 2):
+        with UpdateRuns(updates, plan, folder / "cache", workers) as runs:
+            outcomes.append(runs.outcomes(updates))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_what_is_updated_on_and_what_is_evaluated_never_overlap(
+    task: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at every image that the network sees, by content: in train mode to learn, in eval mode for results."""
+    seen: dict[bool, set[bytes]] = {True: set(), False: set()}
+    start = adaptation.start
+
+    def watched(*arguments: Any) -> Any:
+        step = start(*arguments)
+
+        def look(module: nn.Module, images: tuple[torch.Tensor, ...]) -> None:
+            seen[module.training].update(image.numpy().tobytes() for image in images[0])
+
+        step.network.register_forward_pre_hook(look)
+        return step
+
+    monkeypatch.setattr(adaptation, "start", watched)
+    update = Update("small_separable", "fft", None, task, 0, 1e-3)
+    adaptation.run(update, Plan(data=SMALL, steps=24), folder / "cache")
+    assert len(seen[True]) > 300
+    assert len(seen[False]) > 150
+    assert seen[True].isdisjoint(seen[False])
+    splits = tasks.load(task, SMALL)
+    parts = [splits.source, splits.update, splits.validation, splits.test]
+    positions = [position for part in parts for position in part.positions.tolist()]
+    assert len(positions) == len(set(positions)), "an image is in two splits"
+
+
+def test_a_baseline_of_one_seed_cannot_judge(suite: Suite, recorded: Path, tmp_path: Path) -> None:
+    def drop_a_seed(info: dict[str, Any]) -> None:
+        part = info["adaptation"]
+        del part["runs"][1:], part["accuracy_spread"]
+        only = part["runs"][0]
+        part |= {
+            "accuracy_before": only["curve"][0],
+            "accuracy_after": only["curve"][-1],
+            "source_accuracy_before": only["source_accuracy_before"],
+            "source_accuracy_after": only["source_accuracy_after"],
+        }
+
+    path = tmp_path / "0001_one.json"
+    path.write_text(recorded.read_text())
+    change(path, drop_a_seed)
+    result = suite(f"{COMPARE}={path}")
+    assert result.ret == 4
+    assert "was adapted with one seed; expected two or more" in text(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--metrics=adaptation,flops",), "expected adaptation alone"),
+        (("--metrics=flops", "--seeds=2"), "is given without --metrics adaptation"),
+        (("--severity=6",), "--severity is '6'; expected a whole number from 1 to 5"),
+        (("--severity=0",), "--severity is '0'; expected a whole number of at least 1"),
+        (("--corruption=rain",), "--corruption is 'rain'; expected one of gaussian_noise"),
+        (("--data=cifar10",), "the data set cifar10 needs --data-root DIR"),
+        (("--threads=2",), "runs on the CPU with one thread an update"),
+        (("--steps=3",), None),
+    ],
+)
+@pytest.mark.usefixtures("recorded")
+def test_bad_options_are_one_line(suite: Suite, options: tuple[str, ...], complaint: str | None) -> None:
+    result = suite(COMPARE, *options)
+    assert result.ret == 4
+    errors = [line for line in text(result).splitlines() if line.startswith("ERROR")]
+    assert len(errors) == 1
+    assert (complaint or "was adapted otherwise: steps 24, this run 3") in errors[0]
+    assert "Traceback" not in text(result)
+
+
+def test_the_update_benchmark_has_no_adaptation_test(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess(
+        REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY, "--collect-only", "-q"
+    )
+    assert "test_update[resnet18-fft]" in text(result)
+    assert "test_adaptation" not in text(result)
