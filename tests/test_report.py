@@ -12,8 +12,7 @@ import pytest
 from bench.__main__ import main
 from bench.cells import Cell
 from bench.gate.baseline import Baseline, Machine
-from bench.report import charts, figures, runs
-from bench.report.history import read_folder
+from bench.report import charts, figures, history, runs
 from bench.report.page import Contents, render
 from bench.report.pareto import front
 from tests.adaptations import adapted
@@ -220,7 +219,7 @@ def test_runs_of_one_commit_are_told_apart_by_their_file(run_file: Path, tmp_pat
     (folder / "again").mkdir(parents=True)
     write(folder / "run.json", stepped(data, "a", 20))
     write(folder / "again" / "run.json", stepped(data, "a", 20))
-    labels = read_folder(folder).labels
+    labels = history.read_folder(folder).labels
     assert set(labels) == {"aaaaaaaaa run.json", "aaaaaaaaa again/run.json"}
 
 
@@ -279,6 +278,17 @@ def test_accuracy_is_drawn_against_memory_and_flops_with_its_front() -> None:
     # All cost the same FLOPs, so that only the most accurate is on that front.
     flops = drawn["resnet18-shift-accuracy-flops"].specification["datasets"].values()
     assert {row["cell"] for data in flops for row in data if row["front"]} == {"fft"}
+
+
+def test_accuracy_has_a_history() -> None:
+    before, after = adapted_run(("fft", 0.8, 190)), adapted_run(("fft", 0.6, 190))
+    (figure,) = history.figures(history.History((before, after), ("a", "b"), (), ()))
+    assert figure.title == "Accuracy after the update by commit"
+    rows = [row for data in figure.specification["datasets"].values() for row in data]
+    assert [(row["run"], row["figure"], round(row["change"])) for row in rows] == [
+        ("a", "80.0 %", 0),
+        ("b", "60.0 %", -25),
+    ]
 
 
 def test_a_page_with_accuracy_does_not_say_that_there_is_none() -> None:

@@ -21,6 +21,7 @@ DRAWN = {
     "memory.peak": ("Peak memory", "bytes"),
     "measured_memory.rss_peak": ("RSS peak", "bytes"),
     "latency.relative": ("Latency relative to its reference", "×"),
+    "adaptation.accuracy_after": ("Accuracy after the update", "%"),
 }
 """The metrics that have a chart; steps are named for every gated one."""
 
@@ -145,11 +146,15 @@ def _series(history: History, cell: Cell, metric: str, unit: str) -> charts.Rows
         start = first.setdefault(segment, value)
         rows.append(
             {
-                "cell": str(cell), "method": cell.method, "run": label, "segment": segment, "figure": show(value, unit),
-                "change": (value / start - 1) * 100 if start else 0.0, "stepped": label in stepped,
+                "cell": str(cell), "method": cell.method, "run": label, "segment": segment,
+                "figure": _shown(value, unit), "change": (value / start - 1) * 100 if start else 0.0, "stepped": label in stepped,
             }
         )  # fmt: skip
     return rows
+
+
+def _shown(value: float, unit: str) -> str:
+    return f"{value * 100:.1f} %" if unit == "%" else show(value, unit)
 
 
 def _same(stepped: str, drawn: str) -> bool:
