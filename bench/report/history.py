@@ -147,7 +147,8 @@ def _series(history: History, cell: Cell, metric: str, unit: str) -> charts.Rows
         rows.append(
             {
                 "cell": str(cell), "method": cell.method, "run": label, "segment": segment,
-                "figure": _shown(value, unit), "change": (value / start - 1) * 100 if start else 0.0, "stepped": label in stepped,
+                "figure": _shown(value, unit),
+                "change": (value / start - 1) * 100 if start else 0.0, "stepped": label in stepped,
             }
         )  # fmt: skip
     return rows
