@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("bench.report.command", "a run as a page and a table, compared, over time, and the study's claims"),
     "recommend": ("bench.recommend.command", "which method and rank fit a device, and what keeps the others out"),
     "savings": ("bench.savings", "peak memory saved by each method, small networks beside language models"),
+    "adaptation": ("bench.adaptation_table", "the adaptation baseline as tables, beside the study's statements"),
     "search": ("bench.search", "learning rates for the adaptation benchmark, an equal budget for every method"),
     "compare-checkouts": ("bench.compare_checkouts", "the latency of two checkouts, timed in turn on this machine"),
 }
