@@ -238,6 +238,8 @@ def storage(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_newest_number_is_meant(storage: Callable[..., Path]) -> None:
+    assert find(storage("0004_d.json", "machine/0003_c.json"), None, "machine").name == "0004_d.json"
+    (storage() / "0004_d.json").unlink()
     folder = storage("0001_b.json", "0002_a.json", "machine/0003_c.json", "other/0009_d.json", "x.json", "0010_e.txt")
     assert find(folder, None, "machine").name == "0003_c.json"
     assert find(folder, "0001", "machine").name == "0001_b.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,41 @@ def test_what_a_kill_leaves_is_never_read(tmp_path: Path) -> None:
         find(tmp_path, None, "machine")
     storage(tmp_path).save({"run": 1}, "baseline")
     assert find(tmp_path, None, "machine").name == "0001_baseline.json"
+
+
+def test_a_number_that_another_run_has_just_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between looking for a free number and taking it, another run takes it: the next one is tried."""
+    link, taken = os.link, []
+
+    def overtaken(source: str, target: Path) -> None:
+        if not taken:
+            taken.append(target)
+            target.write_text('{"run": "another"}')
+        link(source, target)
+
+    monkeypatch.setattr("os.link", overtaken)
+    storage(tmp_path).save({"run": 1}, "baseline")
+    assert names(tmp_path) == ["0001_baseline.json", "0002_baseline.json"]
+    assert json.loads((tmp_path / "0001_baseline.json").read_text()) == {"run": "another"}
+
+
+def test_the_unfinished_file_is_hidden_and_beside_the_finished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it, because a link cannot cross file systems; hidden and with another ending, so that nobody reads it."""
+    seen: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda _: seen.extend(names(tmp_path / "new" / "folder")))
+    storage(tmp_path / "new" / "folder").save({"name": "é"}, "baseline")
+    (unfinished,) = seen
+    assert unfinished.startswith(".")
+    assert unfinished.endswith(".partial")
+    saved = tmp_path / "new" / "folder" / "0001_baseline.json"
+    assert saved.stat().st_mode & 0o777 == 0o644
+    assert saved.read_bytes() == b'{\n "name": "\\u00e9"\n}\n'
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    full = storage(tmp_path / "file" / "folder")
+    full.save({}, "baseline")
+    assert full.failure == f"{tmp_path / 'file' / 'folder'} cannot be written to (Not a directory)"

@@ -227,3 +227,45 @@ def test_absolute_times_at_their_tolerance(seconds: float, kind: str) -> None:
     for result in (elsewhere, updated):
         (verdict,) = [v for v in result.verdicts if v.metric == "stats.median"]
         assert verdict.kind == "not comparable"
+
+
+BOTH_CLOCKS = ["latency.relative", "latency.wall_relative"]
+
+
+def latency_verdicts(before: Record, incomparable: str = "") -> list[tuple[Any, ...]]:
+    found = verdicts(record(), before, incomparable)
+    return [(v.metric, v.kind, v.unit, v.now, v.before, v.tolerance, v.note) for v in found.values() if v.unit == "×"]
+
+
+def test_both_clocks_say_what_is_missing() -> None:
+    """What a message is made of: without these figures it would say that something is wrong, and not what."""
+    note = "the baseline has no such figure"
+    assert latency_verdicts(record(latency=None)) == [
+        (clock, "missing", "×", 0.8, None, 0.1, note) for clock in BOTH_CLOCKS
+    ]
+
+
+def test_both_clocks_say_that_the_reference_is_another() -> None:
+    before = record(**changed("latency", reference="calibration", relative=0.79, wall_relative=0.79))
+    note = "timed against fft, the baseline against calibration"
+    assert latency_verdicts(before) == [(clock, "missing", "×", 0.8, 0.79, 0.1, note) for clock in BOTH_CLOCKS]
+
+
+def test_both_clocks_say_that_the_machine_is_another() -> None:
+    before = record(**changed("latency", relative=0.79, wall_relative=0.79))
+    assert latency_verdicts(before, "another CPU") == [
+        (clock, "not comparable", "×", 0.8, 0.79, 0.1, "another CPU") for clock in BOTH_CLOCKS
+    ]
+
+
+def test_both_clocks_say_how_sure_they_are() -> None:
+    for clock, found in zip(BOTH_CLOCKS, latency_verdicts(record()), strict=True):
+        assert found[:6] == (clock, "ok", "×", 0.8, 0.8, 0.1)
+        assert found[6].startswith("between -")
+
+
+def test_a_measured_figure_carries_what_it_was_judged_by() -> None:
+    found = verdicts(record(), record(), "another CPU")["measured_memory.rss_peak"]
+    assert found == Verdict(
+        "measured_memory.rss_peak", "not comparable", "bytes", 2000, 2000, TOLERANCES["rss_peak"], "another CPU"
+    )
