@@ -62,9 +62,11 @@ def baseline_data(*records: dict[str, Any], matrix: str = "core", is_filtered: b
     """What pytest-benchmark saves for records given as `extra_info`."""
     entries = []
     for info in records or (extra_info(),):
-        cell = Cell(info["architecture"], info["method"], info.get("rank"))
-        name = f"test_update[{cell}]"
-        entry = {"name": name, "fullname": f"bench/test_update.py::{name}", "extra_info": info}
+        task = info.get("adaptation", {}).get("task")
+        cell = Cell(info["architecture"], info["method"], info.get("rank"), task)
+        test = "test_update" if task is None else "test_adaptation"
+        name = f"{test}[{cell}]"
+        entry = {"name": name, "fullname": f"bench/{test}.py::{name}", "extra_info": info}
         entries.append({**entry, "stats": {"median": 0.05}})
     return {
         "machine_info": {"cpu": {"brand_raw": "A CPU", "count": 2}},

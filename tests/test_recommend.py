@@ -14,6 +14,7 @@ from bench.recommend import devices
 from bench.recommend.budget import Costs, Limit, answer
 from bench.recommend.quantities import QuantityError, parse_accuracy, parse_bytes, parse_flops, parse_ratio
 from tests import records
+from tests.adaptations import adapted
 
 Ask = Callable[..., tuple[int, str, str]]
 
@@ -116,6 +117,28 @@ def test_the_order_that_was_asked_for(ask: Ask, by: str, first: Cell) -> None:
     assert f"{'best' if by == 'accuracy' else 'lowest'} " in output
 
 
+def test_accuracy_is_the_worst_task_of_the_newest_baseline_of_adaptation(ask: Ask) -> None:
+    folder = Path("baselines") / "adaptation"
+    folder.mkdir()
+    found = [
+        adapted(Cell("resnet18", method, rank, task), 0.1, accuracy).as_extra_info()
+        for method, rank, task, accuracy in (
+            ("head", None, "shift", 0.6), ("head", None, "unseen", 0.9),
+            ("lora", 4, "shift", 0.8), ("lora", 4, "unseen", 0.7),
+            ("fft", None, "shift", 0.95),
+        )
+    ]  # fmt: skip
+    records.write(folder / "0001_old.json", records.baseline_data(*found[2:]))
+    records.write(folder / "0002_new.json", records.baseline_data(*found))
+    status, output, _ = ask("--accuracy=0.7")
+    assert status == 0
+    assert fitting(output) == [str(FFT), str(LORA)]
+    assert "Next best: resnet18-head would need 10.0 points more accuracy." in output
+    assert "Accuracy from 0002_new.json, the worse of its tasks, batch 1, 3×224×224." in output
+    status, output, _ = ask("--accuracy=0.7", "--adaptation=baselines/adaptation/0001_old.json")
+    assert "resnet18-head would need a known accuracy (the baseline holds no adaptation of it)" in output
+
+
 def test_an_accuracy_that_no_baseline_holds_fits_no_floor(ask: Ask) -> None:
     status, output, _ = ask("--accuracy=0.7")
     assert status == 1
@@ -149,7 +172,7 @@ def test_another_workload_is_computed_and_its_latency_is_not_known(ask: Ask) -> 
     status, output, errors = ask("--memory=1GB", "--latency=2", "--image-size=32", "--methods=head")
     assert status == 1
     assert "[1/1] computing resnet18-head" in errors
-    assert "1 cell computed now, with latency and accuracy not known." in output
+    assert "1 cell computed now, with latency not known." in output
     assert "would need a known latency / fft (no baseline has timed it under this workload)" in output
     status, output, _ = ask("--memory=1GB", "--image-size=32", "--methods=head")
     assert (status, fitting(output)) == (0, ["resnet18-head"])

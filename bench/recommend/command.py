@@ -3,9 +3,10 @@
     python -m bench recommend --memory 64MB [--flops 2G] [--latency 0.8] [--flash 512KB] [--accuracy 0.7] …
     python -m bench recommend --device raspberry-pi-4-1gb --architectures mobilenet_v2,mypackage.models:build
 
-Figures come from a baseline where it has the cell under the same workload, and are computed otherwise; latency and
-accuracy are then not known, and a cell without them meets no limit on them. Peak memory is that of a step with GaLore's
-refresh; FLOPs and latency are the mean step's; flash is what an update must store: the trained parameters, in float32.
+Costs come from a baseline where it has the cell under the same workload, and are computed otherwise; latency is then
+not known. Accuracy is the worst of the cell's tasks in a baseline of adaptation, whose workload is its own. A cell
+meets no limit on what is not known of it. Peak memory is that of a step with GaLore's refresh; FLOPs and latency are
+the mean step's; flash is what an update must store: the trained parameters, in float32.
 The order is by accuracy where that is known of every cell that fits, and else by peak memory, or as --by says.
 Exit status: 0, 1 where no cell fits, 2 for bad input.
 """
@@ -36,6 +37,7 @@ from bench.recommend.quantities import QuantityError, parse_accuracy, parse_byte
 from bench.record import WorkloadEntry
 
 STORAGE = Path("baselines")
+ADAPTATION_STORAGE = STORAGE / options.ADAPTATION
 LIMITS: dict[Name, tuple[Callable[[str], float], str, str]] = {
     "memory": (parse_bytes, "64MB", "the most that an update may need at its peak"),
     "flops": (parse_flops, "2G", "the most FLOPs of one update"),
@@ -69,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
     parser.add_argument("--by", choices=list(LIMITS), help="the order; default: accuracy where known, else memory")
-    parser.add_argument("--baseline", metavar="PATH", help=f"where figures come from; default: the newest in {STORAGE}")
+    parser.add_argument("--baseline", metavar="PATH", help=f"where costs come from; default: the newest in {STORAGE}")
+    parser.add_argument(
+        "--adaptation", metavar="PATH", help=f"where accuracy comes from; default: the newest in {ADAPTATION_STORAGE}"
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -77,13 +82,14 @@ def run(given: argparse.Namespace) -> int:
     device = devices.named(given.device) if given.device else None
     limits = _limits(given, device)
     run = _options(given)
-    known = _baseline(given.baseline)
-    collected = _collect(run, known)
+    known = _baseline(given.baseline, STORAGE)
+    adapted = _baseline(given.adaptation, ADAPTATION_STORAGE)
+    collected = _collect(run, known, adapted)
     found = answer(collected.costs, limits, given.by)
     lines = [f"Budget: {', '.join(map(str, limits))}."]
     if device is not None:
         lines.append(f"{device.name}: {device.source}. Assumed: {device.assumed}.")
-    lines += [_conditions(run, known, collected), *_told(found, collected.failures)]
+    lines += [_conditions(run, known, adapted, collected), *_told(found, collected.failures)]
     print("\n\n".join(lines))
     return 0 if found.feasible else 1
 
@@ -112,27 +118,37 @@ def _options(given: argparse.Namespace) -> RunOptions:
         raise CommandError(str(error)) from None
 
 
-def _baseline(path: str | None) -> Baseline | None:
-    if path is None and not list(STORAGE.glob("[0-9][0-9][0-9][0-9]_*.json")):
+def _baseline(path: str | None, storage: Path) -> Baseline | None:
+    if path is None and not list(storage.glob("[0-9][0-9][0-9][0-9]_*.json")):
         return None
     try:
-        return baseline.read(Path(path) if path else baseline.find(STORAGE, None, get_machine_id()))
+        return baseline.read(Path(path) if path else baseline.find(storage, None, get_machine_id()))
     except BaselineError as error:
         raise CommandError(str(error)) from None
 
 
-def _collect(run: RunOptions, known: Baseline | None) -> Collected:
-    """Each cell's costs, from `known` where it holds them, computed otherwise; progress goes to stderr."""
+def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None) -> Collected:
+    """Each cell's costs, from `known` where it holds them, computed otherwise; progress goes to stderr.
+
+    Accuracies come from `adapted`.
+    """
     workload = WorkloadEntry(**run.workload.as_record())
     cells = run.selection.cells()
-    found = {cell: costs for cell in cells if known and (costs := _recorded(cell, workload, known))}
+    records = adapted.records.items() if adapted else ()
+    adaptations = {cell: [r for c, r in records if replace(c, task=None) == cell] for cell in cells}
+    recorded = {cell: known.records.get(cell) for cell in cells} if known else {}
+    found = {
+        cell: costs
+        for cell, record in recorded.items()
+        if record and record.workload == workload and (costs := Costs.of(record, adaptations[cell]))
+    }
     missing = [cell for cell in cells if cell not in found]
     failures: dict[Cell, str] = {}
     with closing(CellProcess(run.cell_seconds, CellError)) as process:
         for number, cell in enumerate(missing, 1):
             print(f"[{number}/{len(missing)}] computing {cell}", file=sys.stderr, flush=True)
             try:
-                costs = Costs.of(measure(cell, run, process).record)
+                costs = Costs.of(measure(cell, run, process).record, adaptations[cell])
             except CellError as error:
                 failures[cell] = str(error).splitlines()[0]
                 continue
@@ -141,15 +157,7 @@ def _collect(run: RunOptions, known: Baseline | None) -> Collected:
     return Collected([found[cell] for cell in cells if cell in found], len(cells) - len(missing), failures)
 
 
-def _recorded(cell: Cell, workload: WorkloadEntry, known: Baseline) -> Costs | None:
-    record = known.records.get(cell)
-    if record is None or record.workload != workload:
-        return None
-    adaptations = [r for c, r in known.records.items() if r.adaptation and replace(c, task=None) == cell]
-    return Costs.of(record, adaptations)
-
-
-def _conditions(run: RunOptions, known: Baseline | None, collected: Collected) -> str:
+def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | None, collected: Collected) -> str:
     workload = run.workload
     size = workload.image_size
     parts = [
@@ -162,7 +170,13 @@ def _conditions(run: RunOptions, known: Baseline | None, collected: Collected) -
         parts.append(f"{_cells(collected.from_baseline)} from {known.name}{clock}.")
     computed = len(collected.costs) - collected.from_baseline
     if computed:
-        parts.append(f"{_cells(computed)} computed now, with latency and accuracy not known.")
+        parts.append(f"{_cells(computed)} computed now, with latency not known.")
+    if adapted is not None and any(costs.accuracy is not None for costs in collected.costs):
+        settings = next(iter(adapted.records.values())).workload
+        parts.append(
+            f"Accuracy from {adapted.name}, the worse of its tasks, batch {settings.batch_size}, "
+            f"3×{settings.image_size}×{settings.image_size}."
+        )
     return " ".join(parts)
 
 
