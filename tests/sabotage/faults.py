@@ -48,7 +48,7 @@ def fault(inject: Inject) -> Inject:
 def injected(name: str) -> Iterator[None]:
     """The fault in this process, and in the children that measure memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement, "build_update_step", partial(build_with, name))
+        patch.setattr(measurement, "_build", partial(build_with, name))
         patch.setattr(f"{__name__}.in_place", name)
         FAULTS[name](patch)
         yield
@@ -58,11 +58,14 @@ in_place = ""
 """The fault that this process has."""
 
 
-def build_with(name: str, *args: Any, **kwargs: Any) -> UpdateStep:
-    """``build_update_step`` with a fault. In a child process the fault is put in first, and stays."""
+_build = measurement._build
+
+
+def build_with(name: str, *args: Any) -> UpdateStep:
+    """What measurements build, with a fault. In a child process the fault is put in first, and stays."""
     if in_place != name:
         FAULTS[name](pytest.MonkeyPatch())
-    return update_step.build_update_step(*args, **kwargs)
+    return _build(*args)
 
 
 def after_adapt(patch: Patch, method: type[Method], change: Callable[[Network], None]) -> None:
@@ -529,7 +532,8 @@ def without_onednn(patch: Patch) -> None:
 @fault
 def learning_rate_of_zero(patch: Patch) -> None:
     """The schedule ended: the update trains nothing."""
-    patch.setattr(Method, "learning_rate", 0.0)
+    for method in METHODS.values():
+        patch.setattr(type(method), "learning_rate", 0.0)
 
 
 @fault
