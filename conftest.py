@@ -191,6 +191,13 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     output_json["suite"] = config.stash[GATE].suite_entry()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    result = yield
+    item.config.stash[GATE].finished += 1
+    return result
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     """A run with a failure is no baseline: pytest-benchmark saves in this hook, so it is told before.
@@ -199,7 +206,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     """
     benchmarks = session.config._benchmarksession  # type: ignore[attr-defined]
     gate = session.config.stash[GATE]
-    if exitstatus != pytest.ExitCode.OK and (benchmarks.save or benchmarks.autosave):
+    # Counted too, because pytest calls a run OK whose interrupt it failed to handle.
+    whole = gate.finished == session.testscollected
+    if (exitstatus != pytest.ExitCode.OK or not whole) and (benchmarks.save or benchmarks.autosave):
         benchmarks.save = benchmarks.autosave = None
         gate.unsaved = "the run did not pass"
     result = yield

@@ -137,12 +137,13 @@ def shuffle_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     ("breakage", "task", "complaint"),
     [
         (lambda patch: patch.setattr(LoRA, "learning_rate", 0.0), "shift", "*adaptation.accuracy_after regressed: *"),
+        # The head alone may adapt a small network as well; that the adapters are not trained shows all the same.
+        (freeze_adapters, "shift", "*parameters.trainable regressed: *"),
         (
-            freeze_adapters,
+            shuffle_labels,
             "shift",
             "*adaptation.accuracy_after regressed: *points; tolerance *points, from the spread*",
         ),
-        (shuffle_labels, "shift", "*adaptation.accuracy_after regressed: *"),
         (shuffle_labels, "unseen", "*adaptation.accuracy_after regressed: *"),
         (
             lambda patch: patch.setattr(pretraining, "extend_head", lambda network, _: network),

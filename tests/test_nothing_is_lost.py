@@ -131,6 +131,32 @@ def test_a_run_that_is_killed_saves_nothing(tmp_path: Path, number: int) -> None
     assert (folder / "0001_baseline.json").read_text() == "as it was"
 
 
+INTERRUPTED = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call():
+    raise KeyboardInterrupt
+
+def pytest_keyboard_interrupt():
+    raise TypeError("as pytest's own report of an interrupt, where it came between two lines")
+"""
+
+
+def test_an_interrupt_that_pytest_fails_to_handle_saves_nothing(tmp_path: Path) -> None:
+    """pytest then takes the run for one that passed."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    command = (
+        sys.executable, "-m", "pytest", "bench/test_update.py", "--metrics=flops", "-p", "no:cacheprovider",
+        "-p", "interrupted", "--benchmark-save=baseline", f"--benchmark-storage=file://{tmp_path / 'baselines'}",
+    )  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "as pytest's own report of an interrupt" in ended.stderr
+    assert not list(tmp_path.glob("**/*.json"))
+
+
 @pytest.mark.parametrize("name", ["../escape", "a/b", "a\\b", "a|b", "<script>"])
 def test_a_name_cannot_leave_the_folder(suite: Suite, storage: Path, name: str, pytester: pytest.Pytester) -> None:
     result = suite(f"--benchmark-save={name}", "--methods=fft")

@@ -39,6 +39,8 @@ class Gate:
     machine: Machine | None = None
     results: dict[Cell, Result] = field(default_factory=dict)
     confirmations: int = 0
+    finished: int = 0
+    """How many tests have come to their end."""
     unsaved: str = ""
     """Why a baseline that was asked for was not saved."""
     unwritten: list[str] = field(default_factory=list)
