@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bench import measurement
+from bench.cells import Cell
 from fixtures import update_step
 from fixtures.architectures import Network
 from fixtures.methods import METHODS
@@ -32,6 +33,7 @@ from fixtures.methods.base import Method, batch_norms
 from fixtures.methods.galore import GaLore
 from fixtures.methods.lora import LoRA
 from fixtures.update_step import UpdateStep
+from fixtures.workload import Workload
 
 Patch = pytest.MonkeyPatch
 Inject = Callable[[Patch], None]
@@ -58,14 +60,11 @@ in_place = ""
 """The fault that this process has."""
 
 
-_build = measurement._build
-
-
-def build_with(name: str, *args: Any) -> UpdateStep:
+def build_with(name: str, cell: Cell, workload: Workload, device: str) -> UpdateStep:
     """What measurements build, with a fault. In a child process the fault is put in first, and stays."""
     if in_place != name:
         FAULTS[name](pytest.MonkeyPatch())
-    return _build(*args)
+    return update_step.build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
 
 
 def after_adapt(patch: Patch, method: type[Method], change: Callable[[Network], None]) -> None:
