@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 import warnings
 from collections.abc import Generator
 from contextlib import closing, nullcontext
@@ -73,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         saves = bool(config.option.benchmark_save or config.option.benchmark_autosave)
         given = {name: config.getoption(name) for name in OPTIONS}
-        run = options.read(given, _tolerances(config), records_baseline=saves)
+        run = options.read(given, options.project_tolerances(config.getoption("tolerance")), records_baseline=saves)
         gate = Gate(run)
         if compare:
             storage = run.baseline_folder(options.storage_folder(config.getoption("benchmark_storage")))
@@ -100,11 +99,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             # Another machine is the gate's to judge; the plugin warns of every field that differs.
             warnings.simplefilter("ignore")
             benchmarks.handle_loading()
-
-
-def _tolerances(config: pytest.Config) -> dict[str, float]:
-    pyproject = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))
-    return options.tolerances(pyproject["tool"]["peft-update-bench"]["tolerances"], config.getoption("tolerance"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

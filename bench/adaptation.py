@@ -8,8 +8,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bench.cells import Cell
+from bench.measurement import record_of
 from bench.options import AdaptationOptions, RunOptions
-from bench.record import Flops, Memory, Record, installed_versions, read_record
+from bench.record import Flops, Memory, Record, installed_versions
 from fixtures.adaptation import Outcome, Update
 from fixtures.instruments import computed
 from fixtures.methods import method_named
@@ -87,21 +88,14 @@ def record(cell: Cell, run: RunOptions, outcomes: Sequence[Outcome], of_referenc
         if reached is not None:
             adaptation |= {"steps_to_target": reached, "flops_to_target": flops.of_steps(reached)}
     versions = {**installed_versions(), **{package: version(package) for package in PACKAGES}}
-    identity: dict[str, Any] = {"architecture": cell.architecture, "method": cell.method}
-    if cell.rank is not None:
-        identity["rank"] = cell.rank
-    return read_record(
-        {
-            "schema": 1,
-            **identity,
-            "workload": run.workload.as_record(),
-            "versions": versions,
-            "parameters": figures.parameters,
-            "flops": figures.flops,
-            "memory": figures.memory,
-            "adaptation": adaptation,
-        }
-    )
+    parts = {
+        "versions": versions,
+        "parameters": figures.parameters,
+        "flops": figures.flops,
+        "memory": figures.memory,
+        "adaptation": adaptation,
+    }
+    return record_of(cell, run.workload, parts)
 
 
 def _mean_curve(outcomes: Sequence[Outcome]) -> list[float]:

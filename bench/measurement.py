@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -80,13 +80,13 @@ def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
         _must_train(memory.losses, memory.unmoved)
         parts["measured_memory"] = {**memory.as_record(), **_gaps(figures, memory)}
     if "latency" not in run.metrics:
-        return Measurement(_record(cell, run.workload, parts))
+        return Measurement(record_of(cell, run.workload, parts))
     # A measurement of memory trains the cell too, and looks.
     must_train = "measured_memory" not in run.metrics
     # A baseline is what many runs lean on.
     limits = CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS
     parts["latency"], seconds = process.call(_time_anew, cell, run, limits, must_train)
-    return Measurement(_record(cell, run.workload, parts), seconds)
+    return Measurement(record_of(cell, run.workload, parts), seconds)
 
 
 def update_once(cell: Cell, workload: Workload) -> None:
@@ -220,7 +220,8 @@ def _must_train(losses: Iterable[float], unmoved: Iterable[str]) -> None:
         raise NotTrainingError(f"updates leave trained parameters as they were: {unmoved[0]}{more}")
 
 
-def _record(cell: Cell, workload: Workload, parts: dict[str, object]) -> Record:
+def record_of(cell: Cell, workload: Workload, parts: Mapping[str, object]) -> Record:
+    """The record of `cell` under `workload`; `parts` are its sections, and versions where these are more than usual."""
     identity: dict[str, object] = {"architecture": cell.architecture, "method": cell.method}
     if cell.rank is not None:
         identity["rank"] = cell.rank

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -224,6 +225,12 @@ def _words(options: AdaptationOptions) -> list[str]:
     if tuple(options.settings) != TASKS:
         pairs.append(("tasks", ",".join(options.settings), ""))
     return [f"--{name} {value}" for name, value, usual in pairs if value != usual]
+
+
+def project_tolerances(overrides: Collection[str] = ()) -> dict[str, float]:
+    """As `tolerances`, of the table in pyproject.toml."""
+    pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    return tolerances(pyproject["tool"]["peft-update-bench"]["tolerances"], overrides)
 
 
 def tolerances(table: Mapping[str, object], overrides: Collection[str]) -> dict[str, float]:

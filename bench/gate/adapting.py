@@ -9,14 +9,12 @@ from statistics import variance
 
 from scipy.stats import t
 
+from bench.gate.slowdown import FAMILY_ERROR
 from bench.gate.verdict import Kind, Verdict
 from bench.record import Adaptation, Record
 
 COMPARISONS_PER_CELL = 3
 """Accuracy on the target, on the source, and what it takes to the target accuracy."""
-
-FAMILY_ERROR = 0.05
-"""How often a run that changed nothing but its rounding may fail."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Spread:
 
         At least two images' worth, because nothing finer than an image is measured, and no tie is exact.
         """
-        # Šidák's correction, as for latency.
+        # Šidák's correction (JASA 62, 1967).
         error = 1 - (1 - FAMILY_ERROR) ** (1 / comparisons)
         scale = self.deviation * math.sqrt(1 / seeds_now + 1 / seeds_before)
         return max(float(t.isf(error, self.freedom)) * scale, 2 / images)

@@ -22,7 +22,7 @@ between 5 builds within each, 0.8 % together. ``python -m tests.studies.latency_
 """
 
 FAMILY_ERROR = 0.05
-"""How often a run may fail where no cell is slower than is tolerated."""
+"""How often a run may fail where nothing is worse than is tolerated."""
 
 UNSTABLE_WIDTH = 1.0
 """The half-width of a change's interval, as a multiple of the tolerance (both on the scale of logarithms), past which

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -49,12 +48,6 @@ def newest(storage: Path = STORAGE, before: Baseline | None = None) -> Path:
             f"{path} is the first baseline in {storage}; name what to compare with: --compare OTHER.json"
         )
     return older[-1]
-
-
-def tolerances() -> dict[str, float]:
-    """pyproject.toml's table."""
-    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
-    return options.tolerances(pyproject["tool"]["peft-update-bench"]["tolerances"], [])
 
 
 @dataclass(frozen=True)
@@ -155,7 +148,7 @@ def judge(run: Baseline, others: Mapping[Cell, Baseline]) -> dict[Cell, Result]:
     What was saved of a suspected slowdown is the measurement that was to confirm it, so it errs at the gate's rate:
     `error_rate` of its place among them.
     """
-    limits = tolerances()
+    limits = options.project_tolerances()
     results: dict[Cell, Result] = {}
     suspected = 0
     for cell, other in others.items():

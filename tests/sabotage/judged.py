@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bench import options
 from bench.cell_process import ThisProcess
 from bench.cells import Cell
 from bench.gate import baseline
@@ -17,7 +15,7 @@ from bench.gate.figures import show, show_change
 from bench.gate.gate import Gate, Result
 from bench.gate.verdict import FAILING, Verdict
 from bench.measurement import CellError, Measurement, measure
-from bench.options import RunOptions
+from bench.options import RunOptions, project_tolerances
 from tests.sabotage.cases import Case, Instrument
 from tests.sabotage.faults import injected
 
@@ -36,18 +34,12 @@ def committed() -> Baseline:
     return baseline.read(baseline.find(REPOSITORY / "baselines", None, "no machine"))
 
 
-@cache
-def tolerances() -> dict[str, float]:
-    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    return options.tolerances(pyproject["tool"]["peft-update-bench"]["tolerances"], [])
-
-
 def cell_of(name: str) -> Cell:
     return next(cell for cell in committed().records if str(cell) == name)
 
 
 def run_options(instrument: Instrument) -> RunOptions:
-    return RunOptions(metrics=METRICS[instrument], tolerances=tolerances())
+    return RunOptions(metrics=METRICS[instrument], tolerances=project_tolerances())
 
 
 @cache
