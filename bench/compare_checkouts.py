@@ -26,13 +26,14 @@ from tabulate import tabulate
 from bench import options
 from bench.cells import Cell
 from bench.command import CommandError
-from bench.gate.slowdown import Interval, Slowdown, error_rate, judge_ratio
+from bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Interval, Slowdown, is_clear, judge_ratio
 from bench.options import OptionError, RunOptions
 from fixtures.instruments.clock import Clock, Duration
 from fixtures.instruments.latency import (
-    CAREFUL_LIMITS,
+    DECIDING_LIMITS,
     DEFAULT_LIMITS,
     SamplingLimits,
+    Until,
     sample_refreshes,
     sample_rounds,
     warm_up,
@@ -59,7 +60,7 @@ METRICS_PER_CELL = 3
 
 # A refreshing step may take seconds, and a handful of them has a wide interval.
 SCREENING = replace(DEFAULT_LIMITS, max_refreshes=20, refresh_budget_seconds=20)
-CONFIRMING = replace(CAREFUL_LIMITS, max_refreshes=40, refresh_budget_seconds=40)
+DECIDING = replace(DECIDING_LIMITS, max_refreshes=40, refresh_budget_seconds=40)
 
 KINDS_BY_GRAVITY = ("broken", "missing", "regressed", "unstable", "improved", "new", "ok")
 
@@ -154,7 +155,6 @@ class Comparison:
     rounds: int = 0
     presence: str = "ok"
     note: str = ""
-    measured_again: bool = False
 
     @property
     def kind(self) -> str:
@@ -168,24 +168,30 @@ class Comparison:
 
 
 def compare_cell(
-    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, confirmations: int
+    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, budget: ErrorBudget
 ) -> Comparison:
     """Measure `cell` in both checkouts in turn; where a slowdown is suspected or nothing can be said, once more, longer
     and in fresh processes, and that decides.
 
-    `confirmations` is how many cells of this run were measured again before: they share the rate of false alarms.
+    The cells of a run that are measured again share `budget`.
     """
-    rate = error_rate(confirmations + 1, metrics=METRICS_PER_CELL)
-    comparison = _measure(base, head, cell, workload, tolerance, rate, SCREENING)
+    comparison = _measure(base, head, cell, workload, tolerance, budget.rate, decides=False)
     if not comparison.is_doubtful:
         return comparison
-    return replace(_measure(base, head, cell, workload, tolerance, rate, CONFIRMING), measured_again=True)
+    comparison = _measure(base, head, cell, workload, tolerance, budget.rate, decides=True)
+    budget.spend(found_slower=comparison.kind == "regressed")
+    return comparison
 
 
 def _measure(
-    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, rate: float, limits: SamplingLimits
+    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, rate: float, *, decides: bool
 ) -> Comparison:
-    limits = replace(limits, tolerance=tolerance)
+    """One measurement. One that `decides` is long, unless its outcome is clear early."""
+    limits = replace(DECIDING if decides else SCREENING, tolerance=tolerance)
+
+    def is_clear_by_now(rounds: Rounds) -> bool:
+        return is_clear(_judge(rounds, limits, tolerance, EARLY_SHARE * rate).values())
+
     with Worker(base, cell, workload) as base_worker, Worker(head, cell, workload) as head_worker:
         reasons = {}
         for name, worker in (("base", base_worker), ("head", head_worker)):
@@ -198,33 +204,35 @@ def _measure(
             note = "; ".join(f"the {name} cannot run it: {reason}" for name, reason in reasons.items())
             return Comparison(cell, presence=presence, note=note)
         try:
-            rounds, refreshes = _sample(base_worker, head_worker, limits)
+            until = is_clear_by_now if decides else None
+            rounds, refreshes = _sample(base_worker, head_worker, limits, until)
         except WorkerError as error:
             return Comparison(cell, presence="broken", note=f"ended within the measurement: {error}")
-    intervals = {
-        "CPU time": _interval(rounds.cpu(limits.confidence), limits),
-        "wall clock": _interval(rounds.wall(limits.confidence), limits),
-    }
+    slowdowns = _judge(rounds, limits, tolerance, rate)
     if refreshes is not None:
-        intervals["refresh"] = _interval(refreshes.cpu(limits.confidence), limits)
-    slowdowns = {
-        name: judge_ratio(interval, tolerance=tolerance, error_rate=rate) for name, interval in intervals.items()
-    }
+        slowdowns["refresh"] = _slowdown(refreshes.cpu(limits.confidence), limits, tolerance, rate)
     return Comparison(cell, slowdowns, _ms(rounds.reference), _ms(rounds.step), len(rounds))
 
 
-def _sample(base: Worker, head: Worker, limits: SamplingLimits) -> tuple[Rounds, Rounds | None]:
+def _sample(base: Worker, head: Worker, limits: SamplingLimits, until: Until | None) -> tuple[Rounds, Rounds | None]:
     """Ordinary rounds, and rounds of refreshing steps where both have them."""
     clock = RemoteClock()
     warm_up(head.update, base.update, limits)
     refreshes = None
     if base.period and head.period:
         refreshes = sample_refreshes(head.refresh, base.refresh, limits, clock)
-    return sample_rounds(head.update, base.update, limits, clock), refreshes
+    return sample_rounds(head.update, base.update, limits, clock, until=until), refreshes
 
 
-def _interval(interval: RatioInterval, limits: SamplingLimits) -> Interval:
-    return Interval(interval.estimate, interval.low, interval.high, limits.confidence)
+def _judge(rounds: Rounds, limits: SamplingLimits, tolerance: float, rate: float) -> dict[str, Slowdown]:
+    """By each clock."""
+    ratios = {"CPU time": rounds.cpu(limits.confidence), "wall clock": rounds.wall(limits.confidence)}
+    return {name: _slowdown(ratio, limits, tolerance, rate) for name, ratio in ratios.items()}
+
+
+def _slowdown(ratio: RatioInterval, limits: SamplingLimits, tolerance: float, rate: float) -> Slowdown:
+    interval = Interval(ratio.estimate, ratio.low, ratio.high, limits.confidence)
+    return judge_ratio(interval, tolerance=tolerance, error_rate=rate)
 
 
 def _ms(durations: Sequence[Duration]) -> float:
@@ -268,9 +276,9 @@ def run(given: argparse.Namespace) -> int:
     base, head, run = _read(given)
     cells = run.selection.cells()
     comparisons: list[Comparison] = []
+    budget = ErrorBudget(METRICS_PER_CELL)
     for cell in cells:
-        again = sum(comparison.measured_again for comparison in comparisons)
-        comparison = compare_cell(base, head, cell, run.workload, run.tolerances["latency"], again)
+        comparison = compare_cell(base, head, cell, run.workload, run.tolerances["latency"], budget)
         comparisons.append(comparison)
         print(f"{cell}: {comparison.kind}", file=sys.stderr, flush=True)
     print(table(comparisons))

@@ -15,16 +15,26 @@ import torch
 
 from bench.cell_process import Process
 from bench.cells import Cell
+from bench.gate.slowdown import Decision, Interval
 from bench.options import RunOptions
-from bench.record import Latency, Record, installed_versions, read_record
+from bench.record import CLOCKS, Latency, Record, installed_versions, read_record
 from fixtures.architectures import UnsupportedNetworkError
 from fixtures.imported import ImportedNameError
 from fixtures.instruments import computed, latency, measured_memory
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import Clock, LatencyError
 from fixtures.instruments.computed import Computed
-from fixtures.instruments.latency import CAREFUL_LIMITS, DEFAULT_LIMITS, PairedSample, ReferenceName, SamplingLimits
+from fixtures.instruments.latency import (
+    CAREFUL_LIMITS,
+    DECIDING_LIMITS,
+    DEFAULT_LIMITS,
+    PairedSample,
+    ReferenceName,
+    SamplingLimits,
+    Until,
+)
 from fixtures.instruments.measured_memory import MeasuredMemory, MeasurementError
+from fixtures.instruments.rounds import Rounds
 from fixtures.instruments.steady import fixed_threads
 from fixtures.instruments.trace import NotComputableError
 from fixtures.update_step import UpdateStep, build_update_step
@@ -120,7 +130,7 @@ def _step(cell: Cell, workload: Workload) -> UpdateStep:
 
 
 def _time_anew(
-    cell: Cell, run: RunOptions, limits: SamplingLimits, must_train: bool
+    cell: Cell, run: RunOptions, limits: SamplingLimits, must_train: bool, decision: Decision | None = None
 ) -> tuple[dict[str, Any], tuple[float, ...]]:
     """The `latency` of a step built afresh, and the seconds of each timed update."""
     _step.cache_clear()
@@ -129,14 +139,16 @@ def _time_anew(
         if must_train:
             with fixed_threads(run.workload.threads):
                 _must_train(*_train(step))
-        sample = _time(cell, step, run, limits)
+        sample = _time(cell, step, run, limits, decision)
     return sample.as_record(), sample.step_seconds
 
 
-def _time_both_anew(cell: Cell, run: RunOptions) -> tuple[dict[str, Any], tuple[float, ...]]:
-    """As `_time_anew`, longer, with the reference built afresh too."""
+def _time_both_anew(
+    cell: Cell, run: RunOptions, limits: SamplingLimits, decision: Decision | None
+) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """As `_time_anew`, with the reference built afresh too."""
     _full_fine_tuning.cache_clear()
-    return _time_anew(cell, run, CAREFUL_LIMITS, False)
+    return _time_anew(cell, run, limits, False, decision)
 
 
 def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
@@ -149,17 +161,33 @@ def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
     return gaps
 
 
-def measure_latency_again(measurement: Measurement, run: RunOptions, process: Process) -> Measurement:
+def measure_latency_again(
+    measurement: Measurement, run: RunOptions, process: Process, decision: Decision | None = None
+) -> Measurement:
     """Time a measured cell once more, longer, with step and reference built afresh; the new latency replaces the old.
 
-    Afresh, because where memory lies is decided when a step is built. Raises one of CellError.
+    Afresh, because where memory lies is decided when a step is built. Longest where it is to make a `decision`, unless
+    that is made early. Raises one of CellError.
     """
-    entry, seconds = process.call(_time_both_anew, measurement.record.cell, run)
+    limits = CAREFUL_LIMITS if decision is None else DECIDING_LIMITS
+    entry, seconds = process.call(_time_both_anew, measurement.record.cell, run, limits, decision)
     record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})
     return Measurement(record, seconds)
 
 
-def _time(cell: Cell, step: UpdateStep, run: RunOptions, limits: SamplingLimits) -> PairedSample:
+def until(decision: Decision, confidence: float) -> Until:
+    """Asks, with intervals at `confidence`, whether rounds have made `decision`."""
+
+    def is_made(rounds: Rounds) -> bool:
+        ratios = zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True)
+        return decision.is_made({clock: Interval(r.estimate, r.low, r.high, confidence) for clock, r in ratios})
+
+    return is_made
+
+
+def _time(
+    cell: Cell, step: UpdateStep, run: RunOptions, limits: SamplingLimits, decision: Decision | None
+) -> PairedSample:
     """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
     reference, reference_name = _reference(cell, run.workload)
     clock = Clock.for_threads(run.workload.threads)
@@ -173,6 +201,7 @@ def _time(cell: Cell, step: UpdateStep, run: RunOptions, limits: SamplingLimits)
             limits=replace(limits, tolerance=run.tolerances["latency"]),
             clock=clock,
             reference_name=reference_name,
+            until=until(decision, limits.confidence) if decision else None,
         )
 
 

@@ -142,6 +142,10 @@ class MeasuredMemory(_Part):
     unexplained_gap: FiniteFloat | None = None
 
 
+CLOCKS = ("relative", "wall_relative")
+"""The two clocks' keys in the record's `latency`."""
+
+
 class Latency(_Part):
     """The update's duration as a multiple of the reference step's; each with a confidence interval.
 
@@ -165,7 +169,7 @@ class Latency(_Part):
     amortised_relative: Ratio | None = None
 
     def interval(self, clock: str) -> Interval:
-        """The ratio by `clock`, which is ``relative`` or ``wall_relative``."""
+        """The ratio by `clock`, one of :data:`CLOCKS`."""
         estimate, low, high = (getattr(self, f"{clock}{end}") for end in ("", "_low", "_high"))
         return Interval(estimate, low, high, self.confidence)
 

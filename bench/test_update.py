@@ -45,7 +45,7 @@ def _judged(benchmark: Any, cell: Cell, run: RunOptions, gate: Gate, process: Pr
         result = gate.judge(measurement.record, measurement.median_seconds)
     if gate.suspects_slowdown(result):
         # A slowdown fails only if a measurement that was not chosen for being slow shows it too.
-        measurement = measure_latency_again(measurement, run, process)
+        measurement = measure_latency_again(measurement, run, process, gate.decision(cell))
         result = gate.judge(measurement.record, measurement.median_seconds, confirming=True)
     benchmark.extra_info.update(measurement.record.as_extra_info())
     return gate.failure(result)

@@ -54,7 +54,7 @@ ALL = ("fft", "lora", "galore")
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     few = SamplingLimits(warm_up_rounds=1, min_rounds=10, max_rounds=20, max_refreshes=4)
     monkeypatch.setattr(compare_checkouts, "SCREENING", few)
-    monkeypatch.setattr(compare_checkouts, "CONFIRMING", few)
+    monkeypatch.setattr(compare_checkouts, "DECIDING", few)
 
 
 def checkout(folder: Path, work: int = 20_000, methods: tuple[str, ...] = ALL) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.cells import Cell
+from bench.gate.slowdown import Decision
 from fixtures.instruments import child_process
 from fixtures.instruments.latency import SamplingLimits
 from tests.studies import latency_study
@@ -28,7 +29,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Slowdown]:
     """The slowdowns measured so far, each exactly as slow as it should be."""
     calls: list[Slowdown] = []
 
-    def measure(_: Cell, slowdown: Slowdown, __: SamplingLimits) -> dict[str, Any]:
+    def measure(_: Cell, slowdown: Slowdown, __: SamplingLimits, ___: Decision | None = None) -> dict[str, Any]:
         calls.append(slowdown)
         slower = 1 + slowdown.fraction
         return measurement(0.8 * slower, median_s=0.03 * slower)
@@ -40,7 +41,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Slowdown]:
 
 def test_each_round_compares_the_same_code_and_a_slower_one(tmp_path: Path, measured: list[Slowdown]) -> None:
     path = tmp_path / "study.jsonl"
-    run(path, "idle", rounds=4)
+    run(path, "idle", range(4))
     outcomes = read(path)
     assert [outcome.slowdown for outcome in outcomes if outcome.round == 0] == [
         str(slowdown) for slowdown in EVERY_ROUND + EVERY_FIFTH
@@ -63,11 +64,11 @@ def test_each_round_compares_the_same_code_and_a_slower_one(tmp_path: Path, meas
 
 def test_what_is_there_is_not_measured_again(tmp_path: Path, measured: list[Slowdown]) -> None:
     path = tmp_path / "study.jsonl"
-    run(path, "idle", rounds=2)
+    run(path, "idle", range(2))
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]))
     measured.clear()
-    run(path, "idle", rounds=2)
+    run(path, "idle", range(2))
     # The baseline and the one that was missing, which is suspected.
     assert measured == [Slowdown(), Slowdown(0.20), Slowdown(0.20)]
     assert path.read_text().splitlines()[:-1] == "".join(lines[:-1]).splitlines()

@@ -8,7 +8,17 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from bench.gate.slowdown import BETWEEN_RUNS, FAMILY_ERROR, Interval, Slowdown, error_rate, judge_ratio, judge_slowdown
+from bench.gate.slowdown import (
+    BETWEEN_RUNS,
+    EARLY_SHARE,
+    FAMILY_ERROR,
+    Decision,
+    ErrorBudget,
+    Interval,
+    Slowdown,
+    judge_ratio,
+    judge_slowdown,
+)
 from fixtures.instruments.latency import SamplingLimits
 
 CORE_CELLS = 48
@@ -17,6 +27,11 @@ CORE_CELLS = 48
 def interval(estimate: float, standard_error: float = 0.0) -> Interval:
     half_width = standard_error * NormalDist().inv_cdf(0.975)
     return Interval(estimate, estimate * math.exp(-half_width), estimate * math.exp(half_width), 0.95)
+
+
+def rate_of(test: int) -> float:
+    """The rate of a run's `test`-th second measurement, after others that came to nothing."""
+    return ErrorBudget(tests=test - 1).rate
 
 
 def judged(change: float, *, tolerance: float = 0.10, error_rate: float = 0.05, error: float = 0.0) -> Slowdown:
@@ -28,7 +43,7 @@ def allowance(error_rate: float, error: float = 0.0) -> float:
     return math.exp(NormalDist().inv_cdf(1 - error_rate) * math.sqrt(2 * BETWEEN_RUNS**2 + error**2))
 
 
-@pytest.mark.parametrize("rate", [0.05, error_rate(1), error_rate(5)])
+@pytest.mark.parametrize("rate", [0.05, rate_of(1), rate_of(5)])
 @pytest.mark.parametrize("error", [0.0, 0.01])
 def test_a_slowdown_regresses_just_above_its_limit_and_is_undecided_just_below(rate: float, error: float) -> None:
     limit = 1.10 * allowance(rate, error)
@@ -40,9 +55,9 @@ def test_a_slowdown_regresses_just_above_its_limit_and_is_undecided_just_below(r
 
 
 def test_the_shares_of_all_tests_of_a_run_add_up_to_half_of_the_familys_error() -> None:
-    assert error_rate(1) == FAMILY_ERROR / 8
-    assert error_rate(2, metrics=3) == pytest.approx(FAMILY_ERROR / 36)
-    spent = [sum(2 * error_rate(test) for test in range(1, tests + 1)) for tests in (1, 10, 10_000)]
+    assert rate_of(1) == FAMILY_ERROR / 8
+    assert ErrorBudget(metrics=3, tests=1).rate == pytest.approx(FAMILY_ERROR / 36)
+    spent = [sum(2 * rate_of(test) for test in range(1, tests + 1)) for tests in (1, 10, 10_000)]
     assert spent == sorted(spent)
     assert 0.999 * FAMILY_ERROR / 2 < spent[-1] < FAMILY_ERROR / 2
 
@@ -60,7 +75,7 @@ def test_what_is_too_wide_is_unstable_just_above_the_limit_and_not_just_below() 
 def test_two_measurements_that_the_instrument_calls_stable_get_a_verdict() -> None:
     half_width = SamplingLimits().stable
     stable = Interval(1.0, math.exp(-half_width), math.exp(half_width), 0.95)
-    assert judge_slowdown(stable, stable, tolerance=0.10, error_rate=error_rate(1)).kind == "ok"
+    assert judge_slowdown(stable, stable, tolerance=0.10, error_rate=rate_of(1)).kind == "ok"
 
 
 def test_a_clear_regression_counts_even_where_the_interval_is_wide() -> None:
@@ -77,8 +92,8 @@ def test_the_limit_itself_is_within_the_tolerance() -> None:
 
 
 def test_later_tests_demand_more_evidence() -> None:
-    assert judged(1.15, error_rate=error_rate(1)).kind == "regressed"
-    assert judged(1.15, error_rate=error_rate(10)).kind == "unstable"
+    assert judged(1.15, error_rate=rate_of(1)).kind == "regressed"
+    assert judged(1.15, error_rate=rate_of(10)).kind == "unstable"
 
 
 def test_the_change_and_its_interval_are_fractions_of_before() -> None:
@@ -128,10 +143,53 @@ def test_settings_out_of_range_are_refused(settings: dict[str, float], message: 
         judge_slowdown(interval(1.0), interval(1.0), **chosen)
 
 
-@pytest.mark.parametrize("arguments", [(0, 2), (1, 0)])
-def test_a_test_that_is_none_has_no_error_rate(arguments: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="expected whole numbers of at least 1"):
-        error_rate(*arguments)
+@pytest.mark.parametrize(("metrics", "tests"), [(0, 0), (2, -1)])
+def test_a_budget_of_nothing_is_refused(metrics: int, tests: int) -> None:
+    with pytest.raises(ValueError, match=f"tests is {tests} and metrics is {metrics}; expected at least 0 and at"):
+        ErrorBudget(metrics, tests)
+
+
+def test_what_is_slower_passes_its_share_on_and_what_is_not_loses_it() -> None:
+    slower, not_slower = ErrorBudget(), ErrorBudget()
+    slower.spend(found_slower=True)
+    not_slower.spend(found_slower=False)
+    assert slower.rate == pytest.approx(FAMILY_ERROR / 24 + FAMILY_ERROR / 8)
+    assert not_slower.rate == pytest.approx(FAMILY_ERROR / 24)
+    slower.spend(found_slower=False)
+    assert slower.rate == ErrorBudget(tests=2).rate
+
+
+def test_a_run_in_which_everything_is_slower_spends_no_more_than_its_budget() -> None:
+    budget = ErrorBudget()
+    shares = []
+    for _ in range(1000):
+        shares.append(budget.share)
+        budget.spend(found_slower=True)
+    assert shares == sorted(shares)
+    assert 0.99 * FAMILY_ERROR / 2 < shares[-1] < FAMILY_ERROR / 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "made"),
+    [
+        ((1.0, 1.0), True),  # neither clock can be slower than is tolerated
+        ((1.0, 1.5), True),  # asleep
+        ((1.5, 1.0), True),
+        ((1.09, 1.0), False),
+        ((1.11, 1.0), False),
+    ],
+)
+def test_a_clear_case_ends_a_measurement_early_and_another_does_not(changes: tuple[float, float], made: bool) -> None:
+    decision = Decision({"cpu": interval(0.8), "wall": interval(0.8)}, tolerance=0.10, error_rate=0.05)
+    now = {clock: interval(0.8 * change) for clock, change in zip(decision.before, changes, strict=True)}
+    assert decision.is_made(now) == made
+
+
+def test_an_early_decision_needs_more_evidence_than_a_last_one() -> None:
+    decision = Decision({"cpu": interval(0.8)}, tolerance=0.10, error_rate=0.05)
+    limit = 1.10 * allowance(EARLY_SHARE * 0.05)
+    assert not decision.is_made({"cpu": interval(0.8 * limit * 0.9999)})
+    assert decision.is_made({"cpu": interval(0.8 * limit * 1.0001)})
 
 
 class TestErrorRates:
@@ -152,22 +210,22 @@ class TestErrorRates:
             return interval(true * math.exp(random.normal(0, math.hypot(BETWEEN_RUNS, error))), error)
 
         def run() -> list[bool]:
-            tests, alarms = 0, []
+            budget, alarms = ErrorBudget(), []
             for slowdown in slowdowns:
                 before = [measured(1.0, self.careful_error) for _ in range(2)]
-                screened = [self.judge(measured(1 + slowdown, self.screening_error), b, 1) for b in before]
+                screened = [self.judge(measured(1 + slowdown, self.screening_error), b, budget.rate) for b in before]
                 if not any(verdict.suspected for verdict in screened):
                     alarms.append(False)
                     continue
-                tests += 1
-                again = [self.judge(measured(1 + slowdown, self.careful_error), b, tests) for b in before]
+                again = [self.judge(measured(1 + slowdown, self.careful_error), b, budget.rate) for b in before]
                 alarms.append(any(verdict.kind == "regressed" for verdict in again))
+                budget.spend(found_slower=alarms[-1])
             return alarms
 
         return np.array([run() for _ in range(runs)])
 
-    def judge(self, now: Interval, before: Interval, test: int) -> Slowdown:
-        return judge_slowdown(now, before, tolerance=0.10, error_rate=error_rate(test))
+    def judge(self, now: Interval, before: Interval, rate: float) -> Slowdown:
+        return judge_slowdown(now, before, tolerance=0.10, error_rate=rate)
 
     def test_no_run_alarms_when_nothing_changed(self) -> None:
         assert not self.alarms([0.0] * CORE_CELLS, runs=40, seed=0).any()
@@ -178,6 +236,9 @@ class TestErrorRates:
     def test_a_slowdown_twice_the_tolerance_is_caught_in_95_of_100(self) -> None:
         cells = [0.0] * (CORE_CELLS // 2) + [0.20]
         assert self.alarms(cells, runs=100, seed=2)[:, -1].mean() >= 0.95
+
+    def test_it_is_caught_as_often_where_every_cell_is_slower(self) -> None:
+        assert self.alarms([0.20] * CORE_CELLS, runs=20, seed=4).mean() >= 0.95
 
     def test_a_slowdown_of_every_cell_by_half_is_always_caught(self) -> None:
         assert self.alarms([0.50] * CORE_CELLS, runs=5, seed=3).all()

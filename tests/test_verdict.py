@@ -200,15 +200,33 @@ def test_a_slowdown_past_the_tolerance_is_measured_again(factor: float, suspecte
     assert judge.suspects_slowdown(judge.judge(record(**scaled(factor)))) == suspected
 
 
-def test_the_more_slowdowns_a_run_has_confirmed_the_more_evidence_the_next_needs() -> None:
+def test_the_more_suspicions_of_a_run_came_to_nothing_the_more_evidence_the_next_needs() -> None:
+    judge = gate(record())
+    suspected, slow = record(**scaled(1.11)), record(**scaled(1.155))
+
+    def kind(now: Record, *, confirming: bool) -> str:
+        verdicts = judge.judge(now, confirming=confirming).verdicts
+        return next(verdict.kind for verdict in verdicts if verdict.metric == "latency.relative")
+
+    assert kind(slow, confirming=False) == "regressed"
+    assert {kind(suspected, confirming=True) for _ in range(9)} == {"unstable"}
+    assert kind(slow, confirming=True) == "unstable"
+    assert judge.error_budget.tests == 10
+
+
+def test_slowdowns_that_were_confirmed_do_not_shield_the_next() -> None:
     judge = gate(record())
     slow = record(**scaled(1.155))
-    kinds = [
-        next(v.kind for v in judge.judge(slow, confirming=True).verdicts if v.metric == "latency.relative")
-        for _ in range(10)
-    ]
-    assert (kinds[0], kinds[-1]) == ("regressed", "unstable")
-    assert judge.confirmations == 10
+    assert {judge.failure(judge.judge(slow, confirming=True)) != "" for _ in range(10)} == {True}
+
+
+def test_a_second_measurement_knows_what_it_is_to_decide() -> None:
+    decision = gate(record()).decision(record().cell)
+    assert decision is not None
+    assert decision.before["relative"].estimate == 0.8
+    assert (decision.tolerance, decision.error_rate) == (0.1, 0.05 / 8)
+    assert gate(record(latency=None)).decision(record().cell) is None
+    assert Gate(gate(record()).run).decision(record().cell) is None
 
 
 def test_a_lost_cell_fails() -> None:

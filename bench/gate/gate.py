@@ -10,10 +10,10 @@ from bench.cells import Cell, Selection
 from bench.gate.adapting import judge_adaptation
 from bench.gate.baseline import Baseline, BaselineError, Machine, check_adaptation, check_workload
 from bench.gate.figures import show, show_change
-from bench.gate.slowdown import error_rate
+from bench.gate.slowdown import Decision, ErrorBudget
 from bench.gate.verdict import Verdict, fails, judge, judge_measured
 from bench.options import RunOptions
-from bench.record import Record, WorkloadEntry
+from bench.record import CLOCKS, Record, WorkloadEntry
 from fixtures.tasks import TASKS
 
 
@@ -31,14 +31,14 @@ class Result:
 class Gate:
     """Judges the cells of one run, one at a time, and keeps the results. Without a baseline it only keeps them.
 
-    `confirmations` counts the suspected slowdowns that were measured again: they share the rate of false alarms.
+    Suspected slowdowns that were measured again share `error_budget`.
     """
 
     run: RunOptions
     baseline: Baseline | None = None
     machine: Machine | None = None
     results: dict[Cell, Result] = field(default_factory=dict)
-    confirmations: int = 0
+    error_budget: ErrorBudget = field(default_factory=ErrorBudget)
     finished: int = 0
     """How many tests have come to their end."""
     unsaved: str = ""
@@ -93,11 +93,12 @@ class Gate:
 
         `confirming` a slowdown that an earlier measurement of the cell suspected.
         """
-        self.confirmations += confirming
         verdicts: tuple[Verdict, ...] = ()
         if self.baseline is not None:
-            rate = error_rate(max(1, self.confirmations))
+            rate = self.error_budget.rate
             verdicts = compare(record, seconds, self.baseline, self.machine, self.run.tolerances, rate)
+        if confirming:
+            self.error_budget.spend(found_slower=finds_slower(verdicts))
         return self._keep(Result(record.cell, record, verdicts))
 
     def fail(self, cell: Cell, error: str) -> str:
@@ -131,6 +132,14 @@ class Gate:
         """Whether a latency is too uncertain for a verdict, so that a longer measurement is worth its time."""
         return any(verdict.kind == "unstable" for verdict in result.verdicts)
 
+    def decision(self, cell: Cell) -> Decision | None:
+        """What the next second measurement, one of `cell`, is to decide; None without a latency to compare with."""
+        before = self.baseline.records.get(cell) if self.baseline else None
+        if before is None or before.latency is None:
+            return None
+        intervals = {clock: before.latency.interval(clock) for clock in CLOCKS}
+        return Decision(intervals, self.run.tolerances["latency"], self.error_budget.rate)
+
     def suspects_slowdown(self, result: Result) -> bool:
         """Whether an estimated slowdown exceeds its tolerance: measured again, it is confirmed or not."""
         return suspects_slowdown(result.verdicts)
@@ -147,6 +156,11 @@ def suspects_slowdown(verdicts: Iterable[Verdict]) -> bool:
         for verdict in verdicts
         if verdict.metric.startswith(("latency.", "stats."))
     )
+
+
+def finds_slower(verdicts: Iterable[Verdict]) -> bool:
+    """Whether a cell's latency regressed by either clock."""
+    return any(verdict.kind == "regressed" for verdict in verdicts if verdict.metric.startswith("latency."))
 
 
 def compare(

@@ -3,12 +3,13 @@
 A slowdown is a regression only when it exceeds the tolerance with confidence, over all comparisons of a run together.
 The first measurement of a cell only screens: what it suspects is measured again, longer and from a fresh build, and the
 second measurement alone decides. So the tests of a run are its second measurements, of which there are few, and only
-they share the rate of false alarms (`error_rate`).
+they share the rate of false alarms (:class:`ErrorBudget`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -28,20 +29,51 @@ UNSTABLE_WIDTH = 1.0
 """The half-width of a change's interval, as a multiple of the tolerance (both on the scale of logarithms), past which
 no verdict is given: half of all slowdowns by the tolerance twice over would go unseen."""
 
+EARLY_SHARE = 0.01
+"""The share of its error rate at which a measurement that goes on is judged, so that a clear case may end it. It is
+judged some 15 times at most, and its intervals allow for that besides (``fixtures/instruments/rounds.py``)."""
+
 Kind = Literal["ok", "improved", "unstable", "regressed"]
 
 
-def error_rate(test: int, metrics: int = 2) -> float:
-    """The rate at which each of `metrics` may err in the `test`-th second measurement of a run, counted from 1.
+@dataclass
+class ErrorBudget:
+    """The rate of false alarms of one run, spent test by test. A test is a cell's second measurement.
 
-    One test's share is FAMILY_ERROR / 2 × 1 / (test (test + 1)). The shares of however many tests add up to less than
-    FAMILY_ERROR / 2: alpha-spending, Foster and Stine (J. R. Stat. Soc. B 70, 2008), with Bonferroni's division among a
-    test's metrics. The half pays for the selection: both measurements share the baseline's error, and of cells exactly
-    as slow as is tolerated half are suspected, which at most doubles the rate among them.
+    The n-th test's own share is FAMILY_ERROR / 2 × 1 / (n (n + 1)), so that the shares of however many tests add up to
+    less than FAMILY_ERROR / 2: alpha-spending, Foster and Stine (J. R. Stat. Soc. B 70, 2008). The half pays for the
+    selection: both measurements share the baseline's error, and of cells exactly as slow as is tolerated half are
+    suspected, which at most doubles the rate among them.
+
+    A test that finds its cell slower passes its share on to the next: the fallback procedure, Wiens (Pharmaceutical
+    Statistics 2, 2003). So a run in which everything is slower needs no more evidence for the last cell than for the
+    first; one whose suspicions come to nothing needs more and more. A cell is slower if any of its `metrics` says so,
+    which divide the test's share evenly, after Bonferroni.
     """
-    if test < 1 or metrics < 1:
-        raise ValueError(f"test is {test} and metrics is {metrics}; expected whole numbers of at least 1")
-    return FAMILY_ERROR / 2 / (test * (test + 1)) / metrics
+
+    metrics: int = 2
+    tests: int = 0
+    passed_on: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.tests < 0 or self.metrics < 1:
+            raise ValueError(f"tests is {self.tests} and metrics is {self.metrics}; expected at least 0 and at least 1")
+
+    @property
+    def share(self) -> float:
+        """The rate at which the next test may err."""
+        test = self.tests + 1
+        return FAMILY_ERROR / 2 / (test * (test + 1)) + self.passed_on
+
+    @property
+    def rate(self) -> float:
+        """The rate at which each metric may err in the next test."""
+        return self.share / self.metrics
+
+    def spend(self, *, found_slower: bool) -> None:
+        """Count a test and what it found."""
+        self.passed_on = self.share if found_slower else 0.0
+        self.tests += 1
 
 
 @dataclass(frozen=True)
@@ -113,6 +145,30 @@ def judge_ratio(ratio: Interval, *, tolerance: float, error_rate: float) -> Slow
     """
     variance = ratio.sampling_variance + 2 * BETWEEN_RUNS**2
     return _judge(math.log(ratio.estimate), math.sqrt(variance), tolerance, error_rate)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """When a second measurement of a cell may end: as soon as more rounds could not change what it is to decide.
+
+    `before` is the baseline's interval by each clock; `error_rate` is each clock's.
+    """
+
+    before: Mapping[str, Interval]
+    tolerance: float
+    error_rate: float
+
+    def is_made(self, now: Mapping[str, Interval]) -> bool:
+        return is_clear(
+            judge_slowdown(now[clock], before, tolerance=self.tolerance, error_rate=EARLY_SHARE * self.error_rate)
+            for clock, before in self.before.items()
+        )
+
+
+def is_clear(slowdowns: Iterable[Slowdown]) -> bool:
+    """Whether a cell regressed by one of its metrics, or did not by any; each judged at EARLY_SHARE of its rate."""
+    found = [*slowdowns]
+    return any(one.kind == "regressed" for one in found) or all(one.high <= one.tolerance for one in found)
 
 
 def _judge(change: float, error: float, tolerance: float, error_rate: float) -> Slowdown:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.gate.slowdown import judge_slowdown
-from bench.record import Latency, Record
+from bench.record import CLOCKS, Latency, Record
 
 Kind = Literal["ok", "improved", "new", "not comparable", "unstable", "regressed", "missing"]
 FAILING: frozenset[Kind] = frozenset({"regressed", "missing"})
@@ -133,7 +133,7 @@ def judge_measured(metric: str, unit: Unit, now: float, before: float, tolerance
 def _judge_latency(
     now: Latency, before: Latency | None, tolerance: float, incomparable: str, error_rate: float
 ) -> Iterator[Verdict]:
-    for clock in ("relative", "wall_relative"):
+    for clock in CLOCKS:
         metric = f"latency.{clock}"
         new = now.interval(clock)
         if before is None:

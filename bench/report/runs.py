@@ -14,8 +14,8 @@ from bench.cells import Cell
 from bench.command import CommandError
 from bench.gate import baseline
 from bench.gate.baseline import Baseline, BaselineError
-from bench.gate.gate import Result, compare, suspects_slowdown
-from bench.gate.slowdown import error_rate
+from bench.gate.gate import Result, compare, finds_slower, suspects_slowdown
+from bench.gate.slowdown import ErrorBudget
 from bench.gate.summary import kind_of
 from bench.gate.verdict import Kind, Verdict
 from bench.record import Record
@@ -145,18 +145,17 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
 def judge(run: Baseline, others: Mapping[Cell, Baseline]) -> dict[Cell, Result]:
     """Judge the cells of `run` that have a baseline in `others`.
 
-    What was saved of a suspected slowdown is the measurement that was to confirm it, so it errs at the gate's rate:
-    `error_rate` of its place among them.
+    What was saved of a suspected slowdown is the measurement that was to confirm it, so it spends the budget of errors
+    as the gate's does.
     """
     limits = options.project_tolerances()
     results: dict[Cell, Result] = {}
-    suspected = 0
+    budget = ErrorBudget()
     for cell, other in others.items():
         record, seconds = run.records[cell], run.seconds.get(cell)
-        verdicts = compare(record, seconds, other, run.machine, limits, error_rate(max(1, suspected)))
+        verdicts = compare(record, seconds, other, run.machine, limits, budget.rate)
         if suspects_slowdown(verdicts):
-            suspected += 1
-            verdicts = compare(record, seconds, other, run.machine, limits, error_rate(suspected))
+            budget.spend(found_slower=finds_slower(verdicts))
         results[cell] = Result(cell, record, verdicts)
     return results
 

@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional
 
 from bench.cells import Cell
+from bench.gate.slowdown import Decision
+from bench.measurement import until
 from fixtures.instruments import latency
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import Step
@@ -31,8 +33,8 @@ class Slowdown:
         return f"{self.fraction:.0%} {self.how}" if self.fraction else "none"
 
 
-def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits) -> dict[str, Any]:
-    """Measure `cell` under the default workload, within `limits`. Runs in a process of its own.
+def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: Decision | None) -> dict[str, Any]:
+    """Measure `cell` under the default workload, within `limits` or until `decision` is made. In a process of its own.
 
     Returns the record's `latency`, with the step's median by the wall clock (`median_s`), which pytest-benchmark
     compares, and what the measurement took (`seconds`).
@@ -46,12 +48,13 @@ def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits) -> dict[str,
         else:
             reference = build_update_step(cell.architecture, "fft", None, workload)
         slowed = _slowed(step, slowdown)
+        enough = until(decision, limits.confidence) if decision else None
         if step.periodic_work is None:
-            sample = latency.measure(slowed, reference, limits=limits)
+            sample = latency.measure(slowed, reference, limits=limits, until=enough)
         else:
             # What is judged is the ordinary step.
             few = replace(limits, max_refreshes=latency.MIN_REFRESHES)
-            sample = latency.measure_periodic(slowed, reference, step.periodic_work, limits=few)
+            sample = latency.measure_periodic(slowed, reference, step.periodic_work, limits=few, until=enough)
     seconds = time.perf_counter() - start
     return {**sample.as_record(), "median_s": median(sample.step_seconds), "seconds": seconds}
 

@@ -4,12 +4,12 @@
 
 A round takes a cell's baseline, as careful as a recorded one, and compares measurements with it as the gate does: of
 the same code, twice, and of a step with extra work in it. Each measurement is a process of its own with a fresh build;
-what the first suspects is measured again, and that decides. The stock rule, pytest-benchmark's
+what the first suspects is measured again, until it is decided. The stock rule, pytest-benchmark's
 ``--benchmark-compare-fail=median:10%``, judges the first measurement. Loaded, every core is kept busy by a process of
-matrix products that the study starts, and as many measurements run at a time.
+matrix products that the study starts, or by others already (``--others-load``), and as many measurements run at a time.
 
-A verdict depends on how many suspected slowdowns its run has confirmed before. It is given for the first, which is what
-a run with one regression meets, and for the fifth.
+A verdict depends on the suspicions of its run that came to nothing before. It is given for a run's first, and for the
+fifth after four that came to nothing.
 
 Each finished comparison is appended to the output, and what is there already is not measured again. Prints Markdown.
 The machine should do nothing else meanwhile.
@@ -40,7 +40,7 @@ from bench.cells import Cell
 from bench.gate import slowdown as gate
 from bench.gate.slowdown import BETWEEN_RUNS, Interval
 from fixtures.instruments import child_process
-from fixtures.instruments.latency import CAREFUL_LIMITS, DEFAULT_LIMITS, SamplingLimits
+from fixtures.instruments.latency import CAREFUL_LIMITS, DECIDING_LIMITS, DEFAULT_LIMITS, SamplingLimits
 from tests.studies import injected
 from tests.studies.injected import Slowdown
 
@@ -89,7 +89,7 @@ class Outcome:
         return self.load, self.round, self.number
 
     def kinds(self, test: int) -> set[str]:
-        """The verdict by each clock, as the `test`-th that its run confirms."""
+        """The verdict by each clock, as the `test`-th suspicion of its run, where none before came to anything."""
         before, *_, now = self.measurements
         return {judged.kind for judged in judge(before, now, test if self.confirmed else 1).values()}
 
@@ -116,17 +116,25 @@ class Outcome:
 
 
 def judge(before: dict[str, Any], now: dict[str, Any], test: int) -> dict[str, gate.Slowdown]:
-    rate = gate.error_rate(test, metrics=len(CLOCKS))
+    decision = _decision(before, test)
     return {
         clock: gate.judge_slowdown(
-            _interval(now, clock), _interval(before, clock), tolerance=TOLERANCE, error_rate=rate
+            _interval(now, clock), _interval(before, clock), tolerance=TOLERANCE, error_rate=decision.error_rate
         )
         for clock in CLOCKS
     }
 
 
-def run(path: Path, load: str, rounds: int) -> None:
-    """Measure what `path` does not hold yet: idle one measurement at a time, loaded as many as there are cores."""
+def _decision(before: dict[str, Any], test: int) -> gate.Decision:
+    intervals = {key: _interval(before, clock) for clock, key in CLOCKS.items()}
+    return gate.Decision(intervals, TOLERANCE, gate.ErrorBudget(len(CLOCKS), tests=test - 1).rate)
+
+
+def run(path: Path, load: str, rounds: Sequence[int], *, others_load: bool = False) -> None:
+    """Measure what `path` does not hold yet: idle one measurement at a time, loaded as many as there are cores.
+
+    With `others_load` nothing is started to keep the cores busy.
+    """
     done = {outcome.key for outcome in read(path)}
     writing = Lock()
 
@@ -141,12 +149,13 @@ def run(path: Path, load: str, rounds: int) -> None:
             outcome = _compare(before, cell, wanted[number], load, round_, number)
             with writing, path.open("a") as file:
                 file.write(json.dumps(asdict(outcome)) + "\n")
-        print(f"{load} {round_ + 1}/{rounds} {cell}", file=sys.stderr, flush=True)
+        print(f"{load} {round_} of {rounds[0]} to {rounds[-1]} {cell}", file=sys.stderr, flush=True)
 
     child_process.start_server(PRELOAD)
     cores = os.cpu_count() or 1
-    with _busy(cores if load == "loaded" else 0), ThreadPoolExecutor(cores if load == "loaded" else 1) as pool:
-        for _ in pool.map(one, range(rounds)):
+    at_a_time = cores if load == "loaded" else 1
+    with _busy(0 if load == "idle" or others_load else cores), ThreadPoolExecutor(at_a_time) as pool:
+        for _ in pool.map(one, rounds):
             pass
 
 
@@ -168,13 +177,15 @@ def _compare(before: dict[str, Any], cell: Cell, slowdown: Slowdown, load: str, 
         measurements.append(_measure(cell, slowdown, CAREFUL_LIMITS))
     confirmed = any(one.suspected for one in judged())
     if confirmed:
-        measurements.append(_measure(cell, slowdown, CAREFUL_LIMITS))
+        measurements.append(_measure(cell, slowdown, DECIDING_LIMITS, _decision(before, 1)))
     seconds = time.perf_counter() - start
     return Outcome(load, round_, number, str(cell), str(slowdown), confirmed, seconds, measurements)
 
 
-def _measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits) -> dict[str, Any]:
-    return child_process.call(injected.measure, cell, slowdown, limits, timeout_s=TIMEOUT_S, preload=PRELOAD)
+def _measure(
+    cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: gate.Decision | None = None
+) -> dict[str, Any]:
+    return child_process.call(injected.measure, cell, slowdown, limits, decision, timeout_s=TIMEOUT_S, preload=PRELOAD)
 
 
 def _interval(latency: dict[str, Any], clock: str) -> Interval:
@@ -211,7 +222,15 @@ def _alarms(outcomes: Sequence[Outcome]) -> str:
                 unstable = sum(outcome.unstable for outcome in some)
                 rates = _rate(first), unstable, _rate(fifth), _rate(stock)
                 rows.append([load, str(slowdown), len(some), *rates])
-    headers = ["load", "slowdown", "comparisons", "gate alarms", "unstable", "as a run's fifth", "median:10% alarms"]
+    headers = [
+        "load",
+        "slowdown",
+        "comparisons",
+        "gate alarms",
+        "unstable",
+        "after four false suspicions",
+        "median:10% alarms",
+    ]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
@@ -244,13 +263,15 @@ def _spreads(outcomes: Sequence[Outcome]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=50, help="baselines for each load (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=50, help="of each load, a baseline in each (%(default)s)")
+    parser.add_argument("--first", type=int, default=0, metavar="ROUND", help="where to begin (%(default)s)")
+    parser.add_argument("--others-load", action="store_true", help="loaded: other processes keep the cores busy")
     parser.add_argument("--load", choices=("idle", "loaded", "both"), default="both")
     parser.add_argument("--output", type=Path, default=Path("latency_study.jsonl"), help="JSON lines (%(default)s)")
     given = parser.parse_args()
     for load in ("idle", "loaded"):
-        if given.load in (load, "both"):
-            run(given.output, load, given.rounds)
+        if given.load in (load, "both") and given.first < given.rounds:
+            run(given.output, load, range(given.first, given.rounds), others_load=given.others_load)
     print(tables(read(given.output)))
     return 0
 
