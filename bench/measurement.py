@@ -21,6 +21,7 @@ from bench.record import CLOCKS, Latency, Record, installed_versions, read_recor
 from fixtures.architectures import UnsupportedNetworkError
 from fixtures.imported import ImportedNameError
 from fixtures.instruments import computed, latency, measured_memory
+from fixtures.instruments.calibration import NAME as CALIBRATION
 from fixtures.instruments.calibration import calibration_step
 from fixtures.instruments.clock import Clock, LatencyError
 from fixtures.instruments.computed import Computed
@@ -219,7 +220,7 @@ def _finished(step: Callable[[], object], workload: Workload) -> Callable[[], ob
 
 def _reference(cell: Cell, workload: Workload) -> tuple[Callable[[], object], ReferenceName]:
     if cell.method == "fft":
-        return calibration_step(), "calibration"
+        return calibration_step(), CALIBRATION
     return _full_fine_tuning(cell.architecture, workload), "fft"
 
 

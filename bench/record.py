@@ -162,11 +162,16 @@ class Latency(_Part):
     rounds: PositiveInt
     confidence: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     stable: bool
-    reference: Literal["fft", "calibration"]
+    reference: Literal["fft", "calibration", "calibration-2"]
     refresh_relative: Ratio | None = None
     refresh_relative_low: Ratio | None = None
     refresh_relative_high: Ratio | None = None
     amortised_relative: Ratio | None = None
+
+    @property
+    def is_references(self) -> bool:
+        """Whether the cell is itself the reference of others, timed against a calibration step."""
+        return self.reference != "fft"
 
     def interval(self, clock: str) -> Interval:
         """The ratio by `clock`, one of :data:`CLOCKS`."""

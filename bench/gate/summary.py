@@ -106,7 +106,7 @@ def _latency(result: Result) -> str:
         return "–"
     # Full fine-tuning is the reference; its own ratio, to the calibration step, is on another scale.
     spread = (latency.relative_high - latency.relative_low) / 2
-    value = "1 (reference)" if latency.reference == "calibration" else f"{latency.relative:.3f} ± {spread:.3f}"
+    value = "1 (reference)" if latency.is_references else f"{latency.relative:.3f} ± {spread:.3f}"
     return value if latency.stable else f"{value} unstable"
 
 

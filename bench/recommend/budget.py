@@ -54,7 +54,7 @@ class Costs:
         relative = None
         if latency is not None:
             relative = latency.relative if latency.amortised_relative is None else latency.amortised_relative
-            if latency.reference == "calibration":
+            if latency.is_references:
                 relative = 1.0  # full fine-tuning itself
         accuracies = [other.adaptation.accuracy_after for other in adaptations if other.adaptation is not None]
         return cls(

@@ -79,7 +79,7 @@ def _latency(record: Record) -> Estimate | None:
     latency = record.latency
     if latency is None:
         return None
-    if latency.reference == "calibration":
+    if latency.is_references:
         return 1.0, None, None
     return latency.relative, latency.relative_low, latency.relative_high
 

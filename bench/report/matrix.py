@@ -50,13 +50,13 @@ def _latency(record: Record) -> float | None:
     latency = record.latency
     if latency is None:
         return None
-    return 1 if latency.reference == "calibration" else latency.relative
+    return 1 if latency.is_references else latency.relative
 
 
 def _latency_text(record: Record, _: Figure) -> str:
     latency = record.latency
     assert latency is not None
-    if latency.reference == "calibration":
+    if latency.is_references:
         text = "1 (reference)"
     else:
         text = f"{latency.relative:.3f} ({latency.relative_low:.3f} to {latency.relative_high:.3f})"
