@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
+# Imported for its plugin, which else imports it anew in every run of pytest within a test, 2 s each.
+import hypothesis  # noqa: F401
+import pytest
 import torch
+
+from bench import measurement
+from fixtures.instruments import computed
+from fixtures.instruments.latency import SamplingLimits
+from fixtures.update_step import build_update_step
+from fixtures.workload import Workload
 
 # One thread, as the default workload: several would compete with each other for a CI machine's two cores.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def warm_operators() -> None:
+    """What torch prepares at an operator's first use is prepared here.
+
+    Every process that is forked for a cell would else do so again, and take twice as long for a small one.
+    """
+    for method, rank in (("fft", None), ("lora", 4)):
+        computed.measure(build_update_step("mobilenet_v3_small", method, rank, Workload(image_size=64), "meta"))
+
+
+@pytest.fixture
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latency of a few rounds, for tests of what becomes of it."""
+    few = SamplingLimits(warm_up_rounds=1, min_rounds=10, max_rounds=20, max_refreshes=3)
+    monkeypatch.setattr(measurement, "DEFAULT_LIMITS", few)
+    monkeypatch.setattr(measurement, "CAREFUL_LIMITS", few)

@@ -24,6 +24,8 @@ from tests.test_run import Suite, suite, text
 
 __all__ = ["suite"]
 
+pytestmark = pytest.mark.usefixtures("warm_operators")
+
 
 class PlainError(Exception):
     """One whose message is a sentence."""

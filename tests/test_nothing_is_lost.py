@@ -14,14 +14,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.test_run import COMPARE, REPOSITORY, Suite, files, storage, suite, text
+from tests.forked import ended, start_pytest
+from tests.test_cell_process import gone
+from tests.test_run import COMPARE, REPOSITORY, Suite, files, recorded, storage, suite, text
 
-__all__ = ["storage", "suite"]
+__all__ = ["recorded", "storage", "suite"]
+
+pytestmark = pytest.mark.usefixtures("warm_operators")
 
 SAVER = """
-import sys; from pathlib import Path
+import signal, sys; from pathlib import Path
+# Where the tests run in the background of a script, an interrupt is ignored, and that is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pytest_benchmark.logger import Logger
 from bench.gate.storage import BaselineStorage
 print("ready", flush=True)
@@ -84,12 +91,13 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_fails_the_run_in_one_line(suite: Suite, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_fails_the_run_in_one_line(
+    suite: Suite, recorded: Path, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    assert suite("--benchmark-save=baseline", "--methods=fft").ret == 0
-    before = (storage / "0001_baseline.json").read_bytes()
+    before = recorded.read_bytes()
     monkeypatch.setattr("os.fsync", full)
     result = suite("--benchmark-save=baseline", "--methods=fft")
     result.assert_outcomes(passed=1)
@@ -98,7 +106,7 @@ def test_a_full_disk_fails_the_run_in_one_line(suite: Suite, storage: Path, monk
     assert "Traceback" not in text(result)
     assert "INTERNALERROR" not in text(result)
     assert files(storage) == ["0001_baseline.json"]
-    assert (storage / "0001_baseline.json").read_bytes() == before
+    assert recorded.read_bytes() == before
 
 
 def test_a_table_that_cannot_be_written_fails_the_run_in_one_line(suite: Suite) -> None:
@@ -115,18 +123,20 @@ def test_a_run_that_is_killed_saves_nothing(tmp_path: Path, number: int) -> None
     folder = tmp_path / "baselines"
     folder.mkdir()
     (folder / "0001_baseline.json").write_text("as it was")
-    command = (
-        sys.executable, "-m", "pytest", "bench/test_update.py", "--metrics=flops,memory", "-p", "no:cacheprovider",
+    process, output = start_pytest(
+        REPOSITORY, "bench/test_update.py", "--metrics=flops,memory", "-p", "no:cacheprovider",
         "--image-size=64", "--benchmark-save=baseline", f"--benchmark-storage=file://{folder}",
     )  # fmt: skip
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
+    for line in output:
         if line.startswith("[2/48]"):
             break
-    process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode != 0
+    assert process.pid is not None
+    others = psutil.Process(process.pid).children(recursive=True)
+    assert others, "a cell is measured in a process of its own"
+    os.kill(process.pid, number)
+    status, _ = ended(process, output)
+    assert status != 0 if number == signal.SIGINT else status == -number
+    assert all(gone(other.pid) for other in others)
     assert [path.name for path in folder.iterdir()] == ["0001_baseline.json"]
     assert (folder / "0001_baseline.json").read_text() == "as it was"
 
@@ -143,17 +153,20 @@ def pytest_keyboard_interrupt():
 """
 
 
-def test_an_interrupt_that_pytest_fails_to_handle_saves_nothing(tmp_path: Path) -> None:
+def test_an_interrupt_that_pytest_fails_to_handle_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """pytest then takes the run for one that passed."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    command = (
-        sys.executable, "-m", "pytest", "bench/test_update.py", "--metrics=flops", "-p", "no:cacheprovider",
-        "-p", "interrupted", "--benchmark-save=baseline", f"--benchmark-storage=file://{tmp_path / 'baselines'}",
+    monkeypatch.syspath_prepend(tmp_path)
+    status, said = ended(
+        *start_pytest(
+            REPOSITORY, "bench/test_update.py", "--metrics=flops", "-p", "no:cacheprovider", "-p", "interrupted",
+            "--benchmark-save=baseline", f"--benchmark-storage=file://{tmp_path / 'baselines'}",
+        )
     )  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode != 0
-    assert "as pytest's own report of an interrupt" in ended.stderr
+    assert status != 0
+    assert "as pytest's own report of an interrupt" in said
     assert not list(tmp_path.glob("**/*.json"))
 
 

@@ -15,6 +15,8 @@ from tests.test_options import read
 
 REPOSITORY = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.usefixtures("warm_operators")
+
 MODULE = '''
 import torch
 from torch import nn
@@ -300,6 +302,7 @@ def test_saved_and_compared(suite: Suite, pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["mine:build-lora-r4 does not hold its baseline*", "*parameters.trainable regressed*"])
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_every_metric_of_an_own_network_and_method(suite: Suite, pytester: pytest.Pytester) -> None:
     """The child process that measures memory finds the module too; what it imports is not the update's memory."""
     result = suite("--architectures=mine:build", "--methods=mine:Biases", "--benchmark-save=baseline")

@@ -17,7 +17,7 @@ from bench.gate.verdict import FAILING, Verdict
 from bench.measurement import CellError, Measurement, measure
 from bench.options import RunOptions, project_tolerances
 from tests.sabotage.cases import Case, Instrument
-from tests.sabotage.faults import injected
+from tests.sabotage.injection import injected
 
 REPOSITORY = Path(__file__).parents[2]
 HERE = Machine("this machine", 1)
@@ -52,18 +52,18 @@ def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
     against what this process has measured without the fault."""
     cell = cell_of(name)
     gate = Gate(run_options(instrument), machine=HERE)
-    if instrument == "computed":
-        gate.baseline = committed()
-    else:
-        before = unsabotaged(name, instrument)
-        # Without seconds: how long a step took is no part of these verdicts.
-        gate.baseline = Baseline(Path("unsabotaged"), {cell: before.record}, {}, HERE, "core", True)
     try:
         with injected(fault) if fault else nullcontext():
             measurement = measure(cell, gate.run, ThisProcess())
     except CellError as error:
         gate.fail(cell, str(error))
         return gate.results[cell]
+    if instrument == "computed":
+        gate.baseline = committed()
+    else:
+        before = unsabotaged(name, instrument)
+        # Without seconds: how long a step took is no part of these verdicts.
+        gate.baseline = Baseline(Path("unsabotaged"), {cell: before.record}, {}, HERE, "core", True)
     return gate.judge(measurement.record)
 
 

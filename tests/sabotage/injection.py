@@ -1,0 +1,37 @@
+"""A fault put in: into this process, and into those that measure memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from bench import measurement
+from bench.cells import Cell
+from fixtures import update_step
+from fixtures.update_step import UpdateStep
+from fixtures.workload import Workload
+from tests.sabotage.faults import FAULTS
+
+
+@contextmanager
+def injected(name: str) -> Iterator[None]:
+    """The fault in this process, and in the children that measure memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurement, "_build", partial(build_with, name))
+        patch.setattr(f"{__name__}.in_place", name)
+        FAULTS[name](patch)
+        yield
+
+
+in_place = ""
+"""The fault that this process has."""
+
+
+def build_with(name: str, cell: Cell, workload: Workload, device: str) -> UpdateStep:
+    """What measurements build, with a fault. In a child process the fault is put in first, and stays."""
+    if in_place != name:
+        FAULTS[name](pytest.MonkeyPatch())
+    return update_step.build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
