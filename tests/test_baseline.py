@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import time as clock
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.cells import Cell
-from bench.gate.baseline import Baseline, BaselineError, Machine, check_workload, find, read
-from bench.record import WorkloadEntry
-from tests.records import VERSIONS, WORKLOAD, baseline_data, changed, extra_info, write
+from bench.gate.baseline import (
+    Baseline,
+    BaselineError,
+    Machine,
+    check_adaptation,
+    check_workload,
+    find,
+    names_a_cell,
+    read,
+    read_machine,
+)
+from bench.record import AdaptationSettings, Record, WorkloadEntry
+from tests.adaptations import SETTINGS, adapted
+from tests.records import VERSIONS, WORKLOAD, baseline_data, changed, extra_info, record, write
 
 
 def test_a_valid_baseline(tmp_path: Path) -> None:
@@ -30,6 +44,76 @@ def test_a_valid_baseline(tmp_path: Path) -> None:
     assert record.versions == VERSIONS
     assert (baseline.matrix, baseline.is_filtered) == ("full", True)
     assert baseline.machine == Machine("A CPU", 2)
+    assert baseline.seconds == {Cell("resnet18", "lora", 4): 0.05, Cell("resnet18", "fft"): 0.05}
+    assert baseline.name == "0001_a.json"
+    assert (baseline.commit, baseline.time) == ("", None)
+
+
+def test_an_untimed_cell_has_no_seconds(tmp_path: Path) -> None:
+    data = baseline_data(extra_info(latency=None))
+    del data["benchmarks"][0]["stats"]
+    assert read(write(tmp_path / "0001_a.json", data)).seconds == {}
+
+
+COMMITTED = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "commit", "time"),
+    [
+        ({"commit_info": {"id": "abc", "time": "2026-11-23T12:00:00+00:00"}, "datetime": "2026"}, "abc", COMMITTED),
+        ({"commit_info": {"id": "abc", "time": "2026-11-23T14:00:00+02:00"}}, "abc", COMMITTED),
+        # Outside a checkout: when it was measured, which pytest-benchmark writes in UTC and without a zone.
+        ({"commit_info": {"id": None, "time": None}, "datetime": "2026-11-23T12:00:00"}, "", COMMITTED),
+        ({"commit_info": "abc", "datetime": "2026-11-23T12:00:00"}, "", COMMITTED),
+        ({"commit_info": {"id": "abc", "time": "noon"}, "datetime": "2026-11-23T12:00:00"}, "abc", COMMITTED),
+        ({"commit_info": {"id": "abc"}}, "abc", None),
+        ({"datetime": 20261123}, "", None),
+    ],
+)
+def test_where_a_baseline_comes_from(
+    tmp_path: Path, said: dict[str, Any], commit: str, time: datetime | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    clock.tzset()
+    try:
+        baseline = read(write(tmp_path / "0001_a.json", {**baseline_data(), **said}))
+    finally:
+        monkeypatch.undo()
+        clock.tzset()
+    assert (baseline.commit, baseline.time) == (commit, time)
+    assert baseline.time is None or baseline.time.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("info", "machine"),
+    [
+        ({"cpu": {"brand_raw": "A CPU", "count": 2}}, Machine("A CPU", 2)),
+        ({"cpu": {"brand_raw": "A CPU", "count": "2"}}, Machine("A CPU", 0)),
+        ({"cpu": {}}, Machine("unknown", 0)),
+        ({"cpu": "A CPU"}, Machine("unknown", 0)),
+        ({}, Machine("unknown", 0)),
+    ],
+)
+def test_the_machine(info: dict[str, Any], machine: Machine) -> None:
+    assert read_machine(info) == machine
+
+
+def test_a_machine_in_words() -> None:
+    assert str(Machine("A CPU", 2)) == "A CPU, 2 cores"
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "named"),
+    [
+        ("bench/test_update.py::test_update[resnet18-fft]", True),
+        ("bench/test_adaptation.py::test_adaptation[resnet18-fft-shift]", True),
+        ("bench/test_update.py::test_update", False),
+        ("bench/test_claims.py::test_claims[test_update[a]", False),
+    ],
+)
+def test_which_tests_are_of_cells(nodeid: str, named: bool) -> None:
+    assert names_a_cell(nodeid) == named
 
 
 def test_other_benchmarks_in_the_file_are_passed_over(tmp_path: Path) -> None:
@@ -57,27 +141,67 @@ def test_truncated_at_every_tenth(tmp_path: Path) -> None:
         assert "record it again with: pytest --benchmark-save=baseline" in message
 
 
+WRITES = "the JSON that pytest --benchmark-save writes in this suite"
+SUITE = b'"suite": {"matrix": "core", "is_filtered": false}'
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "not complete JSON"),
+        (
+            b"",
+            "is not complete JSON (line 1, column 1: Expecting value); restore it from version control, "
+            "or record it again with: pytest --benchmark-save=baseline",
+        ),
         (b"[]", "holds a list; expected pytest-benchmark's JSON object"),
-        (b"null", "holds a NoneType"),
-        (b"{}", "has no 'benchmarks'"),
-        (b'{"benchmarks": {}}', "has no 'benchmarks'"),
-        (b'{"benchmarks": []}', "has no 'machine_info'"),
-        (b'{"benchmarks": [], "machine_info": {}, "suite": {"matrix": "core", "is_filtered": false}}', "no record"),
-        (b'{"benchmarks": [1], "machine_info": {}, "suite": {}}', "benchmarks[0] has no fullname"),
-        ("{}".encode("utf-16"), "is not UTF-8 at byte 0"),
+        (b"null", "holds a NoneType; expected pytest-benchmark's JSON object"),
+        (b"{}", f"has no 'benchmarks'; expected {WRITES}"),
+        (b'{"benchmarks": {}}', f"has no 'benchmarks'; expected {WRITES}"),
+        (b'{"benchmarks": []}', f"has no 'machine_info'; expected {WRITES}"),
+        (b'{"benchmarks": [], "machine_info": {}}', f"has no 'suite'; expected {WRITES}"),
+        (
+            b'{"benchmarks": [], "machine_info": {}, %s}' % SUITE,
+            "holds no record of this suite; expected entries of test_update or test_adaptation",
+        ),
+        (
+            b'{"benchmarks": [1], "machine_info": {}, "suite": {}}',
+            "benchmarks[0] has no fullname; expected one of pytest-benchmark's entries",
+        ),
+        (
+            b'{"benchmarks": [{"fullname": "a"}, {"fullname": 1}], "machine_info": {}, "suite": {}}',
+            "benchmarks[1] has no fullname; expected one of pytest-benchmark's entries",
+        ),
+        ("{}".encode("utf-16"), "is not UTF-8 at byte 0; expected pytest-benchmark's JSON"),
         (b'{"a": NaN}', "holds NaN; expected finite numbers only"),
-        (b'{"a": -Infinity}', "holds -Infinity"),
-        (b'{"a": 1, "a": 2}', "the key 'a' is there twice"),
-        (b"[" * 100_000, "is not usable JSON"),
-        (b'{"a": ' + b"1" * 5000 + b"}", "is not usable JSON"),
+        (b'{"a": -Infinity}', "holds -Infinity; expected finite numbers only"),
+        (b'{"b": 1, "a": 1, "b": 2, "a": 2}', "the key 'a' is there twice in one object"),
     ],
 )
 def test_other_contents(tmp_path: Path, content: bytes, complaint: str) -> None:
-    assert complaint in refused(tmp_path, content)
+    said = refused(tmp_path, content).removeprefix(str(tmp_path / "0001_a.json")).removeprefix(":")
+    assert said.removeprefix(" ") == complaint
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": ' + b"1" * 5000 + b"}"])
+def test_what_pythons_reader_gives_up_on(tmp_path: Path, content: bytes) -> None:
+    message = refused(tmp_path, content)
+    assert re.fullmatch(r".*0001_a\.json: is not usable JSON \(.{20,}\)", message)
+    assert "None" not in message
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        {},
+        {"matrix": "core"},
+        {"is_filtered": False},
+        {"matrix": 1, "is_filtered": False},
+        {"matrix": "core", "is_filtered": 0},
+    ],
+)
+def test_a_suite_that_does_not_say_what_was_measured(tmp_path: Path, suite: dict[str, Any]) -> None:
+    message = refused(tmp_path, json.dumps({**baseline_data(), "suite": suite}).encode())
+    assert message.endswith(f"0001_a.json: suite is {suite!r}; expected a matrix and is_filtered")
 
 
 def without(info: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -115,7 +239,7 @@ def test_bad_records(tmp_path: Path, info: dict[str, Any], complaint: str) -> No
     data = baseline_data()
     data["benchmarks"][0]["extra_info"] = info
     message = refused(tmp_path, json.dumps(data).encode())
-    assert ": resnet18-lora-r4: " in message
+    assert message.startswith(f"{tmp_path / '0001_a.json'}: resnet18-lora-r4: ")
     assert complaint in message
 
 
@@ -153,7 +277,15 @@ def test_without_permission(tmp_path: Path) -> None:
 def test_a_timed_cell_needs_its_median(tmp_path: Path, median: Any) -> None:
     data = baseline_data()
     data["benchmarks"][0]["stats"] = {"median": median}
-    assert "stats.median is" in refused(tmp_path, json.dumps(data).encode())
+    said = f": resnet18-lora-r4: stats.median is {median!r}; expected seconds above 0"
+    assert refused(tmp_path, json.dumps(data).encode()).endswith(said)
+
+
+@pytest.mark.parametrize("stats", [None, [], "0.05"])
+def test_a_timed_cell_needs_its_statistics(tmp_path: Path, stats: Any) -> None:
+    data = baseline_data()
+    data["benchmarks"][0]["stats"] = stats
+    assert "stats.median is None" in refused(tmp_path, json.dumps(data).encode())
 
 
 @pytest.mark.parametrize(
@@ -252,25 +384,34 @@ def test_a_path_is_meant_as_it_is(storage: Callable[..., Path]) -> None:
 
 
 def test_no_baseline(tmp_path: Path) -> None:
-    with pytest.raises(BaselineError, match=r"no baseline .* record one with: pytest --benchmark-save=baseline"):
-        find(tmp_path, None, "machine")
-    with pytest.raises(BaselineError, match="no baseline '0007'"):
-        find(tmp_path, "0007", "machine")
+    how = f"in {tmp_path}; record one with: pytest --benchmark-save=baseline"
+    for wanted, what in (
+        (None, "no baseline (NNNN_*.json)"),
+        ("0007", "no baseline '0007'"),
+        ("a" * 300, f"no baseline {'a' * 300!r}"),  # found by the fuzzer
+    ):
+        with pytest.raises(BaselineError) as error:
+            find(tmp_path, wanted, "machine")
+        assert str(error.value) == f"{what} {how}"
     with pytest.raises(BaselineError, match="no baseline"):
         find(tmp_path / "nowhere", None, "machine")
-    with pytest.raises(BaselineError, match="no baseline 'aaa"):  # found by the fuzzer
-        find(tmp_path, "a" * 300, "machine")
 
 
 def test_an_ambiguous_number(storage: Callable[..., Path]) -> None:
-    with pytest.raises(BaselineError, match=r"means 2 files .*: 0001_a\.json, 0001_b\.json; name one"):
-        find(storage("0001_a.json", "0001_b.json"), "0001", "machine")
+    folder = storage("0001_a.json", "0001_b.json")
+    with pytest.raises(BaselineError) as error:
+        find(folder, "0001", "machine")
+    names = "0001_a.json, 0001_b.json"
+    assert str(error.value) == f"--benchmark-compare=0001 means 2 files in {folder}: {names}; name one"
 
 
 @pytest.mark.parametrize("wanted", ["../0001", "*", "000[1]", "machine/0001"])
 def test_patterns_are_refused(storage: Callable[..., Path], wanted: str) -> None:
-    with pytest.raises(BaselineError, match="expected a number, the beginning of a file name, or a path"):
+    with pytest.raises(BaselineError) as error:
         find(storage("0001_a.json"), wanted, "machine")
+    assert str(error.value) == (
+        f"--benchmark-compare is {wanted!r}; expected a number, the beginning of a file name, or a path"
+    )
 
 
 def test_another_workload_is_named(tmp_path: Path) -> None:
@@ -278,6 +419,66 @@ def test_another_workload_is_named(tmp_path: Path) -> None:
     cell = Cell("resnet18", "lora", 4)
     check_workload(baseline, WorkloadEntry(**WORKLOAD), [cell])
     other = WorkloadEntry(**{**WORKLOAD, "batch_size": 8, "threads": 2})
-    with pytest.raises(BaselineError, match="batch_size 1, this run 8; threads 1, this run 2"):
-        check_workload(baseline, other, [cell])
+    # The first cell has no record and the second is the one that is refused.
+    with pytest.raises(BaselineError) as error:
+        check_workload(baseline, other, [Cell("resnet18", "fft"), cell])
+    assert str(error.value) == (
+        f"{baseline.path}: {cell} was recorded under another workload: "
+        "batch_size 1, this run 8; threads 1, this run 2; "
+        "run with the baseline's workload, or name another baseline with --benchmark-compare=NUMBER"
+    )
     check_workload(baseline, other, [Cell("resnet18", "fft")])
+
+
+SHIFT, UNSEEN = Cell("resnet18", "lora", 4, "shift"), Cell("resnet18", "lora", 4, "unseen")
+OF_THIS_RUN = {
+    "shift": AdaptationSettings(**SETTINGS, corruption="fog", severity=3),
+    "unseen": AdaptationSettings(**SETTINGS, new_classes=5),
+}
+
+
+def of_two_seeds(cell: Cell) -> Record:
+    runs = [
+        {"seed": seed, "curve": [0.1, 0.8], "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
+        for seed in (0, 1)
+    ]
+    return adapted(cell, 0.1, 0.8, runs=runs, accuracy_spread=0.0)
+
+
+def adaptations(*records: Record) -> Baseline:
+    return Baseline(Path("0001_a.json"), {r.cell: r for r in records}, {}, Machine("A CPU", 2), "subset", False)
+
+
+def test_an_adaptation_that_can_judge() -> None:
+    # A record without adaptation, and a cell without a record, are not in its way.
+    cells = [Cell("resnet18", "fft", None, "shift"), SHIFT, UNSEEN, Cell("resnet18", "lora", 4)]
+    check_adaptation(adaptations(record(), of_two_seeds(SHIFT), of_two_seeds(UNSEEN)), OF_THIS_RUN, cells)
+
+
+@pytest.mark.parametrize(
+    ("records", "complaint"),
+    [
+        ([record()], "holds no adaptation; expected a baseline of --metrics adaptation"),
+        (
+            [of_two_seeds(SHIFT), adapted(UNSEEN, 0.1, 0.8)],
+            "resnet18-lora-r4-unseen was adapted with one seed; expected two or more, because the tolerance is how far "
+            "seeds scatter; record another baseline with --seeds 2",
+        ),
+    ],
+)
+def test_an_adaptation_that_cannot_judge(records: list[Record], complaint: str) -> None:
+    with pytest.raises(BaselineError) as error:
+        check_adaptation(adaptations(*records), OF_THIS_RUN, [])
+    assert str(error.value) == f"0001_a.json: {complaint}"
+
+
+def test_another_adaptation_is_named() -> None:
+    baseline = adaptations(of_two_seeds(SHIFT), of_two_seeds(UNSEEN))
+    foggier = {**OF_THIS_RUN, "shift": AdaptationSettings(**SETTINGS, corruption="fog", severity=5)}
+    check_adaptation(baseline, foggier, [UNSEEN])
+    with pytest.raises(BaselineError) as error:
+        check_adaptation(baseline, foggier, [UNSEEN, SHIFT])
+    assert str(error.value) == (
+        "0001_a.json: resnet18-lora-r4-shift was adapted otherwise: severity 3, this run 5; "
+        "run with the baseline's options, or name another baseline with --benchmark-compare=NUMBER"
+    )

@@ -6,6 +6,7 @@ import ast
 import html
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,11 @@ def test_a_name_is_text_in_markdown(name: str) -> None:
 def test_workflows_have_the_permissions_that_they_need() -> None:
     """zizmor knows what is dangerous: untrusted input in a script, tokens that can write, actions by name only."""
     done = subprocess.run(
-        ["zizmor", "--offline", "--quiet", ".github"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", ".github"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
     workflow = (REPOSITORY / ".github/workflows/pull-request.yml").read_text()

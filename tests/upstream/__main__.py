@@ -10,22 +10,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
 
-from bench.cells import Cell
 from bench.gate import baseline
-from bench.gate.figures import show_change
-from bench.gate.verdict import Verdict, judge
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.upstream.computed import COMPUTED, UpstreamError, extent, moved, newest_baseline, run
 
 # peft up to 0.17 does not import beside transformers 5.
 _TRANSFORMERS_4 = ("transformers==4.56.2", "tokenizers==0.22.0", "huggingface-hub==0.35.0")
@@ -61,42 +55,26 @@ RELEASES = {
 }
 
 
-class UpstreamError(Exception):
-    """A release that could not be installed or run; the message is the last line of what it printed."""
-
-
 def install(name: str, work: Path) -> Path:
     """Install a release, unless `work` has it. Returns its folder. Raises UpstreamError."""
     release, folder = RELEASES[name], work / name
     if not folder.exists():
         dependencies = () if release.with_dependencies else ("--no-deps",)
         arguments = ("--quiet", "--no-cache-dir", *dependencies, "--target", str(folder), *release.requirements)
-        _run((sys.executable, "-m", "pip", "install", *arguments), os.environ)
+        run((sys.executable, "-m", "pip", "install", *arguments), os.environ)
     return folder
 
 
 def records(name: str, folder: Path, output: Path) -> baseline.Baseline:
     """Compute the core matrix with a release. Raises UpstreamError."""
     command = (
-        sys.executable, "-m", "pytest", "bench/test_update.py", "--metrics=flops,memory", "--quiet",
+        sys.executable, "-m", "pytest", "bench/test_update.py", COMPUTED, "--quiet",
         f"--methods={RELEASES[name].methods}", "--benchmark-quiet", f"--benchmark-json={output}",
         # An old package may warn of much, beside a new one.
         "--override-ini=filterwarnings=ignore", "-p", "no:cacheprovider",
     )  # fmt: skip
-    _run(command, {**os.environ, "PYTHONPATH": str(folder)})
+    run(command, {**os.environ, "PYTHONPATH": str(folder)})
     return baseline.read(output)
-
-
-def moved(now: baseline.Baseline, before: baseline.Baseline) -> dict[tuple[str, str], list[tuple[Cell, Verdict]]]:
-    """What is not as in the baseline, by method and metric."""
-    found: dict[tuple[str, str], list[tuple[Cell, Verdict]]] = {}
-    for cell, record in now.records.items():
-        for verdict in judge(
-            record, before.records.get(cell), tolerances={}, incomparable="only computed", error_rate=0.05
-        ):
-            if verdict.kind != "ok":
-                found.setdefault((cell.method, verdict.metric), []).append((cell, verdict))
-    return found
 
 
 def rows(name: str, work: Path, before: baseline.Baseline) -> Iterator[tuple[str, ...]]:
@@ -113,18 +91,7 @@ def rows(name: str, work: Path, before: baseline.Baseline) -> Iterator[tuple[str
         others = ", ".join(f"{package} {versions[package]}" for package in ("torch", "torchvision", "peft"))
         yield name, cells, "", "", f"nothing moved ({others})"
     for (method, metric), changes in found.items():
-        sizes = sorted(verdict.change or 0.0 for _, verdict in changes)
-        extent = " to ".join(dict.fromkeys((show_change(sizes[0]), show_change(sizes[-1]))))
-        kinds = Counter(verdict.kind for _, verdict in changes)
-        yield name, cells, method, metric, f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}, {extent}"
-
-
-def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> None:
-    done = subprocess.run(command, cwd=REPOSITORY, env=dict(environment), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = (done.stdout + done.stderr).strip().splitlines()
-        errors = [line for line in lines if line.startswith(("E  ", "ERROR"))] or lines
-        raise UpstreamError(errors[-1].strip() if errors else f"exit status {done.returncode}")
+        yield name, cells, method, metric, extent(changes)
 
 
 def main() -> int:
@@ -135,7 +102,7 @@ def main() -> int:
     unknown = [name for name in given.releases if name not in RELEASES]
     if unknown:
         parser.error(f"given {unknown[0]!r}; expected any of {', '.join(RELEASES)}")
-    before = baseline.read(baseline.find(REPOSITORY / "baselines", None, "no machine"))
+    before = newest_baseline()
     table: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()

@@ -1,0 +1,49 @@
+"""Figures as text: every unit, and no change that reads as none."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bench.gate.figures import show, show_change
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (None, "FLOPs", "–"),
+        (0, "FLOPs", "0.000 FLOPs"),
+        (999, "FLOPs", "999.0 FLOPs"),
+        (1_182_345_678, "FLOPs", "1.182 GFLOPs"),
+        (50_125, "elements", "50.12 kelements"),
+        (1000, "bytes", "1000 Bytes"),
+        (88_500_000, "bytes", "84.40 MiB"),
+        (0.8666, "×", "0.867 ×"),
+        (0.8666, "accuracy", "86.7%"),
+        (0.001234567, "s", "1.235 ms"),
+        (1_234_567, "parameters", "1,234,567 parameters"),
+        (1234, None, "1.234 k"),
+    ],
+)
+def test_a_figure_in_its_unit(value: float | None, unit: str | None, text: str) -> None:
+    assert show(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [
+        (None, "–"),
+        (math.inf, "from zero"),
+        (0.0, "+0.0 %"),
+        (0.9009, "+90.1 %"),
+        (-0.5, "-50.0 %"),
+        # The smallest change that one decimal shows, and one that it would show as none.
+        (0.0005, "+0.1 %"),
+        (-0.0005, "-0.1 %"),
+        (0.0004999, "+0.04999 %"),
+        (-0.0000001, "-0.00001 %"),
+    ],
+)
+def test_a_change_with_its_sign(fraction: float | None, text: str) -> None:
+    assert show_change(fraction) == text
