@@ -234,6 +234,6 @@ def test_what_is_worth_a_second_measurement(verdict: Verdict, suspected: bool) -
 def test_a_first_measurement_is_no_confirmation() -> None:
     judge = gate(record())
     judge.judge(record())
-    assert judge.confirmations == 0
+    assert judge.error_budget.tests == 0
     judge.judge(record(), confirming=True)
-    assert judge.confirmations == 1
+    assert judge.error_budget.tests == 1
