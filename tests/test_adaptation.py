@@ -194,14 +194,14 @@ def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPa
 
 
 def test_worker_processes_give_what_one_process_gives(folder: Path) -> None:
-    training = Pretraining(steps=3, batch_size=8)
-    plan = Plan(
-        data=DataChoice(name="digits", image_size=32), steps=2, batch_size=8, evaluations=1, source_training=training
-    )
-    updates = [Update("mobilenet_v3_small", "head", None, "shift", seed, 0.01) for seed in (0, 1)]
+    """A network of each task, so that both workers have one to train, and start beside each other."""
+    plan = Plan(data=SMALL, steps=2, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
+    # By the name that a process of its own finds.
+    network = f"{build_small.__module__}:{build_small.__name__}"
+    updates = [Update(network, "head", None, task, seed, 0.01) for task in tasks.TASKS for seed in (0, 1)]
     outcomes = []
     for workers in (1, 2):
-        with UpdateRuns(updates, plan, folder / "cache", workers) as runs:
+        with UpdateRuns(updates, plan, folder / f"cache of {workers}", workers) as runs:
             outcomes.append(runs.outcomes(updates))
     assert outcomes[0] == outcomes[1]
 
