@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,17 @@ def shuffle_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptation, "batches", shuffled)
 
 
+def learn_the_test_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accuracy would rise: no tolerance could see it."""
+    real = tasks.load
+
+    def overlapping(name: str, choice: DataChoice) -> tasks.Task:
+        task = real(name, choice)
+        return replace(task, test=task.update)
+
+    monkeypatch.setattr(tasks, "load", overlapping)
+
+
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
     ("breakage", "task", "complaint"),
@@ -150,8 +162,16 @@ def shuffle_labels(monkeypatch: pytest.MonkeyPatch) -> None:
             "unseen",
             "*: the network has 7 outputs; expected one for each of 10 classes: its head was not extended",
         ),
+        (learn_the_test_data, "shift", "*: * images of shift's test are learned from too; expected held-out ones"),
     ],
-    ids=["learning rate 0", "adapters frozen", "labels shuffled", "labels shuffled, unseen", "head never extended"],
+    ids=[
+        "learning rate 0",
+        "adapters frozen",
+        "labels shuffled",
+        "labels shuffled, unseen",
+        "head never extended",
+        "test data learned",
+    ],
 )
 def test_a_method_broken_on_purpose_fails(
     suite: Suite,
@@ -194,14 +214,14 @@ def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPa
 
 
 def test_worker_processes_give_what_one_process_gives(folder: Path) -> None:
-    training = Pretraining(steps=3, batch_size=8)
-    plan = Plan(
-        data=DataChoice(name="digits", image_size=32), steps=2, batch_size=8, evaluations=1, source_training=training
-    )
-    updates = [Update("mobilenet_v3_small", "head", None, "shift", seed, 0.01) for seed in (0, 1)]
+    """A network of each task, so that both workers have one to train, and start beside each other."""
+    plan = Plan(data=SMALL, steps=2, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
+    # By the name that a process of its own finds.
+    network = f"{build_small.__module__}:{build_small.__name__}"
+    updates = [Update(network, "head", None, task, seed, 0.01) for task in tasks.TASKS for seed in (0, 1)]
     outcomes = []
     for workers in (1, 2):
-        with UpdateRuns(updates, plan, folder / "cache", workers) as runs:
+        with UpdateRuns(updates, plan, folder / f"cache of {workers}", workers) as runs:
             outcomes.append(runs.outcomes(updates))
     assert outcomes[0] == outcomes[1]
 
