@@ -9,13 +9,14 @@ import pytest
 
 from bench.cells import Cell, Selection
 from bench.gate.baseline import Baseline, BaselineError, Machine
-from bench.gate.gate import Gate, Result
+from bench.gate.gate import Gate, Result, finds_slower
+from bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
 from bench.gate.verdict import Verdict
 from bench.options import AdaptationOptions, RunOptions
 from bench.record import AdaptationSettings, Record
 from fixtures.workload import Workload
 from tests.adaptations import SETTINGS, adapted
-from tests.records import LORA, VERSIONS, changed, record
+from tests.records import LATENCY, LORA, VERSIONS, changed, record
 
 HERE = Machine("A CPU", 2)
 FFT = Cell("resnet18", "fft")
@@ -231,9 +232,65 @@ def test_what_is_worth_a_second_measurement(verdict: Verdict, suspected: bool) -
     assert gate().suspects_slowdown(Result(LORA, record(), (other, verdict))) == suspected
 
 
-def test_a_first_measurement_is_no_confirmation() -> None:
+def slower(factor: float) -> Record:
+    figures = {key: LATENCY[key] * factor for key in LATENCY if key.startswith(("relative", "wall_relative"))}
+    return record(**changed("latency", **figures))
+
+
+def test_only_second_measurements_spend_of_the_error_budget() -> None:
     judge = gate(record())
+    first = judge.error_budget.rate
     judge.judge(record())
-    assert judge.error_budget.tests == 0
+    assert (judge.error_budget.tests, judge.error_budget.rate) == (0, first)
     judge.judge(record(), confirming=True)
-    assert judge.error_budget.tests == 1
+    assert (judge.error_budget.tests, judge.error_budget.passed_on) == (1, 0.0)
+    judge.judge(slower(1.5), confirming=True)
+    assert judge.error_budget.tests == 2
+    assert judge.error_budget.passed_on > 0, "what is slower passes its share on"
+
+
+def test_a_second_measurement_is_judged_before_its_share_is_spent() -> None:
+    """At a ratio that the first test's rate calls slower and the second's does not."""
+    first, second = ErrorBudget(), ErrorBudget(tests=1)
+    between = next(
+        slower(1 + percent / 1000)
+        for percent in range(100, 300)
+        if [kind(slower(1 + percent / 1000), budget.rate) for budget in (first, second)] == ["regressed", "unstable"]
+    )
+    found = gate(record()).judge(between, confirming=True)
+    assert [verdict.kind for verdict in found.verdicts if verdict.unit == "×"] == ["regressed", "regressed"]
+
+
+def kind(now: Record, rate: float) -> str:
+    assert now.latency is not None
+    before = record().latency
+    assert before is not None
+    intervals = (now.latency.interval("relative"), before.interval("relative"))
+    return judge_slowdown(*intervals, tolerance=TOLERANCES["latency"], error_rate=rate).kind
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "found"),
+    [
+        ([], False),
+        ([Verdict("latency.relative", "regressed")], True),
+        ([Verdict("latency.relative", "ok"), Verdict("latency.wall_relative", "regressed")], True),
+        ([Verdict("latency.relative", "unstable")], False),
+        ([Verdict("flops.forward", "regressed"), Verdict("stats.median", "regressed")], False),
+    ],
+)
+def test_what_counts_as_found_slower(verdicts: list[Verdict], found: bool) -> None:
+    assert finds_slower(verdicts) == found
+
+
+def test_what_a_second_measurement_is_to_decide() -> None:
+    judge = gate(record())
+    before = record().latency
+    assert before is not None
+    intervals = {"relative": before.interval("relative"), "wall_relative": before.interval("wall_relative")}
+    assert judge.decision(LORA) == Decision(intervals, TOLERANCES["latency"], ErrorBudget().rate)
+    judge.error_budget.spend(found_slower=False)
+    assert judge.decision(LORA) == Decision(intervals, TOLERANCES["latency"], ErrorBudget(tests=1).rate)
+    assert judge.decision(FFT) is None
+    assert gate().decision(LORA) is None
+    assert gate(record(latency=None)).decision(LORA) is None

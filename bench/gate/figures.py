@@ -17,8 +17,6 @@ def show(value: float | None, unit: str | None) -> str:
         return f"{value:.3f} ×"
     if unit == "accuracy":
         return f"{value:.1%}"
-    if unit == "s":
-        return humanize.metric(value, "s", precision=4)
     if unit == "parameters":
         return f"{value:,.0f} parameters"
     # Four digits: figures that are compared to the last one should look different where they are.

@@ -33,11 +33,11 @@ HEADERS = ("end", "python", *PACKAGES, "cells ok", "tests", "what moved")
 SLOW_TESTS = {
     f"test_{name}.py"
     for name in (
-        "adaptation", "compare_checkouts", "latency", "latency_study", "measured_memory", "nothing_is_lost",
-        "report_page", "run",
+        "adaptation", "cell_process", "compare_checkouts", "computed", "early_decision", "latency", "latency_study",
+        "measured_memory", "nothing_is_lost", "own_code", "report_page", "run",
     )
 }  # fmt: skip
-"""Trainings, timings, kills and a browser: minutes, and nothing of them depends on a release alone."""
+"""More than ten seconds each: trainings, timings, kills, whole runs and a browser."""
 
 
 @dataclass(frozen=True)
