@@ -195,6 +195,18 @@ def test_a_baseline_without_a_target_has_no_cost_to_judge() -> None:
     assert len(verdicts(along(REACHED, REACHED), along(REACHED, REACHED))) == 2
     unreached = along(REACHED, REACHED, target_accuracy=0.95)
     assert len(verdicts(along(REACHED, REACHED), unreached)) == 2
+    aimless = along(REACHED, REACHED, steps_to_target=2, flops_to_target=6000)
+    assert len(verdicts(along(REACHED, REACHED), aimless)) == 2
+
+
+def test_accuracy_is_judged_by_the_spread_at_the_end() -> None:
+    before = along((0.1, 0.5, 0.8, 0.78), (0.1, 0.5, 0.8, 0.82))
+    accuracy, _ = judge_adaptation(along(REACHED, REACHED), before, [before])
+    assert accuracy.tolerance == pytest.approx(tolerated(0.04 / math.sqrt(2), freedom=1, comparisons=3, seeds=(2, 2)))
+    # Of one that scatters no less on the way and not at the end, nothing but two images.
+    before = along((0.1, 0.4, 0.8, 0.8), (0.1, 0.6, 0.8, 0.8))
+    accuracy, _ = judge_adaptation(along(REACHED, REACHED), before, [before])
+    assert accuracy.tolerance == 2 / 100
 
 
 def test_the_target_is_lowered_by_the_spread_where_it_was_reached() -> None:

@@ -305,6 +305,10 @@ def test_names_in_a_file_reach_the_terminal_as_text(tmp_path: Path, damage: Call
     assert refused(tmp_path, json.dumps(data).encode()).isprintable()
 
 
+def test_what_cannot_be_printed_is_escaped_and_the_rest_is_as_it_was() -> None:
+    assert str(BaselineError('it\'s a\\path "é"\n\x1b[2J\u2028')) == 'it\'s a\\path "é"\\n\\x1b[2J\\u2028'
+
+
 def test_a_time_at_the_end_of_the_calendar_is_no_time(tmp_path: Path) -> None:
     for time in ("9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00"):
         data = {**baseline_data(), "commit_info": {"id": "a", "time": time}}

@@ -140,6 +140,7 @@ def test_a_lost_cell_is_kept_as_missing() -> None:
     )
     verdict = Verdict("the cell", "missing", note="the run no longer has it")
     assert judge.results == {lost: Result(lost, verdicts=(verdict,))}
+    assert judge.failure(judge.results[lost]) == "", "its message is the one above"
 
 
 def failure(now: Record, before: Record, *, seconds: float | None = None, **run: Any) -> list[str]:
@@ -172,19 +173,67 @@ def test_measured_memory_in_words() -> None:
     ]
 
 
-def test_accuracy_in_words() -> None:
-    def of_seeds(after: float) -> Record:
-        runs = [
-            {"seed": seed, "curve": [0.1, after], "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
-            for seed in (0, 1)
-        ]
-        return adapted(SHIFT, 0.1, after, runs=runs, accuracy_spread=0.0)
+def of_seeds(after: float, **figures: Any) -> Record:
+    """A record of two seeds that came to `after`, on ten test images: the tolerance is two of them."""
+    runs = [
+        {"seed": seed, "curve": [0.1, after], "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
+        for seed in (0, 1)
+    ]
+    settings = {**SETTINGS, "corruption": "fog", "severity": 5, "test_images": 10}
+    return adapted(SHIFT, 0.1, after, runs=runs, settings=settings, accuracy_spread=0.0, **figures)
 
-    assert failure(of_seeds(0.7), of_seeds(0.8), **ADAPTING) == [
-        "  adaptation.accuracy_after regressed: 80.0% → 70.0% "
-        "(-10.0 points; tolerance 2.0 points, from the spread over seeds)",
+
+def test_accuracy_in_words() -> None:
+    assert failure(of_seeds(0.5), of_seeds(0.8), **ADAPTING) == [
+        "  adaptation.accuracy_after regressed: 80.0% → 50.0% "
+        "(-30.0 points; tolerance 20.0 points, from the spread over seeds)",
         AS_BEFORE,
     ]
+
+
+def test_an_adaptation_is_judged_beside_what_else_was_recorded() -> None:
+    parameters = record().parameters
+    assert parameters is not None
+    now = of_seeds(0.5).model_copy(update={"parameters": parameters.model_copy(update={"trainable": 101})})
+    before = of_seeds(0.8).model_copy(update={"parameters": parameters})
+    failing = [line.split()[0] for line in failure(now, before, **ADAPTING)[:-1]]
+    assert failing == ["parameters.trainable", "adaptation.accuracy_after"]
+
+
+def test_a_latency_in_words() -> None:
+    relative, wall, _ = failure(slower(1.5), record())
+    words = "regressed: 0.800 × → 1.200 × (+50.0 %, +0.400 ×; tolerance 10%; between +"
+    assert relative.startswith(f"  latency.relative {words}")
+    assert wall.startswith(f"  latency.wall_relative {words}")
+
+
+def test_a_latency_that_is_the_same_and_too_uncertain_in_words() -> None:
+    wide = record(**changed("latency", relative_low=0.5, relative_high=1.3))
+    line, _ = failure(wide, record(), unstable="fail")
+    assert line.startswith("  latency.relative unstable: 0.800 × → 0.800 × (+0.0 %, +0.000 ×; tolerance 10%; between -")
+
+
+def of_median(judge: Gate, now: Record, seconds: float | None) -> list[Verdict]:
+    return [verdict for verdict in judge.judge(now, seconds).verdicts if verdict.metric == "stats.median"]
+
+
+def test_what_is_said_of_absolute_times() -> None:
+    def judge(machine: Machine = HERE) -> Gate:
+        before = record()
+        baseline = Baseline(Path("0001_a.json"), {before.cell: before}, {before.cell: 0.05}, HERE, "core", False)
+        return Gate(RunOptions(tolerances=TOLERANCES), baseline, machine)
+
+    assert of_median(judge(), record(), 0.06) == [Verdict("stats.median", "ok", "s", 0.06, 0.05, 1.0, "")]
+    updated = record(versions={**VERSIONS, "torch": "2.15.0"})
+    note = "timed with other package versions"
+    assert of_median(judge(), updated, 0.06) == [Verdict("stats.median", "not comparable", "s", 0.06, 0.05, 1.0, note)]
+    elsewhere = judge(Machine("A CPU", 4))
+    note = "measured on A CPU, 4 cores; the baseline on A CPU, 2 cores"
+    assert of_median(elsewhere, updated, 0.06) == [
+        Verdict("stats.median", "not comparable", "s", 0.06, 0.05, 1.0, note)
+    ]
+    assert of_median(judge(), record(), None) == []
+    assert of_median(gate(record()), record(), 0.06) == [], "the baseline has no such figure"
 
 
 def test_what_was_not_moved_at_the_peak_is_not_named() -> None:
@@ -224,6 +273,7 @@ def test_packages_that_only_one_side_has_are_named() -> None:
         (Verdict("latency.relative", "not comparable", "×", 0.9, 0.8, 0.1), False),
         (Verdict("latency.relative", "missing", "×", 0.9, None, 0.1), False),
         (Verdict("latency.relative", "ok", "×", 0.85, 0.8, 0.1), False),
+        (Verdict("latency.relative", "ok", "×", 1.5, 1.0, 0.5), False),
         (Verdict("measured_memory.rss_peak", "regressed", "bytes", 2000, 1000, 0.25), False),
     ],
 )

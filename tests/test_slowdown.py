@@ -16,6 +16,7 @@ from bench.gate.slowdown import (
     ErrorBudget,
     Interval,
     Slowdown,
+    is_clear,
     judge_ratio,
     judge_slowdown,
 )
@@ -149,6 +150,10 @@ def test_a_budget_of_nothing_is_refused(metrics: int, tests: int) -> None:
         ErrorBudget(metrics, tests)
 
 
+def test_one_metric_has_a_tests_whole_share() -> None:
+    assert ErrorBudget(metrics=1).rate == ErrorBudget().share == 2 * ErrorBudget().rate
+
+
 def test_what_is_slower_passes_its_share_on_and_what_is_not_loses_it() -> None:
     slower, not_slower = ErrorBudget(), ErrorBudget()
     slower.spend(found_slower=True)
@@ -183,6 +188,11 @@ def test_a_clear_case_ends_a_measurement_early_and_another_does_not(changes: tup
     decision = Decision({"cpu": interval(0.8), "wall": interval(0.8)}, tolerance=0.10, error_rate=0.05)
     now = {clock: interval(0.8 * change) for clock, change in zip(decision.before, changes, strict=True)}
     assert decision.is_made(now) == made
+
+
+def test_a_slowdown_that_can_be_no_more_than_is_tolerated_is_a_clear_case() -> None:
+    assert is_clear([Slowdown("ok", 0.0, -0.1, 0.1, tolerance=0.1)])
+    assert not is_clear([Slowdown("ok", 0.0, -0.1, 0.11, tolerance=0.1)])
 
 
 def test_an_early_decision_needs_more_evidence_than_a_last_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,22 @@ def test_the_unfinished_file_is_hidden_and_beside_the_finished_one(
     saved = tmp_path / "new" / "folder" / "0001_baseline.json"
     assert saved.stat().st_mode & 0o777 == 0o644
     assert saved.read_bytes() == b'{\n "name": "\\u00e9"\n}\n'
+
+
+def test_a_folder_that_went_away_during_the_run_is_made_again(tmp_path: Path) -> None:
+    kept = storage(tmp_path / "new" / "folder")
+    shutil.rmtree(tmp_path / "new")
+    kept.save({"run": 1}, "baseline")
+    assert names(tmp_path / "new" / "folder") == ["0001_baseline.json"]
+    assert kept.failure == ""
+
+
+def test_where_it_was_saved_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    kept = storage(tmp_path)
+    monkeypatch.setattr(kept.logger, "info", said.append)
+    kept.save({"run": 1}, "baseline")
+    assert said == [f"Saved benchmark data in: {tmp_path / '0001_baseline.json'}"]
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
