@@ -15,11 +15,12 @@ from selenium.webdriver.support.ui import Select
 
 from bench.__main__ import main
 from bench.cells import Cell
+from bench.gate import baseline
 from tests.browser import browser, open_page
 from tests.records import baseline_data, changed, extra_info, write
 
 REPOSITORY = Path(__file__).parent.parent
-BASELINE = REPOSITORY / "baselines" / "0001_baseline.json"
+BASELINE = baseline.find(REPOSITORY / "baselines", None, "no machine")
 
 LATENCY, PEAK, FLOPS = "latency / fft", "peak memory", "FLOPs"
 
