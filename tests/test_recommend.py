@@ -134,7 +134,7 @@ def test_accuracy_is_the_worst_task_of_the_newest_baseline_of_adaptation(ask: As
     assert status == 0
     assert fitting(output) == [str(FFT), str(LORA)]
     assert "Next best: resnet18-head would need 10.0 points more accuracy." in output
-    assert "Accuracy from 0002_new.json, the worse of its tasks, batch 1, 3×224×224." in output
+    assert "Accuracy from adaptation/0002_new.json, the worse of its tasks, batch 1, 3×224×224." in output
     status, output, _ = ask("--accuracy=0.7", "--adaptation=baselines/adaptation/0001_old.json")
     assert "resnet18-head would need a known accuracy (the baseline holds no adaptation of it)" in output
 

@@ -174,8 +174,8 @@ def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | Non
     if adapted is not None and any(costs.accuracy is not None for costs in collected.costs):
         settings = next(iter(adapted.records.values())).workload
         parts.append(
-            f"Accuracy from {adapted.path.parent.name}/{adapted.name}, the worse of its tasks, batch {settings.batch_size}, "
-            f"3×{settings.image_size}×{settings.image_size}."
+            f"Accuracy from {adapted.path.parent.name}/{adapted.name}, the worse of its tasks, "
+            f"batch {settings.batch_size}, 3×{settings.image_size}×{settings.image_size}."
         )
     return " ".join(parts)
 
