@@ -287,3 +287,13 @@ def test_a_measured_figure_carries_what_it_was_judged_by() -> None:
     assert found == Verdict(
         "measured_memory.rss_peak", "not comparable", "bytes", 2000, 2000, TOLERANCES["rss_peak"], "another CPU"
     )
+
+
+def test_a_figure_that_one_side_lacks_says_which_side() -> None:
+    without = record()
+    assert without.flops is not None
+    refreshing = without.model_copy(update={"flops": without.flops.model_copy(update={"optimizer_refresh": 7})})
+    metric = "flops.optimizer_refresh"
+    lost, gained = verdicts(without, refreshing)[metric], verdicts(refreshing, without)[metric]
+    assert lost == Verdict(metric, "missing", "FLOPs", None, 7, note="this run has no such figure")
+    assert gained == Verdict(metric, "missing", "FLOPs", 7, None, note="the baseline has no such figure")
