@@ -72,7 +72,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Convolution, int, int]:
         padding=one_of(0, 2),
         dilation=dilation,
         transposed=transposed,
-        # torch admits one below the dilation too; from the stride on, the oracle's windows would be more than the inputs.
+        # torch admits one up to the dilation too; from the stride on, the oracle has more windows than inputs.
         output_padding=one_of(0, stride - 1) if transposed else 0,
     )
     size = one_of(1, 5)
