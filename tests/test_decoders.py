@@ -7,6 +7,8 @@ import re
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -60,6 +62,15 @@ def attention_flops(config: LlamaConfig, tokens: int) -> int:
 
 def head_flops(config: LlamaConfig, tokens: int) -> int:
     return 2 * tokens * config.hidden_size * config.vocab_size
+
+
+def rotary_flops(config: LlamaConfig, tokens: int) -> int:
+    """Transformers before 5.19 multiply positions and frequencies, half a head's width of them, in a matrix product, once
+    a batch; later ones element by element, which counts nothing."""
+    if Version(transformers.__version__) >= Version("5.19"):
+        return 0
+    assert config.num_attention_heads is not None
+    return 2 * tokens * (config.hidden_size // config.num_attention_heads // 2)
 
 
 def logits(step: UpdateStep, tokens: Tensor) -> Tensor:
@@ -117,15 +128,17 @@ def test_forward_and_backward_flops_equal_a_count_by_hand(attention: str) -> Non
     flops = computed.measure(build_step(config, "fft", None, TOKENS, batch_size=1, attention=attention)).flops
     linear = projection_flops(config, TOKENS) + head_flops(config, TOKENS)
     scores = attention_flops(config, TOKENS)
-    assert flops["forward"] == linear + scores
+    assert flops["forward"] == linear + scores + rotary_flops(config, TOKENS)
     # Every product has two gradients of its own cost; the fused kernel computes the scores once more.
     again = scores // 2 if attention == "fused" else 0
     assert flops["backward"] == 2 * linear + 2 * scores + again
 
 
 def test_flops_grow_with_the_batch() -> None:
-    one, three = (computed.measure(build_step(tiny(), "fft", None, TOKENS, batch_size=n)).flops for n in (1, 3))
-    assert three["total"] == 3 * one["total"]
+    config = tiny()
+    one, three = (computed.measure(build_step(config, "fft", None, TOKENS, batch_size=n)).flops for n in (1, 3))
+    rotary = rotary_flops(config, TOKENS)
+    assert three["total"] - rotary == 3 * (one["total"] - rotary)
 
 
 def test_lora_backward_skips_the_frozen_weights_gradients() -> None:
@@ -137,7 +150,7 @@ def test_lora_backward_skips_the_frozen_weights_gradients() -> None:
     inputs_and_outputs += [(config.hidden_size, config.intermediate_size)] * 3
     adapters = sum(2 * TOKENS * rank * (i + o) for i, o in inputs_and_outputs) * config.num_hidden_layers
     linear, scores = projection_flops(config, TOKENS), attention_flops(config, TOKENS)
-    assert flops["forward"] == linear + scores + head_flops(config, TOKENS) + adapters
+    assert flops["forward"] == linear + scores + head_flops(config, TOKENS) + adapters + rotary_flops(config, TOKENS)
     # The input of the first layer's query, key and value needs no gradient: the embedding is frozen.
     first = 2 * TOKENS * config.hidden_size * (config.hidden_size + 2 * shared)
     first_adapters = 3 * 2 * TOKENS * rank * config.hidden_size
@@ -150,7 +163,7 @@ def test_six_flops_a_weight_and_token_is_what_seven_billion_parameters_cost() ->
     total = computed.measure(build_decoder_step("llama_7b", "fft", None, attention="eager")).flops["total"]
     weights = (projection_flops(config, 1) + head_flops(config, 1)) // 2
     assert weights == 6_607_077_376
-    assert total == 6 * weights * 512 + 3 * attention_flops(config, 512)
+    assert total == 6 * weights * 512 + 3 * attention_flops(config, 512) + rotary_flops(config, 512)
     assert total == pytest.approx(6 * 6_738_415_616 * 512, rel=0.001)
 
 
