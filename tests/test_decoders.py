@@ -65,8 +65,8 @@ def head_flops(config: LlamaConfig, tokens: int) -> int:
 
 
 def rotary_flops(config: LlamaConfig, tokens: int) -> int:
-    """Transformers before 5.19 multiply positions and frequencies, half a head's width of them, in a matrix product, once
-    a batch; later ones element by element, which counts nothing."""
+    """Transformers before 5.19 multiply positions by frequencies, half a head's width of them, in one matrix product a
+    batch; later ones element by element, which counts nothing."""
     if Version(transformers.__version__) >= Version("5.19"):
         return 0
     assert config.num_attention_heads is not None
