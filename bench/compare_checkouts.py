@@ -26,7 +26,7 @@ from tabulate import tabulate
 from bench import options
 from bench.cells import Cell
 from bench.command import CommandError
-from bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Interval, Slowdown, is_clear, judge_ratio
+from bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
 from bench.options import OptionError, RunOptions
 from fixtures.instruments.clock import Clock, Duration
 from fixtures.instruments.latency import (
@@ -38,7 +38,7 @@ from fixtures.instruments.latency import (
     sample_rounds,
     warm_up,
 )
-from fixtures.instruments.rounds import RatioInterval, Rounds
+from fixtures.instruments.rounds import Rounds
 from fixtures.workload import Workload
 
 WORKER = Path(__file__).with_name("checkout_worker.py")
@@ -210,7 +210,7 @@ def _measure(
             return Comparison(cell, presence="broken", note=f"ended within the measurement: {error}")
     slowdowns = _judge(rounds, limits, tolerance, rate)
     if refreshes is not None:
-        slowdowns["refresh"] = _slowdown(refreshes.cpu(limits.confidence), limits, tolerance, rate)
+        slowdowns["refresh"] = judge_ratio(refreshes.cpu(limits.confidence), tolerance=tolerance, error_rate=rate)
     return Comparison(cell, slowdowns, _ms(rounds.reference), _ms(rounds.step), len(rounds))
 
 
@@ -227,12 +227,7 @@ def _sample(base: Worker, head: Worker, limits: SamplingLimits, until: Until | N
 def _judge(rounds: Rounds, limits: SamplingLimits, tolerance: float, rate: float) -> dict[str, Slowdown]:
     """By each clock."""
     ratios = {"CPU time": rounds.cpu(limits.confidence), "wall clock": rounds.wall(limits.confidence)}
-    return {name: _slowdown(ratio, limits, tolerance, rate) for name, ratio in ratios.items()}
-
-
-def _slowdown(ratio: RatioInterval, limits: SamplingLimits, tolerance: float, rate: float) -> Slowdown:
-    interval = Interval(ratio.estimate, ratio.low, ratio.high, limits.confidence)
-    return judge_ratio(interval, tolerance=tolerance, error_rate=rate)
+    return {name: judge_ratio(ratio, tolerance=tolerance, error_rate=rate) for name, ratio in ratios.items()}
 
 
 def _ms(durations: Sequence[Duration]) -> float:
@@ -290,7 +285,7 @@ def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
     words = {name: value for name, value in vars(given).items() if name in OPTIONS}
     try:
         tolerances = options.tolerances({"latency": 0.10}, [f"latency={given.tolerance}"])
-        run = options.read({"device": None, "metrics": None, **words}, tolerances)
+        run = options.read(words, tolerances)
     except OptionError as error:
         raise CommandError(str(error)) from None
     return _checkout(given.base), _checkout(given.head), run

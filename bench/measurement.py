@@ -15,7 +15,7 @@ import torch
 
 from bench.cell_process import Process
 from bench.cells import Cell
-from bench.gate.slowdown import Decision, Interval
+from bench.gate.slowdown import Decision
 from bench.options import RunOptions
 from bench.record import CLOCKS, Latency, Record, installed_versions, read_record
 from fixtures.architectures import UnsupportedNetworkError
@@ -180,8 +180,7 @@ def until(decision: Decision, confidence: float) -> Until:
     """Asks, with intervals at `confidence`, whether rounds have made `decision`."""
 
     def is_made(rounds: Rounds) -> bool:
-        ratios = zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True)
-        return decision.is_made({clock: Interval(r.estimate, r.low, r.high, confidence) for clock, r in ratios})
+        return decision.is_made(dict(zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True)))
 
     return is_made
 

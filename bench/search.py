@@ -57,9 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Search, write the file, and print its scores as Markdown. Raises CommandError."""
     words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
-    unasked = dict.fromkeys(("matrix", "methods", "ranks", "batch_size", "image_size", "threads", "device", "unstable"))
     try:
-        asked = options.read({**unasked, **words, "metrics": "adaptation"}, {})
+        asked = options.read({**words, "metrics": options.ADAPTATION}, {})
     except OptionError as error:
         raise CommandError(str(error)) from None
     assert asked.adaptation is not None

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
-    monkeypatch.setattr("bench.options.FURTHER_ARCHITECTURES", ("small_separable",))
+    monkeypatch.setattr("bench.options.run.FURTHER_ARCHITECTURES", ("small_separable",))
 
     def run(*options: str, storage: Path = folder / "baselines") -> pytest.RunResult:
         return pytester.runpytest_inprocess(

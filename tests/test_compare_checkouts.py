@@ -11,7 +11,8 @@ from bench import compare_checkouts
 from bench.__main__ import main
 from bench.cells import Cell
 from bench.compare_checkouts import Comparison, table
-from bench.gate.slowdown import Interval, judge_ratio
+from bench.gate.slowdown import judge_ratio
+from fixtures.instruments.interval import Interval
 from fixtures.instruments.latency import SamplingLimits
 
 WORKLOAD = """

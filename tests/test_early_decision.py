@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from bench.gate.slowdown import Decision, ErrorBudget, Interval, judge_slowdown
+from bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
 from bench.measurement import until
 from fixtures.instruments.clock import Duration
+from fixtures.instruments.interval import Interval
 from fixtures.instruments.latency import MIN_ROUNDS_TO_DECIDE, SamplingLimits, Until, sample_rounds
 from fixtures.instruments.rounds import Rounds
 from tests.test_latency import MS, Machine, noisy
@@ -59,9 +60,7 @@ def test_a_step_as_slow_as_is_tolerated_alarms_no_more_often_than_the_rate_allow
         return rounds
 
     def alarms(rounds: Rounds) -> bool:
-        ratio = rounds.cpu(0.95)
-        now = Interval(ratio.estimate, ratio.low, ratio.high, 0.95)
-        return judge_slowdown(now, BEFORE, tolerance=0.10, error_rate=rate).kind == "regressed"
+        return judge_slowdown(rounds.cpu(0.95), BEFORE, tolerance=0.10, error_rate=rate).kind == "regressed"
 
     assert sum(alarms(measured()) for _ in range(samples)) <= rate * samples
 

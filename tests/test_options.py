@@ -9,12 +9,9 @@ from bench.cells import Cell, Selection
 from bench.options import OptionError, RunOptions
 from fixtures.architectures import ARCHITECTURES
 
-NAMES = ("matrix", "architectures", "methods", "ranks", "metrics", "batch_size", "image_size", "threads", "device")
-NAMES += ("unstable",)
-
 
 def read(**given: str) -> RunOptions:
-    return options.read({**dict.fromkeys(NAMES), **given}, {"latency": 0.1})
+    return options.read(given, {"latency": 0.1})
 
 
 def test_the_default_is_the_core_matrix_under_the_studys_workload() -> None:

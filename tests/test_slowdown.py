@@ -14,12 +14,12 @@ from bench.gate.slowdown import (
     FAMILY_ERROR,
     Decision,
     ErrorBudget,
-    Interval,
     Slowdown,
     is_clear,
     judge_ratio,
     judge_slowdown,
 )
+from fixtures.instruments.interval import Interval
 from fixtures.instruments.latency import SamplingLimits
 
 CORE_CELLS = 48

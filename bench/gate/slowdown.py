@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
+from fixtures.instruments.interval import Interval
+
 BETWEEN_RUNS = 0.010
 """Standard deviation, on the scale of logarithms, between runs of the same code, on top of the sampling error.
 
@@ -77,37 +79,6 @@ class ErrorBudget:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A ratio and its interval at a confidence."""
-
-    estimate: float
-    low: float
-    high: float
-    confidence: float
-
-    def __post_init__(self) -> None:
-        for name in ("estimate", "low", "high"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; expected a finite ratio above 0")
-        if not self.low <= self.estimate <= self.high:
-            raise ValueError(f"the estimate, {self.estimate}, lies outside its interval, {self.low} to {self.high}")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}; expected a number between 0 and 1")
-
-    @property
-    def sampling_variance(self) -> float:
-        """On the scale of logarithms. The interval's longer side counts."""
-        half_width = max(math.log(self.high / self.estimate), math.log(self.estimate / self.low))
-        return (half_width / NormalDist().inv_cdf((1 + self.confidence) / 2)) ** 2
-
-    @property
-    def variance(self) -> float:
-        """Of the estimate's logarithm: sampling, and what differs between runs."""
-        return self.sampling_variance + BETWEEN_RUNS**2
-
-
-@dataclass(frozen=True)
 class Slowdown:
     """How much slower, as a fraction of before (+0.2 is 20 % slower), with its interval, and what follows from it.
 
@@ -135,7 +106,7 @@ def judge_slowdown(now: Interval, before: Interval, *, tolerance: float, error_r
     Raises ValueError where a number is out of its range.
     """
     change = math.log(now.estimate / before.estimate)
-    return _judge(change, math.sqrt(now.variance + before.variance), tolerance, error_rate)
+    return _judge(change, math.sqrt(_variance(now) + _variance(before)), tolerance, error_rate)
 
 
 def judge_ratio(ratio: Interval, *, tolerance: float, error_rate: float) -> Slowdown:
@@ -169,6 +140,11 @@ def is_clear(slowdowns: Iterable[Slowdown]) -> bool:
     """Whether a cell regressed by one of its metrics, or did not by any; each judged at EARLY_SHARE of its rate."""
     found = [*slowdowns]
     return any(one.kind == "regressed" for one in found) or all(one.high <= one.tolerance for one in found)
+
+
+def _variance(interval: Interval) -> float:
+    """Of the estimate's logarithm: sampling, and what differs between runs."""
+    return interval.sampling_variance + BETWEEN_RUNS**2
 
 
 def _judge(change: float, error: float, tolerance: float, error_rate: float) -> Slowdown:

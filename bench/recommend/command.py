@@ -113,7 +113,7 @@ def _limits(given: argparse.Namespace, device: devices.Device | None) -> list[Li
 def _options(given: argparse.Namespace) -> RunOptions:
     words = {name: getattr(given, name) for name in OPTIONS}
     try:
-        return options.read({**words, "device": None, "threads": None, "unstable": None, "metrics": "flops,memory"}, {})
+        return options.read({**words, "metrics": "flops,memory"}, {})
     except OptionError as error:
         raise CommandError(str(error)) from None
 

@@ -38,8 +38,9 @@ from tabulate import tabulate
 
 from bench.cells import Cell
 from bench.gate import slowdown as gate
-from bench.gate.slowdown import BETWEEN_RUNS, Interval
+from bench.gate.slowdown import BETWEEN_RUNS
 from fixtures.instruments import child_process
+from fixtures.instruments.interval import Interval
 from fixtures.instruments.latency import CAREFUL_LIMITS, DECIDING_LIMITS, DEFAULT_LIMITS, SamplingLimits
 from tests.studies import injected
 from tests.studies.injected import Slowdown

@@ -1,0 +1,120 @@
+"""How cells are adapted, as asked for with ``--metrics adaptation``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.options.values import OptionError, names, one_of, whole_number
+from bench.record import AdaptationSettings
+from fixtures import datasets
+from fixtures.adaptation import Plan
+from fixtures.cache import DEFAULT_FOLDER
+from fixtures.corruptions import CORRUPTIONS, SEVERITIES
+from fixtures.datasets import DATASETS, DataError, Dataset
+from fixtures.pretraining import WEIGHTS
+from fixtures.tasks import TASKS, DataChoice, new_classes
+from fixtures.workload import Workload
+
+ADAPTATION = "adaptation"
+"""The adaptation benchmark's, which has a workload of its own and runs alone."""
+
+ADAPTATION_OPTIONS = (
+    "tasks", "seeds", "steps", "data", "data_root", "corruption", "severity", "weights", "workers", "cache_dir",
+)  # fmt: skip
+"""Those that mean nothing to the update benchmark."""
+
+DEFAULT_WORKLOAD = Workload(batch_size=32, image_size=32)
+"""Small images in batches, as an update on a device sees them."""
+
+
+@dataclass(frozen=True)
+class AdaptationOptions:
+    """How cells are adapted: the plan of an update, what the record says of it for each task, and by how many seeds,
+    worker processes and where networks are kept."""
+
+    plan: Plan = field(default_factory=Plan)
+    settings: Mapping[str, AdaptationSettings] = field(default_factory=dict)
+    seeds: int = 2
+    workers: int = 1
+    cache_folder: Path = DEFAULT_FOLDER
+
+    @property
+    def repeat(self) -> str:
+        """The options that repeat this adaptation, as one types them; those at their default are left out."""
+        plan, default = self.plan, Plan()
+        pairs: list[tuple[str, object, object]] = [
+            ("seeds", self.seeds, AdaptationOptions.seeds),
+            ("steps", plan.steps, default.steps),
+            ("data", plan.data.name, default.data.name),
+            ("data-root", plan.data.data_root, None),
+            ("corruption", plan.data.corruption, default.data.corruption),
+            ("severity", plan.data.severity, default.data.severity),
+            ("weights", plan.weights, default.weights),
+        ]
+        if tuple(self.settings) != TASKS:
+            pairs.append(("tasks", ",".join(self.settings), ""))
+        words = [f"--{name} {value}" for name, value, usual in pairs if value != usual]
+        return " ".join([f"--metrics {ADAPTATION}", *words])
+
+
+def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tuple[AdaptationOptions, int]:
+    """The adaptation benchmark's options, with the data looked at, and how many classes these have.
+
+    Raises OptionError.
+    """
+    if workload.threads != 1 or workload.device != "cpu":
+        raise OptionError(
+            "--metrics adaptation runs on the CPU with one thread an update, which repeats to the last digit; "
+            "expected no --threads and no --device beside it (use --workers for speed)"
+        )
+    data_root = given.get("data_root")
+    severity = whole_number("severity", given.get("severity") or str(SEVERITIES[-1]))
+    if severity not in SEVERITIES:
+        raise OptionError(f"--severity is '{severity}'; expected a whole number from 1 to {SEVERITIES[-1]}")
+    choice = DataChoice(
+        name=one_of("data", given.get("data") or next(iter(DATASETS)), DATASETS),
+        data_root=None if data_root is None else Path(data_root).resolve(),
+        image_size=workload.image_size,
+        corruption=one_of("corruption", given.get("corruption") or DataChoice.corruption, CORRUPTIONS),
+        severity=severity,
+    )
+    plan = Plan(
+        data=choice,
+        weights=one_of("weights", given.get("weights") or WEIGHTS[0], WEIGHTS),
+        steps=whole_number("steps", given.get("steps") or str(Plan.steps)),
+        batch_size=workload.batch_size,
+    )
+    try:
+        data = datasets.load(choice.name, choice.image_size, choice.data_root)
+        chosen = names("tasks", given.get("tasks"), TASKS) or TASKS
+        settings = {task: _settings(task, plan, data) for task in chosen}
+    except DataError as error:
+        raise OptionError(str(error)) from None
+    options = AdaptationOptions(
+        plan=plan,
+        settings=settings,
+        seeds=whole_number("seeds", given.get("seeds") or str(AdaptationOptions.seeds)),
+        workers=whole_number("workers", given.get("workers") or str(min(os.cpu_count() or 1, 8))),
+        cache_folder=Path(given.get("cache_dir") or DEFAULT_FOLDER).resolve(),
+    )
+    return options, data.num_classes
+
+
+def _settings(task: str, plan: Plan, data: Dataset) -> AdaptationSettings:
+    """What the record says of `task`. Raises DataError where the data do not do for it."""
+    particular: dict[str, Any] = {"corruption": plan.data.corruption, "severity": plan.data.severity}
+    if task == "unseen":
+        particular = {"new_classes": new_classes(data)}
+    return AdaptationSettings(
+        data=plan.data.name,
+        data_digest=data.fingerprint,
+        weights=plan.weights,
+        steps=plan.steps,
+        update_images=len(data.splits["update"]),
+        test_images=len(data.splits["test"]),
+        **particular,
+    )

@@ -1,0 +1,53 @@
+"""Values as typed, checked: every bad one is a sentence that says what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_MOST_DIGITS = 9
+"""Of a whole number. Python refuses to read thousands of digits, with an error of its own."""
+
+
+class OptionError(Exception):
+    """A bad option: what was given and what is allowed."""
+
+
+def one_of(option: str, value: str, allowed: Collection[str], or_else: str = "") -> str:
+    if value not in allowed:
+        expected = f"{', '.join(allowed)}{', or ' if or_else else ''}{or_else}"
+        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected one of {expected}")
+    return value
+
+
+def comma_separated(value: str | None, parse: Callable[[str], T]) -> tuple[T, ...] | None:
+    """A comma-separated list without repetitions, in the order given."""
+    if value is None:
+        return None
+    return tuple(dict.fromkeys(parse(word.strip()) for word in value.split(",")))
+
+
+def names(option: str, value: str | None, allowed: Collection[str]) -> tuple[str, ...] | None:
+    return comma_separated(value, lambda word: one_of(option, word, allowed))
+
+
+def whole_number(option: str, value: str | None) -> int:
+    flag = f"--{option.replace('_', '-')}"
+    is_number = value is not None and value.isascii() and value.isdigit()
+    if value is not None and is_number and len(value) > _MOST_DIGITS:
+        raise OptionError(f"{flag} has {len(value)} digits; expected at most {_MOST_DIGITS}")
+    if value is None or not is_number or int(value) < 1:
+        raise OptionError(f"{flag} is {value!r}; expected a whole number of at least 1")
+    return int(value)
+
+
+def fraction(name: str, value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < 10:
+        raise OptionError(f"{name} is {value!r}; expected a fraction of at least 0, such as 0.1 for 10 %")
+    return number

@@ -1,0 +1,26 @@
+"""The record: what one cell writes into pytest-benchmark's JSON, under ``extra_info``.
+
+Integers are bytes or floating-point operations. A metric that was not measured is absent, never 0 or null. Reading is
+as strict as writing: a figure of the wrong type, a negative one, NaN, or a key that the schema does not know is an
+error.
+
+History of the schema: 1, the first; adaptation was added to it as one more part that may be absent.
+"""
+
+from bench.record.adaptation import Adaptation, AdaptationSettings
+from bench.record.record import Record, RecordError, installed_versions, read_record
+from bench.record.update import CLOCKS, Flops, Latency, Memory, WorkloadEntry
+
+__all__ = [
+    "CLOCKS",
+    "Adaptation",
+    "AdaptationSettings",
+    "Flops",
+    "Latency",
+    "Memory",
+    "Record",
+    "RecordError",
+    "WorkloadEntry",
+    "installed_versions",
+    "read_record",
+]

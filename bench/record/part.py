@@ -1,0 +1,27 @@
+"""What the parts of a record have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+Count = Annotated[int, Field(ge=0)]
+Ratio = Annotated[FiniteFloat, Field(gt=0)]
+Accuracy = Annotated[FiniteFloat, Field(ge=0, le=1)]
+"""Fraction of images whose class is right."""
+
+
+class Part(BaseModel):
+    """Read strictly: no other key, no other type, no null."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_rather_than_null(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for name, value in data.items():
+                if value is None:
+                    raise ValueError(f"{name} is null; a metric that was not measured is absent")
+        return data

@@ -1,0 +1,74 @@
+"""A cell's record, and how it is read."""
+
+from __future__ import annotations
+
+import platform
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, ValidationError
+
+from bench.cells import Cell
+from bench.record.adaptation import Adaptation
+from bench.record.part import Part
+from bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
+
+PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
+"""What a record's figures depend on: distribution name to module name."""
+
+
+class RecordError(Exception):
+    """A record that does not follow the schema: where, and what was expected."""
+
+
+class Record(Part):
+    """One cell's metrics under one workload, with the versions of the packages that produced them."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    architecture: str
+    method: str
+    rank: PositiveInt | None = None
+    workload: WorkloadEntry
+    versions: dict[str, str]
+    parameters: Parameters | None = None
+    flops: Flops | None = None
+    memory: Memory | None = None
+    measured_memory: MeasuredMemory | None = None
+    latency: Latency | None = None
+    adaptation: Adaptation | None = None
+
+    @property
+    def cell(self) -> Cell:
+        task = self.adaptation.task if self.adaptation else None
+        return Cell(self.architecture, self.method, self.rank, task)
+
+    def as_extra_info(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def read_record(data: Any) -> Record:
+    """Check one cell's ``extra_info``. Raises RecordError, whose message begins with the key at fault."""
+    try:
+        return Record.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the record"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        given = "" if first["type"] == "missing" else f", given {_shortened(first['input'])}"
+        raise RecordError(f"{where}: {first['msg']}{given}{more}") from None
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions that a record depends on, of the modules that are really imported."""
+    versions = {
+        # A module knows its own version even where another copy's metadata stands earlier on the path.
+        distribution: getattr(import_module(module), "__version__", None) or version(distribution)
+        for distribution, module in PACKAGES.items()
+    }
+    return {**versions, "python": platform.python_version()}
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

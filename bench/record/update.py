@@ -1,0 +1,150 @@
+"""What is recorded of an update step: its workload, FLOPs, memory and latency."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, FiniteFloat, PositiveInt, model_validator
+
+from bench.record.part import Count, Part, Ratio
+from fixtures.instruments.interval import Interval
+
+
+class WorkloadEntry(Part):
+    batch_size: PositiveInt
+    image_size: PositiveInt
+    num_classes: PositiveInt
+    optimizer: str
+    dtype: str
+    threads: PositiveInt
+    device: str
+
+
+class Parameters(Part):
+    """Numbers of parameters, and of the elements of running statistics that the update moves."""
+
+    total: Count
+    trainable: Count
+    statistics: Count | None = None
+
+
+class Flops(Part):
+    """FLOPs of one ordinary update step, by phase.
+
+    ``elementwise`` counts the elements of operators without a formula and is in no other figure. ``stock_backward`` is
+    the unmodified counter's, shown and never gated. An optimizer with periodic work has the FLOPs of its refreshing
+    step (``optimizer_refresh``), the period in steps, and the mean of all steps (``amortised_total``).
+    """
+
+    forward: Count
+    backward: Count
+    optimizer: Count
+    total: Count
+    elementwise: Count
+    stock_backward: Count
+    optimizer_refresh: Count | None = None
+    refresh_period: PositiveInt | None = None
+    amortised_total: Annotated[FiniteFloat, Field(ge=0)] | None = None
+
+    def of_steps(self, steps: int) -> int:
+        """FLOPs of the first `steps` steps, the periodic work at their beginning included."""
+        if self.optimizer_refresh is None or self.refresh_period is None:
+            return steps * self.total
+        refreshes = -(-steps // self.refresh_period)
+        return steps * self.total + refreshes * (self.optimizer_refresh - self.optimizer)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.total != self.forward + self.backward + self.optimizer:
+            raise ValueError("total is not the sum of forward, backward and optimizer")
+        return self
+
+
+class Memory(Part):
+    """Bytes live at the moment of the peak, by category, and where in the step that moment is."""
+
+    peak: Count
+    parameters: Count
+    buffers: Count
+    gradients: Count
+    activations: Count
+    temporaries: Count
+    optimizer_states: Count
+    other: Count
+    peak_phase: str
+    peak_module: str
+    refresh_peak: Count | None = None
+
+    @property
+    def highest(self) -> int:
+        """The peak of all steps: a device must hold the refreshing one too, however rare it is."""
+        return max(self.peak, self.refresh_peak or 0)
+
+    def categories(self) -> dict[str, int]:
+        names = ("parameters", "buffers", "gradients", "activations", "temporaries", "optimizer_states", "other")
+        return {name: getattr(self, name) for name in names}
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.peak != sum(self.categories().values()):
+            raise ValueError("peak is not the sum of its categories")
+        return self
+
+
+class MeasuredMemory(Part):
+    """Bytes, as the machine saw them.
+
+    ``computed_gap`` is how far the computed transient peak is below the allocator's, as a fraction of it;
+    ``unexplained_gap`` what is left of that without kernels' workspaces. Both are shown, not gated.
+    """
+
+    allocator_peak: Count
+    allocator_transient: Count
+    rss_peak: Count
+    computed_gap: FiniteFloat | None = None
+    unexplained_gap: FiniteFloat | None = None
+
+
+CLOCKS = ("relative", "wall_relative")
+"""The two clocks' keys in the record's `latency`."""
+
+
+class Latency(Part):
+    """The update's duration as a multiple of the reference step's; each with a confidence interval.
+
+    ``relative`` is by CPU time and ``wall_relative`` by wall clock. Periodic work has the refreshing step's multiple
+    and the mean of all steps' (``amortised_relative``).
+    """
+
+    relative: Ratio
+    relative_low: Ratio
+    relative_high: Ratio
+    wall_relative: Ratio
+    wall_relative_low: Ratio
+    wall_relative_high: Ratio
+    rounds: PositiveInt
+    confidence: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    stable: bool
+    reference: Literal["fft", "calibration", "calibration-2"]
+    refresh_relative: Ratio | None = None
+    refresh_relative_low: Ratio | None = None
+    refresh_relative_high: Ratio | None = None
+    amortised_relative: Ratio | None = None
+
+    @property
+    def is_references(self) -> bool:
+        """Whether the cell is itself the reference of others, timed against a calibration step."""
+        return self.reference != "fft"
+
+    def interval(self, clock: str) -> Interval:
+        """The ratio by `clock`, one of :data:`CLOCKS`."""
+        estimate, low, high = (getattr(self, f"{clock}{end}") for end in ("", "_low", "_high"))
+        return Interval(estimate, low, high, self.confidence)
+
+    @model_validator(mode="after")
+    def _intervals_hold_their_estimate(self) -> Self:
+        if not self.relative_low <= self.relative <= self.relative_high:
+            raise ValueError("relative is outside relative_low to relative_high")
+        if not self.wall_relative_low <= self.wall_relative <= self.wall_relative_high:
+            raise ValueError("wall_relative is outside wall_relative_low to wall_relative_high")
+        return self
