@@ -8,12 +8,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bench.cells import Cell
-from bench.measurement import record_of
+from bench.measurement import CellError, record_of
 from bench.options import AdaptationOptions, RunOptions
 from bench.record import Flops, Memory, Record, installed_versions
-from fixtures.adaptation import Outcome, Update
+from fixtures.adaptation import AdaptationError, Outcome, Update
+from fixtures.datasets import DataError
 from fixtures.instruments import computed
 from fixtures.methods import method_named
+from fixtures.pretraining import WeightsError
 from fixtures.update_step import build_update_step
 
 MARGIN = 0.05
@@ -28,6 +30,10 @@ with a tolerance."""
 
 PACKAGES = ("corrupt-tta", "mlxtend", "numpy", "opencv-python", "scikit-learn")
 """What images depend on, besides the packages of every record."""
+
+
+FAILURES = (AdaptationError, DataError, WeightsError, *CellError)
+"""What one cell may fail with, each a sentence for the user; the other cells still run."""
 
 
 def updates(cell: Cell, options: AdaptationOptions) -> list[Update]:

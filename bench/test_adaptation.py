@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 
-from bench.adaptation import record, reference, updates
+from bench.adaptation import FAILURES, record, reference, updates
 from bench.cells import Cell
 from bench.gate.gate import Gate
-from bench.measurement import CellError
 from bench.options import RunOptions
 from bench.update_runs import UpdateRuns
-from fixtures.adaptation import AdaptationError
-from fixtures.datasets import DataError
-from fixtures.pretraining import WeightsError
 
 
 def select_cells(gate: Gate) -> list[Cell]:
@@ -47,7 +43,7 @@ def test_adaptation(
         outcomes = benchmark.pedantic(update_runs.outcomes, args=(updates(cell, run.adaptation),))
         of_reference = update_runs.outcomes(updates(reference(cell), run.adaptation))
         measured = record(cell, run, outcomes, of_reference)
-    except (AdaptationError, DataError, WeightsError, *CellError) as error:
+    except FAILURES as error:
         pytest.fail(gate.fail(cell, str(error)), pytrace=False)
     benchmark.extra_info.update(measured.as_extra_info())
     failure = gate.failure(gate.judge(measured))

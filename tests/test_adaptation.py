@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from torch import nn
 from bench.update_runs import UpdateRuns
 from fixtures import adaptation, pretraining, tasks
 from fixtures.adaptation import Plan, Update
-from fixtures.methods.lora import LoRA
 from fixtures.pretraining import Pretraining
-from fixtures.tasks import DataChoice, Examples
+from fixtures.tasks import DataChoice
+from tests.sabotage.faults import FAULTS
 from tests.small_networks import build_small
 from tests.test_run import REPOSITORY, change, text
 
@@ -112,75 +111,32 @@ def test_an_unchanged_run_holds_its_baseline(suite: Suite) -> None:
     )
 
 
-def freeze_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    adapt = LoRA.adapt
-
-    def adapt_and_freeze(self: LoRA, network: Any, rank: int | None) -> None:
-        adapt(self, network, rank)
-        for name, parameter in network.module.named_parameters():
-            parameter.requires_grad_(False if "lora_" in name else parameter.requires_grad)
-
-    monkeypatch.setattr(LoRA, "adapt", adapt_and_freeze)
-
-
-def shuffle_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = adaptation.batches
-
-    def shuffled(examples: Examples, plan: Plan, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for images, labels in real(examples, plan, seed):
-            yield images, labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
-
-    monkeypatch.setattr(adaptation, "batches", shuffled)
-
-
-def learn_the_test_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accuracy would rise: no tolerance could see it."""
-    real = tasks.load
-
-    def overlapping(name: str, choice: DataChoice) -> tasks.Task:
-        task = real(name, choice)
-        return replace(task, test=task.update)
-
-    monkeypatch.setattr(tasks, "load", overlapping)
-
-
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
-    ("breakage", "task", "complaint"),
+    ("fault", "task", "complaint"),
     [
-        (lambda patch: patch.setattr(LoRA, "learning_rate", 0.0), "shift", "*adaptation.accuracy_after regressed: *"),
+        ("learning_rate_of_zero", "shift", "*adaptation.accuracy_after regressed: *"),
         # The head alone may adapt a small network as well; that the adapters are not trained shows all the same.
-        (freeze_adapters, "shift", "*parameters.trainable regressed: *"),
+        ("adapters_frozen", "shift", "*parameters.trainable regressed: *"),
         (
-            shuffle_labels,
+            "labels_shuffled",
             "shift",
-            "*adaptation.accuracy_after regressed: *points; tolerance *points, from the spread*",
+            "*adaptation.accuracy_after regressed: *points; tolerance *points; from the spread*",
         ),
-        (shuffle_labels, "unseen", "*adaptation.accuracy_after regressed: *"),
+        ("labels_shuffled", "unseen", "*adaptation.accuracy_after regressed: *"),
         (
-            lambda patch: patch.setattr(pretraining, "extend_head", lambda network, _: network),
+            "head_not_extended",
             "unseen",
             "*: the network has 7 outputs; expected one for each of 10 classes: its head was not extended",
         ),
-        (learn_the_test_data, "shift", "*: * images of shift's test are learned from too; expected held-out ones"),
-    ],
-    ids=[
-        "learning rate 0",
-        "adapters frozen",
-        "labels shuffled",
-        "labels shuffled, unseen",
-        "head never extended",
-        "test data learned",
+        ("held_out_learned", "shift", "*: * images of shift's test are learned from too; expected held-out ones"),
     ],
 )
 def test_a_method_broken_on_purpose_fails(
-    suite: Suite,
-    monkeypatch: pytest.MonkeyPatch,
-    breakage: Callable[[pytest.MonkeyPatch], None],
-    task: str,
-    complaint: str,
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, fault: str, task: str, complaint: str
 ) -> None:
-    breakage(monkeypatch)
+    """The study of these faults is in tests/sabotage; here they go through the door that a user takes."""
+    FAULTS[fault](monkeypatch)
     result = suite(COMPARE, f"--tasks={task}", "--methods=lora")
     assert result.ret == 1
     result.assert_outcomes(failed=1)

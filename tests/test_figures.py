@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from bench.gate.figures import show, show_change
+from bench.gate.figures import show, show_change, show_fraction, show_whole_change
+from bench.gate.verdict import Unit, Verdict
 
 
 @pytest.mark.parametrize(
@@ -46,4 +47,23 @@ def test_a_figure_in_its_unit(value: float | None, unit: str | None, text: str) 
     ],
 )
 def test_a_change_with_its_sign(fraction: float | None, text: str) -> None:
-    assert show_change(fraction) == text
+    assert show_fraction(fraction) == text
+
+
+@pytest.mark.parametrize(
+    ("unit", "before", "now", "brief", "whole"),
+    [
+        ("FLOPs", 1000, 1100, "+10.0 %", "+10.0 %, +100.0 FLOPs"),
+        ("bytes", 3000, 1500, "-50.0 %", "-50.0 %, −1.46 KiB"),
+        ("elements", 0, 5, "from zero", "from zero, +5.000 elements"),
+        # Accuracies are compared in points: half of 2 % is no news.
+        ("accuracy", 0.733, 0.056, "-67.7 points", "-67.7 points"),
+        ("accuracy", 0.5, 0.5, "+0.0 points", "+0.0 points"),
+        ("accuracy", 0.5, None, "–", "–"),
+        ("FLOPs", None, 5, "–", "–"),
+    ],
+)
+def test_how_far_a_figure_moved(unit: Unit, before: float | None, now: float | None, brief: str, whole: str) -> None:
+    verdict = Verdict("any", "ok", unit, now, before)
+    assert show_change(verdict) == brief
+    assert show_whole_change(verdict) == whole

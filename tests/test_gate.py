@@ -186,7 +186,7 @@ def of_seeds(after: float, **figures: Any) -> Record:
 def test_accuracy_in_words() -> None:
     assert failure(of_seeds(0.5), of_seeds(0.8), **ADAPTING) == [
         "  adaptation.accuracy_after regressed: 80.0% → 50.0% "
-        "(-30.0 points; tolerance 20.0 points, from the spread over seeds)",
+        "(-30.0 points; tolerance 20.0 points; from the spread over seeds)",
         AS_BEFORE,
     ]
 

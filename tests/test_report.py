@@ -100,7 +100,7 @@ def test_the_table_begins_with_what_moved(tmp_path: Path) -> None:
         ["resnet18-lora-r4", "flops.forward", "regressed"],
         ["resnet18-fft", "flops.elementwise", "improved"],
     ]
-    assert rows[1][3:] == ["1.000 kFLOPs", "1.001 kFLOPs", "+0.1 % (+1.000 FLOPs)"]
+    assert rows[1][3:] == ["1.000 kFLOPs", "1.001 kFLOPs", "+0.1 %, +1.000 FLOPs"]
 
 
 def test_a_filtered_run_misses_no_cell(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

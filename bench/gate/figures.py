@@ -6,6 +6,8 @@ from math import isinf
 
 import humanize
 
+from bench.gate.verdict import Verdict
+
 
 def show(value: float | None, unit: str | None) -> str:
     """A figure of the record in its unit; a dash where there is none."""
@@ -23,7 +25,24 @@ def show(value: float | None, unit: str | None) -> str:
     return humanize.metric(value, unit or "", precision=4)
 
 
-def show_change(fraction: float | None) -> str:
+def show_change(verdict: Verdict) -> str:
+    """How far a figure moved: as a fraction of before, and accuracies in points, as they are compared."""
+    if verdict.unit == "accuracy" and verdict.now is not None and verdict.before is not None:
+        return f"{100 * (verdict.now - verdict.before):+.1f} points"
+    return show_fraction(verdict.change)
+
+
+def show_whole_change(verdict: Verdict) -> str:
+    """As :func:`show_change`, and by how much in the figure's unit."""
+    change = show_change(verdict)
+    if verdict.now is None or verdict.before is None or verdict.unit == "accuracy":
+        return change
+    difference = verdict.now - verdict.before
+    sign = "+" if difference >= 0 else "−"
+    return f"{change}, {sign}{show(abs(difference), verdict.unit)}"
+
+
+def show_fraction(fraction: float | None) -> str:
     """A relative change with its sign, precise enough that a change never reads as none."""
     if fraction is None:
         return "–"

@@ -9,7 +9,7 @@ from functools import cached_property
 from bench.cells import Cell, Selection
 from bench.gate.adapting import judge_adaptation
 from bench.gate.baseline import Baseline, BaselineError, Machine, check_adaptation, check_workload
-from bench.gate.figures import show, show_change
+from bench.gate.figures import show, show_whole_change
 from bench.gate.slowdown import Decision, ErrorBudget
 from bench.gate.verdict import Verdict, fails, judge, judge_measured
 from bench.options import RunOptions
@@ -195,27 +195,12 @@ def compare(
 def _sentence(verdict: Verdict) -> str:
     if verdict.kind == "missing":
         return f"{verdict.metric} is missing: {verdict.note}"
+    tolerance = f"{verdict.tolerance:.0%}" if verdict.unit != "accuracy" else f"{100 * verdict.tolerance:.1f} points"
     note = f"; {verdict.note}" if verdict.note else ""
-    if verdict.unit == "accuracy":
-        assert verdict.now is not None
-        assert verdict.before is not None
-        return (
-            f"{verdict.metric} {verdict.kind}: {verdict.before:.1%} → {verdict.now:.1%} "
-            f"({100 * (verdict.now - verdict.before):+.1f} points; "
-            f"tolerance {100 * verdict.tolerance:.1f} points{note.replace(';', ',')})"
-        )
     return (
         f"{verdict.metric} {verdict.kind}: {show(verdict.before, verdict.unit)} → {show(verdict.now, verdict.unit)} "
-        f"({show_change(verdict.change)}, {show_difference(verdict)}; tolerance {verdict.tolerance:.0%}{note})"
+        f"({show_whole_change(verdict)}; tolerance {tolerance}{note})"
     )
-
-
-def show_difference(verdict: Verdict) -> str:
-    assert verdict.now is not None
-    assert verdict.before is not None
-    difference = verdict.now - verdict.before
-    sign = "+" if difference >= 0 else "−"
-    return f"{sign}{show(abs(difference), verdict.unit)}"
 
 
 def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from bench.gate.figures import show, show_change
 from bench.gate.gate import Gate, Result
-from bench.gate.verdict import Kind, Verdict
+from bench.gate.verdict import Kind
 from bench.record import Adaptation
 
 HEADERS = ("cell", "FLOPs", "peak memory", "latency / fft", "verdict")
@@ -129,14 +129,8 @@ def _verdict(result: Result) -> str:
     kind = kind_of(result)
     if kind == "failed":
         return f"failed: {shorten(result.error, width=80, placeholder=' …')}"
-    told = [_brief(verdict) for verdict in result.verdicts if verdict.kind == kind]
+    told = [f"{verdict.metric} {show_change(verdict)}" for verdict in result.verdicts if verdict.kind == kind]
     return f"{kind}: {', '.join(told)}" if kind in {"regressed", "improved", "unstable"} else kind
-
-
-def _brief(verdict: Verdict) -> str:
-    if verdict.unit == "accuracy" and verdict.now is not None and verdict.before is not None:
-        return f"{verdict.metric} {100 * (verdict.now - verdict.before):+.1f} points"
-    return f"{verdict.metric} {show_change(verdict.change)}"
 
 
 def escape(text: str) -> str:

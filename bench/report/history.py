@@ -123,7 +123,7 @@ def _steps(runs: Sequence[Baseline], labels: Sequence[str]) -> Iterator[Step]:
                         verdict.metric,
                         show(verdict.before, verdict.unit),
                         show(verdict.now, verdict.unit),
-                        show_change(verdict.change),
+                        show_change(verdict),
                     )
 
 

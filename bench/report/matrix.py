@@ -9,8 +9,7 @@ from tabulate import tabulate
 
 from bench.cells import Cell
 from bench.gate.baseline import Baseline
-from bench.gate.figures import show, show_change
-from bench.gate.gate import show_difference
+from bench.gate.figures import show, show_whole_change
 from bench.gate.summary import escape, kind_of
 from bench.gate.verdict import Verdict
 from bench.record import Record
@@ -124,7 +123,7 @@ def moved_row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
         verdict.kind,
         show(verdict.before, verdict.unit),
         show(verdict.now, verdict.unit),
-        f"{show_change(verdict.change)} ({show_difference(verdict)})" if both else verdict.note or "–",
+        show_whole_change(verdict) if both else verdict.note or "–",
     )
 
 

@@ -1,4 +1,4 @@
-"""The table of sabotages: ``python -m tests.sabotage [computed] [measured_memory] [latency]``.
+"""The table of sabotages: ``python -m tests.sabotage [computed] [measured_memory] [latency] [adaptation]``.
 
 Each fault is put into the code under test and judged by the gate. Prints a Markdown table; exits with 1 where a fault
 went unseen, or raised an alarm that it should not have.
@@ -11,11 +11,11 @@ import sys
 from tabulate import tabulate
 
 from bench.gate.figures import show, show_change
-from tests.sabotage.cases import COMPUTED, LATENCY, MEASURED
+from tests.sabotage.cases import ADAPTATION, COMPUTED, LATENCY, MEASURED
 from tests.sabotage.faults import FAULTS
 from tests.sabotage.judged import Row, run
 
-CASES = {"computed": COMPUTED, "measured_memory": MEASURED, "latency": LATENCY}
+CASES = {"computed": COMPUTED, "measured_memory": MEASURED, "latency": LATENCY, "adaptation": ADAPTATION}
 HEADERS = ("sabotage", "cell", "metric that moved most", "baseline", "measured", "change", "others", "verdict")
 
 
@@ -27,7 +27,7 @@ def columns(row: Row) -> tuple[str, ...]:
     if not row.alarms:
         return said, row.case.cell, "none", "", "", "", "", verdict
     worst = max(row.alarms, key=lambda alarm: abs(alarm.change or 0.0))
-    figures = (show(worst.before, worst.unit), show(worst.now, worst.unit), show_change(worst.change))
+    figures = (show(worst.before, worst.unit), show(worst.now, worst.unit), show_change(worst))
     others = ", ".join(alarm.metric for alarm in row.alarms if alarm is not worst)
     return said, row.case.cell, worst.metric, *figures, others, verdict
 

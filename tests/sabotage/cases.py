@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Range = tuple[float, float]
-Instrument = Literal["computed", "measured_memory", "latency"]
+Instrument = Literal["computed", "measured_memory", "latency", "adaptation"]
 
 DOUBLED = (0.999, 1.001)
 ABOVE = (1e-9, math.inf)
 """Any increase: the baseline's figure is next to nothing, or the change itself is."""
 GONE = (-1.0, -1.0)
+MISSING = None
+"""The figure itself is no longer there."""
 
 
 def about(fraction: float) -> Range:
@@ -28,12 +30,12 @@ def about(fraction: float) -> Range:
 
 @dataclass(frozen=True)
 class Case:
-    """A fault in one cell: what regresses and by how much, what is allowed to read as improved, and cells that must not
-    notice. ``error`` is the beginning of a message where the cell cannot be measured at all."""
+    """A fault in one cell: what regresses and by how much, or is missing; what may read as improved; and cells that
+    must not notice. ``error`` is the beginning of a message where the cell cannot be measured at all."""
 
     fault: str
     cell: str
-    alarms: Mapping[str, Range] = field(default_factory=dict)
+    alarms: Mapping[str, Range | None] = field(default_factory=dict)
     improves: frozenset[str] = frozenset()
     quiet: tuple[str, ...] = ()
     instrument: Instrument = "computed"
@@ -268,4 +270,79 @@ LATENCY = (
     Case("computes_on_numpy", "mobilenet_v3_small-head", {RELATIVE: SLOWER, WALL: SLOWER}, instrument="latency"),
     # It slows a method and its reference alike, so it shows where the reference is itself the cell.
     Case("without_onednn", "mobilenet_v2-fft", {RELATIVE: SLOWER, WALL: SLOWER}, instrument="latency"),
+)
+
+ACCURACY, FORGETTING, TO_TARGET = (
+    f"adaptation.{name}" for name in ("accuracy_after", "source_accuracy_after", "flops_to_target")
+)
+
+ADAPTATION = (
+    Case(
+        "labels_shuffled",
+        "mobilenet_v3_small-lora-r16-shift",
+        {ACCURACY: about(-0.92), TO_TARGET: MISSING},
+        instrument="adaptation",
+    ),
+    Case(
+        "first_batch_repeated",
+        "mobilenet_v3_small-fft-shift",
+        {ACCURACY: about(-0.53), TO_TARGET: MISSING},
+        instrument="adaptation",
+    ),
+    # The target is still reached, within what seeds scatter.
+    Case(
+        "learning_rate_tenth",
+        "mobilenet_v3_small-dora-r16-shift",
+        {ACCURACY: about(-0.22)},
+        instrument="adaptation",
+    ),
+    # It forgets what it knew.
+    Case(
+        "learning_rate_tenfold",
+        "mobilenet_v3_small-fft-unseen",
+        {ACCURACY: about(-0.73), FORGETTING: about(-0.70), TO_TARGET: MISSING},
+        instrument="adaptation",
+    ),
+    # Batch norm's statistics move all the same, and are worth 37 points.
+    Case(
+        "learning_rate_of_zero",
+        "mobilenet_v3_small-galore-r4-shift",
+        {ACCURACY: about(-0.29), TO_TARGET: MISSING},
+        instrument="adaptation",
+    ),
+    # What does not adapt forgets nothing.
+    Case(
+        "statistics_frozen",
+        "mobilenet_v3_small-bn_head-shift",
+        {ACCURACY: about(-0.74), STATISTICS: GONE},
+        improves=frozenset({ELEMENTWISE, FORGETTING}),
+        instrument="adaptation",
+    ),
+    # The head and batch norm's statistics alone come near the target, within what seeds scatter.
+    Case(
+        "adapters_frozen",
+        "mobilenet_v3_small-lora-r16-shift",
+        {ACCURACY: about(-0.37), TRAINABLE: about(-0.951)},
+        improves=frozenset({BACKWARD, ELEMENTWISE, PEAK}),
+        quiet=("mobilenet_v3_small-fft-shift",),
+        instrument="adaptation",
+    ),
+    Case(
+        "weights_copied",
+        "mobilenet_v3_small-galore-r16-shift",
+        {ACCURACY: about(-0.26), PEAK: about(0.128), REFRESH_PEAK: about(0.128)},
+        instrument="adaptation",
+    ),
+    Case(
+        "head_not_extended",
+        "mobilenet_v3_small-head-unseen",
+        error="the network has 7 outputs; expected one for each of 10 classes: its head was not extended",
+        instrument="adaptation",
+    ),
+    Case(
+        "held_out_learned",
+        "mobilenet_v3_small-head-unseen",
+        error="1000 images of unseen's test are learned from too; expected held-out ones",
+        instrument="adaptation",
+    ),
 )

@@ -1,4 +1,4 @@
-"""A fault put in, measured and judged as a run does it: ``bench.measurement``, then the gate."""
+"""A fault put in, measured and judged as a run does it: measurement or adaptation, then the gate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bench import options
+from bench.adaptation import FAILURES, record, reference, updates
 from bench.cell_process import ThisProcess
 from bench.cells import Cell
 from bench.gate import baseline
@@ -14,57 +16,88 @@ from bench.gate.baseline import Baseline, Machine
 from bench.gate.figures import show, show_change
 from bench.gate.gate import Gate, Result
 from bench.gate.verdict import FAILING, Verdict
-from bench.measurement import CellError, Measurement, measure
-from bench.options import RunOptions, project_tolerances
-from tests.sabotage.cases import Case, Instrument
+from bench.measurement import measure
+from bench.options import RunOptions
+from bench.record import Record
+from fixtures import adaptation, tasks
+from fixtures.adaptation import Outcome
+from fixtures.instruments.steady import fixed_threads
+from tests.sabotage.cases import Case, Instrument, Range
 from tests.sabotage.injection import injected
 
 REPOSITORY = Path(__file__).parents[2]
 HERE = Machine("this machine", 1)
-METRICS: dict[Instrument, tuple[str, ...]] = {
-    "computed": ("flops", "memory"),
-    "measured_memory": ("measured_memory",),
-    "latency": ("latency",),
+METRICS: dict[Instrument, str] = {
+    "computed": "flops,memory",
+    "measured_memory": "measured_memory",
+    "latency": "latency",
+    "adaptation": "adaptation",
 }
 
 
 @cache
-def committed() -> Baseline:
-    """The newest committed baseline. Computed metrics are judged against it on every machine."""
-    return baseline.read(baseline.find(REPOSITORY / "baselines", None, "no machine"))
-
-
-def cell_of(name: str) -> Cell:
-    return next(cell for cell in committed().records if str(cell) == name)
-
-
 def run_options(instrument: Instrument) -> RunOptions:
-    return RunOptions(metrics=METRICS[instrument], tolerances=project_tolerances())
+    return options.read({"metrics": METRICS[instrument]}, options.project_tolerances())
 
 
 @cache
-def unsabotaged(name: str, instrument: Instrument) -> Measurement:
-    return measure(cell_of(name), run_options(instrument), ThisProcess())
+def committed(instrument: Instrument) -> Baseline:
+    """The newest committed baseline. What is computed, and accuracy, are judged against it on every machine."""
+    folder = run_options(instrument).baseline_folder(REPOSITORY / "baselines")
+    return baseline.read(baseline.find(folder, None, "no machine"))
+
+
+def cell_of(name: str, instrument: Instrument) -> Cell:
+    return next(cell for cell in committed(instrument).records if str(cell) == name)
+
+
+@cache
+def unsabotaged(name: str, instrument: Instrument) -> Record:
+    return measured(cell_of(name, instrument), run_options(instrument))
+
+
+def measured(cell: Cell, run: RunOptions) -> Record:
+    """Raises one of FAILURES."""
+    if run.adaptation is None:
+        return measure(cell, run, ThisProcess()).record
+    return record(cell, run, adapted(cell, run), adapted(reference(cell), run))
+
+
+def adapted(cell: Cell, run: RunOptions) -> list[Outcome]:
+    """Each seed's update, done here: nothing of a fault may be kept for a run without it."""
+    assert run.adaptation is not None
+    plan, folder = run.adaptation.plan, run.adaptation.cache_folder
+    with fixed_threads(1):
+        return [adaptation.run(update, plan, folder) for update in updates(cell, run.adaptation)]
+
+
+def train_on_the_source(cell: Cell, run: RunOptions) -> None:
+    """A fault in the update must not come into the trained network, which is kept."""
+    if run.adaptation is not None and cell.task is not None:
+        plan = run.adaptation.plan
+        with fixed_threads(1):
+            adaptation.pretrain(cell.architecture, tasks.load(cell.task, plan.data), plan, run.adaptation.cache_folder)
 
 
 def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
     """One cell with a fault, or with none, against the committed baseline; where the metric holds for one machine only,
     against what this process has measured without the fault."""
-    cell = cell_of(name)
+    cell = cell_of(name, instrument)
     gate = Gate(run_options(instrument), machine=HERE)
+    train_on_the_source(cell, gate.run)
     try:
         with injected(fault) if fault else nullcontext():
-            measurement = measure(cell, gate.run, ThisProcess())
-    except CellError as error:
+            now = measured(cell, gate.run)
+    except FAILURES as error:
         gate.fail(cell, str(error))
         return gate.results[cell]
-    if instrument == "computed":
-        gate.baseline = committed()
+    if instrument in {"computed", "adaptation"}:
+        gate.baseline = committed(instrument)
     else:
-        before = unsabotaged(name, instrument)
         # Without seconds: how long a step took is no part of these verdicts.
-        gate.baseline = Baseline(Path("unsabotaged"), {cell: before.record}, {}, HERE, "core", True)
-    return gate.judge(measurement.record)
+        before = unsabotaged(name, instrument)
+        gate.baseline = Baseline(Path("unsabotaged"), {cell: before}, {}, HERE, "core", True)
+    return gate.judge(now)
 
 
 @dataclass(frozen=True)
@@ -94,19 +127,26 @@ def _complaints(case: Case, result: Result) -> list[str]:
         return [] if expected else [f"the cell's error is {result.error!r}; expected {case.error!r}"]
     found = []
     for verdict in result.verdicts:
-        expected_range = case.alarms.get(verdict.metric)
-        if verdict.kind in FAILING and expected_range is None:
+        if verdict.metric in case.alarms:
+            found += _otherwise(verdict, case.alarms[verdict.metric])
+        elif verdict.kind in FAILING:
             found.append(f"should stay quiet: {_in_words(verdict)}")
         elif verdict.kind == "improved" and verdict.metric not in case.improves:
             found.append(f"should not improve: {_in_words(verdict)}")
-        elif expected_range is not None:
-            low, high = expected_range
-            if verdict.kind not in FAILING or verdict.change is None or not low <= verdict.change <= high:
-                found.append(f"should alarm with a change of {low:+.4f} to {high:+.4f}: {_in_words(verdict)}")
     judged = {verdict.metric for verdict in result.verdicts}
     return found + [f"was not judged: {metric}" for metric in case.alarms if metric not in judged]
 
 
+def _otherwise(verdict: Verdict, expected: Range | None) -> list[str]:
+    """What is wrong with the verdict of a metric that should alarm."""
+    if expected is None:
+        return [] if verdict.kind == "missing" else [f"should be missing: {_in_words(verdict)}"]
+    low, high = expected
+    if verdict.kind in FAILING and verdict.change is not None and low <= verdict.change <= high:
+        return []
+    return [f"should alarm with a change of {low:+.4f} to {high:+.4f}: {_in_words(verdict)}"]
+
+
 def _in_words(verdict: Verdict) -> str:
     figures = f"{show(verdict.before, verdict.unit)} → {show(verdict.now, verdict.unit)}"
-    return f"{verdict.metric} {verdict.kind}, {figures} ({show_change(verdict.change)})"
+    return f"{verdict.metric} {verdict.kind}, {figures} ({show_change(verdict)})"

@@ -8,7 +8,7 @@ import pytest
 
 from bench.gate.verdict import GATED
 from fixtures.methods import METHODS
-from tests.sabotage.cases import COMPUTED, LATENCY, MEASURED, Case
+from tests.sabotage.cases import ADAPTATION, COMPUTED, LATENCY, MEASURED, Case, Instrument
 from tests.sabotage.faults import FAULTS
 from tests.sabotage.judged import cell_of, judge, run
 
@@ -33,16 +33,27 @@ def test_a_clock_catches_it(case: Case) -> None:
     assert run(case).complaints == ()
 
 
-def test_without_a_fault_all_is_quiet() -> None:
+@pytest.mark.study
+@cases(ADAPTATION)
+def test_accuracy_catches_it(case: Case) -> None:
+    assert run(case).complaints == ()
+
+
+@pytest.mark.parametrize(
+    ("instrument", "every"),
+    [("computed", COMPUTED), pytest.param("adaptation", ADAPTATION, marks=pytest.mark.study)],
+)
+def test_without_a_fault_all_is_quiet(instrument: Instrument, every: Iterable[Case]) -> None:
     """The cases' own cells: what the faults do is not what the machine or the packages do."""
-    for name in {case.cell for case in COMPUTED} | {name for case in COMPUTED for name in case.quiet}:
-        assert {verdict.kind for verdict in judge(None, name, "computed").verdicts} == {"ok"}, name
+    for name in {case.cell for case in every} | {name for case in every for name in case.quiet}:
+        assert {verdict.kind for verdict in judge(None, name, instrument).verdicts} == {"ok"}, name
 
 
 def test_every_fault_metric_and_method_has_its_case() -> None:
-    every = (*COMPUTED, *MEASURED, *LATENCY)
+    every = (*COMPUTED, *MEASURED, *LATENCY, *ADAPTATION)
     assert {case.fault for case in every} == set(FAULTS)
     assert len(FAULTS) >= 25
-    assert {cell_of(case.cell).method for case in COMPUTED} == set(METHODS)
+    assert {cell_of(case.cell, "computed").method for case in COMPUTED} == set(METHODS)
     alarmed = {metric for case in every for metric in case.alarms}
-    assert alarmed == {str(metric) for metric in GATED} | {"latency.relative", "latency.wall_relative"}
+    accuracies = {"adaptation.accuracy_after", "adaptation.source_accuracy_after", "adaptation.flops_to_target"}
+    assert alarmed == {str(metric) for metric in GATED} | {"latency.relative", "latency.wall_relative"} | accuracies

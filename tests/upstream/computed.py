@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.cells import Cell
 from bench.gate import baseline
 from bench.gate.baseline import Baseline
-from bench.gate.figures import show_change
+from bench.gate.figures import show_fraction
 from bench.gate.verdict import Verdict, judge
 
 REPOSITORY = Path(__file__).parents[2]
@@ -54,5 +54,5 @@ def extent(changes: list[tuple[Cell, Verdict]]) -> str:
     """How many cells a figure moved in, which way, and by how much."""
     sizes = sorted(verdict.change or 0.0 for _, verdict in changes)
     kinds = Counter(verdict.kind for _, verdict in changes)
-    by = " to ".join(dict.fromkeys((show_change(sizes[0]), show_change(sizes[-1]))))
+    by = " to ".join(dict.fromkeys((show_fraction(sizes[0]), show_fraction(sizes[-1]))))
     return f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())}, {by}"
