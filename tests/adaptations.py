@@ -8,7 +8,7 @@ from bench.cells import Cell
 from bench.record import Record
 from tests.records import record
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "data": "digits",
     "data_digest": "0",
     "weights": "scratch",

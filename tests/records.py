@@ -10,7 +10,7 @@ from typing import Any
 from bench.cells import Cell
 from bench.record import Record, read_record
 
-WORKLOAD = {
+WORKLOAD: dict[str, Any] = {
     "batch_size": 1, "image_size": 224, "num_classes": 10, "optimizer": "AdamW", "dtype": "float32", "threads": 1,
     "device": "cpu",
 }  # fmt: skip

@@ -76,5 +76,6 @@ def test_tied_weights_stay_tied_on_the_meta_device(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("torchvision.models.get_model", lambda *_, **__: Tied())
     module = build_on_meta("tied", 4).module
+    assert isinstance(module, Tied)
     assert module.second.weight is module.first.weight
     assert module.first.weight.is_meta

@@ -154,5 +154,5 @@ def test_claims_stand_on_the_page_with_their_source(tmp_path: Path, monkeypatch:
 
 def test_every_claim_on_cost_records_its_verdict() -> None:
     assert all(claim.expected is not None for claim in cost.CLAIMS)
-    statements = [claim.statement for claim in (*cost.CLAIMS, *accuracy.CLAIMS)]
+    statements = [claim.statement for claim in cost.CLAIMS] + [claim.statement for claim in accuracy.CLAIMS]
     assert len(set(statements)) == len(statements) == 11

@@ -52,11 +52,13 @@ class Outer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         made = self.block["inner"](x)
-        return self.last(x + made if isinstance(made, Tensor) and made.shape == x.shape else x)
+        last: Tensor = self.last(x + made if isinstance(made, Tensor) and made.shape == x.shape else x)
+        return last
 
 
 def sum_of(network: nn.Module, *batch: Tensor) -> Tensor:
-    return network(*batch).sum()
+    result: Tensor = network(*batch).sum()
+    return result
 
 
 def step_of(function: Callable[[Tensor], Any], device: str = "meta") -> UpdateStep:
@@ -130,7 +132,7 @@ class TestErrors:
                 return x.clone()
 
             @staticmethod
-            def backward(_: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+            def backward(_: Any, gradient: Tensor) -> Tensor:
                 return gradient * gradient.sum().item()
 
         with pytest.raises(NotComputableError, match=r"backward pass, module 'block\.inner', operator aten\._local"):
@@ -138,7 +140,11 @@ class TestErrors:
 
     def test_in_the_optimizer(self) -> None:
         step = step_of(torch.relu)
-        step.optimizer.register_step_pre_hook(lambda *_: step.network.get_parameter("last.bias").sum().item())
+
+        def reads(*_: Any) -> None:
+            step.network.get_parameter("last.bias").sum().item()
+
+        step.optimizer.register_step_pre_hook(reads)
         with pytest.raises(
             NotComputableError, match=r"first optimizer step, optimizer, operator aten\._local_scalar_dense"
         ):
@@ -259,7 +265,9 @@ class TestReplay:
 
     def test_a_mode_below_sees_every_call(self) -> None:
         class Counts(TorchDispatchMode):
-            calls = 0
+            def __init__(self) -> None:
+                super().__init__()  # type: ignore[no-untyped-call]
+                self.calls = 0
 
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 self.calls += 1
@@ -387,7 +395,12 @@ class TestDeterminism:
 
 class TestSubclasses:
     def test_tensors_made_of_tensors_count_as_these(self) -> None:
-        step = step_of(lambda x: (TwoTensor(x.detach(), x.detach().clone()) * 2).a)
+        def doubled(x: Tensor) -> Tensor:
+            pair: Any = TwoTensor(x.detach(), x.detach().clone()) * 2
+            half: Tensor = pair.a
+            return half
+
+        step = step_of(doubled)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             twice = measure(step)

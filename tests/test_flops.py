@@ -37,7 +37,8 @@ class Calls(nn.Module):
 
 
 def sum_of(network: nn.Module, *batch: Tensor) -> Tensor:
-    return network(*batch).sum()
+    result: Tensor = network(*batch).sum()
+    return result
 
 
 def step_of(network: nn.Module, *batch: Tensor) -> UpdateStep:

@@ -79,7 +79,7 @@ def test_a_part_can_judge_a_part_and_a_run_that_it_covers() -> None:
 
 
 SHIFT = Cell("resnet18", "lora", 4, "shift")
-ADAPTING = {
+ADAPTING: dict[str, Any] = {
     "selection": Selection(architectures=("resnet18",), methods=("lora",), ranks=(4,), tasks=("shift",)),
     "adaptation": AdaptationOptions(settings={"shift": AdaptationSettings(**SETTINGS, corruption="fog", severity=5)}),
 }

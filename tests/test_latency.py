@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import cycle, repeat
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,8 @@ class TestRatio:
         assert record["relative"] == pytest.approx(1.0, abs=0.01)
 
     def test_ties_are_no_trouble(self) -> None:
-        record = sampled(cycle([20.0, 20.0, 21.0]), repeat(20.0), replace(SHORT, min_rounds=12)).as_record()
+        sample = sampled(cycle([20.0, 20.0, 21.0]), repeat(20.0), replace(SHORT, min_rounds=12))
+        record: dict[str, Any] = sample.as_record()
         assert 0.98 < record["relative_low"] < record["relative"] < record["relative_high"] < 1.05
 
     def test_two_rounds_give_an_interval_and_one_is_refused(self) -> None:
@@ -124,7 +126,7 @@ class TestRatio:
 
 class TestClocks:
     def test_sleeping_shows_on_the_wall_clock_only(self) -> None:
-        record = sampled(repeat(20.0), repeat(20.0), asleep_ms=5.0).as_record()
+        record: dict[str, Any] = sampled(repeat(20.0), repeat(20.0), asleep_ms=5.0).as_record()
         assert (record["relative"], record["wall_relative"]) == (1.0, pytest.approx(1.25))
 
     def test_waiting_for_a_core_shows_in_the_absolute_time_only(self) -> None:
@@ -235,8 +237,9 @@ class TestLimits:
         ],
     )
     def test_impossible_limits_are_refused(self, name: str, value: float) -> None:
+        impossible: dict[str, Any] = {name: value}
         with pytest.raises(ValueError, match=f"{name} is {value}"):
-            replace(SHORT, **{name: value})
+            replace(SHORT, **impossible)
 
 
 class TestSurroundings:
@@ -312,7 +315,7 @@ class TestPeriodicWork:
             self.machine.step("refresh" if refreshes else "ordinary", repeat(200.0 if refreshes else 30.0))()
             self.counter += 1
 
-    def sampled(self, period: int = 10, **limits: float) -> tuple[PairedSample, Machine]:
+    def sampled(self, period: int = 10, **limits: Any) -> tuple[PairedSample, Machine]:
         machine = Machine()
         step = self.Periodic(machine, period)
         chosen = replace(SHORT, **limits)

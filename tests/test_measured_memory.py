@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -55,13 +56,14 @@ def sleep_long(*_: object) -> torch.Tensor:
     raise AssertionError
 
 
-def raise_two_lines() -> None:
+def raise_two_lines() -> NoReturn:
     raise ValueError("the first line says it\nthe second is detail")
 
 
-def print_and_die(number: int) -> None:
+def print_and_die(number: int) -> NoReturn:
     print("about to die", flush=True)
     os.kill(os.getpid(), number)
+    raise AssertionError
 
 
 def sampled_and_true_peak(build: Callable[[], UpdateStep]) -> tuple[int, int]:

@@ -23,25 +23,29 @@ KB = 1000
 """Bytes of the 250 float32 in a tensor of the hand-built networks."""
 
 
-def kilobyte(device: str = "meta") -> Tensor:
-    return torch.ones(250, device=device)
+def kilobyte() -> Tensor:
+    return torch.ones(250, device="meta")
 
 
 class Network(nn.Module):
-    """A network that is one function of itself and its batch, with parameters of 1 kB each."""
+    """A network that is one function of itself and its batch, with parameters of 1 kB each, w and v or one."""
 
-    def __init__(self, function: Callable[..., Tensor], device: str = "meta", **trainable: bool) -> None:
+    w: nn.Parameter
+    v: nn.Parameter
+
+    def __init__(self, function: Callable[..., Tensor], **trainable: bool) -> None:
         super().__init__()
         self.function = function
         for name, requires_grad in trainable.items():
-            self.register_parameter(name, nn.Parameter(kilobyte(device), requires_grad=requires_grad))
+            self.register_parameter(name, nn.Parameter(kilobyte(), requires_grad=requires_grad))
 
     def forward(self, *batch: Tensor) -> Tensor:
         return self.function(self, *batch)
 
 
 def the_loss(network: nn.Module, *batch: Tensor) -> Tensor:
-    return network(*batch).sum()
+    result: Tensor = network(*batch).sum()
+    return result
 
 
 def step_of(network: nn.Module, *batch: Tensor, optimizer: str = "SGD", **settings: Any) -> UpdateStep:
@@ -55,7 +59,7 @@ def memory_of(function: Callable[..., Tensor], *batch: Tensor, **trainable: bool
 
 
 def expected(peak_phase: str, peak_module: str, **bytes_by_category: int) -> dict[str, Any]:
-    categories = {**dict.fromkeys(CATEGORIES, 0), **bytes_by_category}
+    categories: dict[str, int] = {**dict.fromkeys(CATEGORIES, 0), **bytes_by_category}
     return {"peak": sum(categories.values()), **categories, "peak_phase": peak_phase, "peak_module": peak_module}
 
 
@@ -215,7 +219,8 @@ class TestByHand:
                 def forward(self, x: Tensor) -> Tensor:
                     with mode():
                         features = self.backbone(x)
-                    return self.head(features.clone())
+                    logits: Tensor = self.head(features.clone())
+                    return logits
 
             computed = measure(step_of(Frozen(), torch.ones(4, 3, 8, 8, device="meta")))
             return {**computed.memory, **computed.flops}
@@ -242,8 +247,8 @@ class TestByHand:
         recomputed = measure(step_of(Wide(True).to("meta"), batch))
         assert recomputed.flops["forward"] == kept.flops["forward"] == 6 * 2 * 1000 * 50 * 50
         assert recomputed.flops["backward"] == kept.flops["backward"] + kept.flops["forward"]
-        assert recomputed.memory["peak"] < kept.memory["peak"]
-        assert recomputed.memory["activations"] < kept.memory["activations"]
+        assert int(recomputed.memory["peak"]) < int(kept.memory["peak"])
+        assert int(recomputed.memory["activations"]) < int(kept.memory["activations"])
 
     def test_reference_cycles_live_until_the_end_whatever_the_collector_does(self) -> None:
         def cycle(net: Network, x: Tensor) -> Tensor:
@@ -265,10 +270,12 @@ class TestByHand:
 
     def test_the_first_of_equal_moments(self) -> None:
         lifetimes = StorageLifetimes()
+
+        def born_and_gone(module: str) -> None:
+            lifetimes.observe("forward", lambda: module, (), kilobyte())
+
         for module in ("first", "second"):
-            tensor = kilobyte()
-            lifetimes.observe("forward", lambda module=module: module, (), tensor)
-            del tensor
+            born_and_gone(module)
         peak = lifetimes.peak()
         assert (peak.bytes, peak.module) == (KB, "first")
 
@@ -290,7 +297,8 @@ class TestByHand:
                 self.table = nn.Embedding(10, 4, sparse=True, device="meta")
 
             def forward(self, rows: Tensor) -> Tensor:
-                return self.table(rows)
+                looked_up: Tensor = self.table(rows)
+                return looked_up
 
         step = step_of(Sparse(), torch.empty(3, dtype=torch.int64, device="meta"))
         with pytest.raises(NotComputableError, match=r"backward pass, .*operator aten\..*sparse"):
@@ -305,7 +313,8 @@ class TestWhereThePeakFalls:
             self.wide = nn.Sequential(nn.Linear(10, 1000), nn.Linear(1000, 10))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.wide(self.narrow(x))
+            made: Tensor = self.wide(self.narrow(x))
+            return made
 
     def test_in_a_module_s_forward(self) -> None:
         network = self.Two().requires_grad_(False)
@@ -328,7 +337,8 @@ class TestWhereThePeakFalls:
 
     def test_in_the_loss(self) -> None:
         def wide_loss(network: nn.Module, x: Tensor) -> Tensor:
-            return (network(x) * torch.ones(100, 1, device="meta")).sum()
+            loss: Tensor = (network(x) * torch.ones(100, 1, device="meta")).sum()
+            return loss
 
         network = Network(lambda net, x: net.w * x, w=True)
         step = UpdateStep(network, torch.optim.SGD(network.parameters(), foreach=False), (kilobyte(),), wide_loss)
@@ -397,7 +407,7 @@ class TestOnRealTensors:
             measure(build_update_step("mobilenet_v2", "head", None, SMALL, device)).memory for device in ("cpu", "meta")
         )
         assert meta["peak_module"] == real["peak_module"] == "features.2.conv.0.1"
-        assert meta["peak"] - real["peak"] == 8 * 96
+        assert int(meta["peak"]) - int(real["peak"]) == 8 * 96
 
 
 class TestBatch:
@@ -410,6 +420,7 @@ class TestBatch:
         assert one["peak_module"] == two["peak_module"] == three["peak_module"]
         for category in ("parameters", "buffers", "optimizer_states", "gradients"):
             assert one[category] == two[category] == three[category]
-        assert two["activations"] - one["activations"] == three["activations"] - two["activations"] > 0
+        activations = [int(memory["activations"]) for memory in (one, two, three)]
+        assert activations[1] - activations[0] == activations[2] - activations[1] > 0
         # Labels are 8 bytes each.
-        assert two["other"] - one["other"] == 8 * (3 * 224 * 224 * 4 + 8)
+        assert int(two["other"]) - int(one["other"]) == 8 * (3 * 224 * 224 * 4 + 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_adapters_sit_on_every_ungrouped_convolution_and_nowhere_else(architectu
 @pytest.mark.parametrize("rank", [1, 4, 16])
 def test_rank_and_scaling_of_adapters(rank: int) -> None:
     step = build_update_step("mobilenet_v2", "lora", rank, SMALL)
-    layers = [m for m in step.network.modules() if hasattr(m, "scaling")]
+    layers: list[Any] = [m for m in step.network.modules() if hasattr(m, "scaling")]
     assert layers
     assert all(layer.r == {"default": rank} and layer.scaling == {"default": 1.0} for layer in layers)
     assert all(isinstance(layer.lora_dropout["default"], nn.Identity) for layer in layers)

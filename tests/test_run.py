@@ -277,9 +277,9 @@ def test_one_cell_that_cannot_be_measured_fails_alone(suite: Suite, monkeypatch:
 @pytest.mark.usefixtures("few_rounds")
 def test_every_metric_is_measured_recorded_and_compared(suite: Suite, storage: Path) -> None:
     """The default metrics on one small cell, with everything real: child process, allocator, paired rounds."""
-    options = ("--architectures=mobilenet_v3_small", "--methods=galore", "--ranks=4", "--image-size=64")
+    cell = ("--architectures=mobilenet_v3_small", "--methods=galore", "--ranks=4", "--image-size=64")
     # Whatever the machine does meanwhile, the same code must not look 10 times as slow.
-    options += ("--tolerance=latency=9", "--tolerance=rss_peak=9")
+    options = (*cell, "--tolerance=latency=9", "--tolerance=rss_peak=9")
     suite("--benchmark-save=baseline", *options, small=False, computed=False).assert_outcomes(passed=1)
     entry = json.loads((storage / "0001_baseline.json").read_text())["benchmarks"][0]
     info = entry["extra_info"]

@@ -16,7 +16,7 @@ from bench.gate.storage import BaselineStorage
 
 
 def storage(folder: Path) -> BaselineStorage:
-    return BaselineStorage(folder, Logger(Logger.QUIET), "machine")
+    return BaselineStorage(folder, Logger(Logger.QUIET), "machine")  # type: ignore[no-untyped-call]
 
 
 def names(folder: Path) -> list[str]:
@@ -65,7 +65,8 @@ def test_what_a_kill_leaves_is_never_read(tmp_path: Path) -> None:
 
 def test_a_number_that_another_run_has_just_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between looking for a free number and taking it, another run takes it: the next one is tried."""
-    link, taken = os.link, []
+    link = os.link
+    taken: list[Path] = []
 
     def overtaken(source: str, target: Path) -> None:
         if not taken:

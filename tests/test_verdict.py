@@ -117,16 +117,21 @@ def test_another_reference_step_is_never_compared() -> None:
     assert set(kinds(now, record()).values()) == {"missing"}
 
 
+def lacking(section: str) -> Record:
+    parts: dict[str, Any] = {section: None}
+    return record(**parts)
+
+
 @pytest.mark.parametrize("section", ["parameters", "flops", "memory", "measured_memory", "latency"])
 def test_a_section_that_the_baseline_lacks_fails(section: str) -> None:
-    missing = kinds(record(), record(**{section: None}))
+    missing = kinds(record(), lacking(section))
     assert set(missing.values()) == {"missing"}
     assert {name.partition(".")[0] for name in missing} == {section}
 
 
 @pytest.mark.parametrize("section", ["parameters", "flops", "memory", "measured_memory", "latency"])
 def test_a_section_that_was_not_measured_is_not_judged(section: str) -> None:
-    judged = verdicts(record(**{section: None}), record())
+    judged = verdicts(lacking(section), record())
     assert judged
     assert all(verdict.kind == "ok" for verdict in judged.values())
     assert section not in {name.partition(".")[0] for name in judged}

@@ -10,6 +10,7 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Convolution:
     transposed: bool = False
     output_padding: int = 0
 
-    def module(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> torch.nn.Module:
+    def module(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> _ConvNd:
         name = f"Conv{'Transpose' if self.transposed else ''}{self.dimensions}d"
         extra = {"output_padding": self.output_padding} if self.transposed else {}
-        module: torch.nn.Module = getattr(torch.nn, name)(
+        module: _ConvNd = getattr(torch.nn, name)(
             self.channels_in,
             self.channels_out,
             self.kernel,
