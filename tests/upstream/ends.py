@@ -34,7 +34,7 @@ SLOW_TESTS = {
     f"test_{name}.py"
     for name in (
         "adaptation", "cell_process", "compare_checkouts", "computed", "early_decision", "latency", "latency_study",
-        "measured_memory", "nothing_is_lost", "own_code", "report_page", "run",
+        "measured_memory", "nothing_is_lost", "own_code_runs", "report_page", "run",
     )
 }  # fmt: skip
 """More than ten seconds each: trainings, timings, kills, whole runs and a browser."""
