@@ -1,8 +1,7 @@
-"""The transformer reference: built as described, counted as by hand, and the sentence that is judged with it."""
+"""The transformer reference: built as described, counted as by hand."""
 
 from __future__ import annotations
 
-import argparse
 import re
 
 import pytest
@@ -13,8 +12,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bench import savings
-from bench.__main__ import main
 from fixtures.decoders import ATTENTIONS, DECODERS, build_decoder_step, build_step
 from fixtures.instruments import computed
 from fixtures.methods import METHODS
@@ -266,90 +263,3 @@ def test_building_leaves_the_random_state_alone() -> None:
     before = torch.random.get_rng_state()
     build_step(tiny(), "lora", 4, TOKENS, device="cpu")
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-# The sentence: bench/savings.py
-
-
-def comparison(on_mobilenets: float, on_decoder: float) -> savings.Comparison:
-    return savings.Comparison(savings.Update("lora", 4), SMALL, on_mobilenets, on_decoder)
-
-
-@pytest.mark.parametrize(
-    ("on_mobilenets", "on_decoder", "verdict"),
-    [
-        (0.25, 0.5, "half"),
-        (0.2, 0.5, "half"),  # the lowest
-        (0.19, 0.5, "less than half"),
-        (0.3, 0.5, "half"),  # the highest
-        (0.31, 0.5, "more than half"),
-        (-0.1, 0.5, "nothing saved on the MobileNets"),
-        (0.25, 0.0, "nothing saved on the decoder"),
-        (0.25, -0.1, "nothing saved on the decoder"),
-        (-0.1, -0.1, "nothing saved on the decoder"),
-    ],
-)
-def test_verdict(on_mobilenets: float, on_decoder: float, verdict: str) -> None:
-    assert comparison(on_mobilenets, on_decoder).verdict == verdict
-
-
-def test_report_shows_savings_ratios_and_under_which_configuration_the_sentence_holds() -> None:
-    options = savings.Options(ranks=(1, 4))
-    peaks = {(network, update): 50 for network in savings.NETWORKS for update in savings.updates(options.ranks)}
-    peaks |= {(network, savings.FULL): 100 for network in savings.NETWORKS}
-    for network in savings.DEPTHWISE_SEPARABLE:
-        peaks[network, savings.Update("lora", 1)] = 75
-        peaks[network, savings.Update("dora", 4)] = 110
-    lines = savings.report(peaks, options).splitlines()
-    rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("|")}
-    assert rows["peak of fft"].count("100 Bytes") == len(savings.NETWORKS)
-    assert "-10.0%" in rows["dora r=4"]
-    assert (
-        "- lora: reproduced with llama_26m at r=1, llama_1b at r=1 and llama_7b at r=1; more than half: "
-        in "\n".join(lines)
-    )
-    assert any(
-        line.startswith("- head: not reproduced; more than half: llama_26m, llama_1b and llama_7b") for line in lines
-    )
-    assert any("nothing saved on the MobileNets: llama_26m at r=4" in line for line in lines)
-
-
-def test_command_measures_every_network(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(savings, "NETWORKS", ("mobilenet_v3_small", SMALL))
-    monkeypatch.setattr(savings, "DEPTHWISE_SEPARABLE", ("mobilenet_v3_small",))
-    monkeypatch.setattr(savings, "DECODERS", {SMALL: DECODERS[SMALL]})
-    main(["savings", "--ranks", "4", "--sequence-length", "16", "--attention", "eager"])
-    shown = capsys.readouterr()
-    assert "16 tokens, eager attention" in shown.out
-    assert "lora r=4" in shown.out
-    assert shown.err.splitlines() == ["[1/2] mobilenet_v3_small", f"[2/2] {SMALL}"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--ranks", "0"], "--ranks: given '0', expected a whole number from 1 to 4096"),
-        (["--ranks", "1,,4"], "--ranks: given '', expected a whole number from 1 to 4096"),
-        (["--ranks", "4097"], "--ranks: given '4097', expected"),
-        (["--sequence-length", "1e3"], "--sequence-length: given '1e3', expected a whole number from 1 to 131072"),
-        (["--sequence-length", "131073"], "--sequence-length: given '131073', expected"),
-        (["--sequence-length", "²"], "--sequence-length: given '²', expected"),
-        (["--attention", "flash"], "--attention: invalid choice: 'flash'"),
-        (["--rank", "4"], "unrecognized arguments: --rank 4"),
-    ],
-)
-def test_bad_option_is_one_line_and_status_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["savings", *arguments])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
-def test_ranks_keep_their_order_and_lose_repetitions() -> None:
-    parser = argparse.ArgumentParser()
-    savings.add_arguments(parser)
-    assert parser.parse_args(["--ranks", "16, 4,16"]).ranks == (16, 4)
