@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 # Imported for its plugin, which else imports it anew in every run of pytest within a test, 2 s each.
 import hypothesis  # noqa: F401
 import pytest
@@ -25,6 +28,14 @@ def warm_operators() -> None:
     """
     for method, rank in (("fft", None), ("lora", 4)):
         computed.measure(build_update_step("mobilenet_v3_small", method, rank, Workload(image_size=64), "meta"))
+
+
+@pytest.fixture(scope="module")
+def quick_garbage_collection() -> Iterator[None]:
+    """Every measurement of latency collects garbage first; torch's own objects, which stay, need not be looked at."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fixtures.instruments.clock import Duration
 from fixtures.instruments.interval import Interval
 from fixtures.instruments.latency import MIN_ROUNDS_TO_DECIDE, SamplingLimits, Until, sample_rounds
 from fixtures.instruments.rounds import Rounds
-from tests.test_latency import MS, Machine, noisy
+from tests.hand_turned import MS, Machine, noisy
 
 BEFORE = Interval(1.0, 0.99, 1.01, 0.95)
 NEVER_NARROW = 1e-6

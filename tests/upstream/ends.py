@@ -33,7 +33,7 @@ HEADERS = ("end", "python", *PACKAGES, "cells ok", "tests", "what moved")
 SLOW_TESTS = {
     f"test_{name}.py"
     for name in (
-        "adaptation", "cell_process", "compare_checkouts", "computed", "early_decision", "latency", "latency_study",
+        "adaptation", "cell_process", "compare_checkouts", "computed", "early_decision", "latency_study",
         "measured_memory", "nothing_is_lost", "own_code_runs", "report_page", "run",
     )
 }  # fmt: skip
