@@ -1,4 +1,4 @@
-"""Peak memory: by hand, against torch's own tracker, and on real tensors."""
+"""Peak memory by hand: every byte of small networks' steps, and of what they do to storages."""
 
 from __future__ import annotations
 
@@ -9,58 +9,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.checkpoint import checkpoint
 
 from fixtures.instruments.computed import measure
-from fixtures.instruments.memory import CATEGORIES, StorageLifetimes
+from fixtures.instruments.memory import StorageLifetimes
 from fixtures.instruments.trace import NotComputableError
-from fixtures.update_step import UpdateStep, build_update_step
-from fixtures.workload import Workload
-
-SMALL = Workload(batch_size=2, image_size=64)
-KB = 1000
-"""Bytes of the 250 float32 in a tensor of the hand-built networks."""
-
-
-def kilobyte() -> Tensor:
-    return torch.ones(250, device="meta")
-
-
-class Network(nn.Module):
-    """A network that is one function of itself and its batch, with parameters of 1 kB each, w and v or one."""
-
-    w: nn.Parameter
-    v: nn.Parameter
-
-    def __init__(self, function: Callable[..., Tensor], **trainable: bool) -> None:
-        super().__init__()
-        self.function = function
-        for name, requires_grad in trainable.items():
-            self.register_parameter(name, nn.Parameter(kilobyte(), requires_grad=requires_grad))
-
-    def forward(self, *batch: Tensor) -> Tensor:
-        return self.function(self, *batch)
-
-
-def the_loss(network: nn.Module, *batch: Tensor) -> Tensor:
-    result: Tensor = network(*batch).sum()
-    return result
-
-
-def step_of(network: nn.Module, *batch: Tensor, optimizer: str = "SGD", **settings: Any) -> UpdateStep:
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    made = getattr(torch.optim, optimizer)(trained, lr=0.1, foreach=False, **settings)
-    return UpdateStep(network, made, batch, the_loss)
-
-
-def memory_of(function: Callable[..., Tensor], *batch: Tensor, **trainable: bool) -> dict[str, Any]:
-    return measure(step_of(Network(function, **trainable), *(batch or (kilobyte(),)))).memory
-
-
-def expected(peak_phase: str, peak_module: str, **bytes_by_category: int) -> dict[str, Any]:
-    categories: dict[str, int] = {**dict.fromkeys(CATEGORIES, 0), **bytes_by_category}
-    return {"peak": sum(categories.values()), **categories, "peak_phase": peak_phase, "peak_module": peak_module}
+from tests.kilobytes import KB, Network, expected, kilobyte, memory_of, step_of
 
 
 class TestByHand:
@@ -303,124 +257,3 @@ class TestByHand:
         step = step_of(Sparse(), torch.empty(3, dtype=torch.int64, device="meta"))
         with pytest.raises(NotComputableError, match=r"backward pass, .*operator aten\..*sparse"):
             measure(step)
-
-
-class TestWhereThePeakFalls:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.narrow = nn.Linear(10, 10)
-            self.wide = nn.Sequential(nn.Linear(10, 1000), nn.Linear(1000, 10))
-
-        def forward(self, x: Tensor) -> Tensor:
-            made: Tensor = self.wide(self.narrow(x))
-            return made
-
-    def test_in_a_module_s_forward(self) -> None:
-        network = self.Two().requires_grad_(False)
-        network.wide[1].bias.requires_grad_(True)
-        memory = measure(step_of(network.to("meta"), torch.ones(500, 10, device="meta"))).memory
-        assert (memory["peak_phase"], memory["peak_module"]) == ("forward", "wide.1")
-
-    def test_in_a_module_s_backward(self) -> None:
-        memory = measure(step_of(self.Two().to("meta"), torch.ones(500, 10, device="meta"))).memory
-        # The gradient of what goes into the last layer, beside that itself and the gradients of the last layer.
-        assert (memory["peak_phase"], memory["peak_module"]) == ("backward", "wide.1")
-
-    def test_in_the_module_whose_node_runs_and_not_its_neighbour(self) -> None:
-        """Batch norm counts its batches by an operator without a node, right after the convolution's node was made."""
-        for channels_in, channels_out, module in ((64, 3, "0"), (3, 64, "1")):
-            network = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out)).to("meta")
-            images = torch.ones(1, channels_in, 30, 30, device="meta", requires_grad=True)
-            memory = measure(step_of(network, images)).memory
-            assert (memory["peak_phase"], memory["peak_module"]) == ("backward", module)
-
-    def test_in_the_loss(self) -> None:
-        def wide_loss(network: nn.Module, x: Tensor) -> Tensor:
-            loss: Tensor = (network(x) * torch.ones(100, 1, device="meta")).sum()
-            return loss
-
-        network = Network(lambda net, x: net.w * x, w=True)
-        step = UpdateStep(network, torch.optim.SGD(network.parameters(), foreach=False), (kilobyte(),), wide_loss)
-        memory = measure(step).memory
-        assert (memory["peak_phase"], memory["peak_module"]) == ("backward", "loss")
-
-    @pytest.mark.parametrize(("method", "rank"), [("fft", None), ("head", None), ("lora", 4), ("galore", 4)])
-    @pytest.mark.parametrize("architecture", ["mobilenet_v2", "resnet18"])
-    def test_always_has_a_name(self, architecture: str, method: str, rank: int | None) -> None:
-        step = build_update_step(architecture, method, rank, SMALL, "meta")
-        memory = measure(step).memory
-        names = {name for name, _ in step.network.named_modules()} - {""}
-        assert memory["peak_phase"] in ("forward", "backward", "optimizer")
-        assert memory["peak_module"] in names | {"loss", "optimizer", "the network itself"}
-
-    def test_optimizer_of_the_default_workload(self) -> None:
-        memory = measure(build_update_step("resnet18", "fft", None, Workload(), "meta")).memory
-        assert (memory["peak_phase"], memory["peak_module"]) == ("optimizer", "optimizer")
-
-
-class TestAgainstMemTracker:
-    """torch's tracker, told of the batch, which it would not count otherwise."""
-
-    @pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
-    def test_byte_for_byte_on_the_meta_device(self, architecture: str) -> None:
-        self.compare(build_update_step(architecture, "fft", None, SMALL, "meta"), SMALL, architecture)
-
-    def test_byte_for_byte_on_real_tensors(self) -> None:
-        tiny = Workload(batch_size=1, image_size=64)
-        self.compare(build_update_step("resnet18", "fft", None, tiny, "cpu"), tiny, "resnet18")
-
-    def compare(self, step: UpdateStep, workload: Workload, architecture: str) -> None:
-        step.create_optimizer_states()
-        tracker = MemTracker()
-        tracker.track_external(step.network, step.optimizer, *step.batch)
-        with tracker:
-            loss = step.forward()
-            step.backward(loss)
-            step.optimizer_step()
-        by_device = tracker.get_tracker_snapshot("peak").values()
-        memory = measure(build_update_step(architecture, "fft", None, workload, "meta")).memory
-        # AdamW's step counters are on the CPU always; they live all the time, so the devices' peaks add up.
-        assert memory["peak"] == sum(snapshot["Total"] for snapshot in by_device)
-        for ours, theirs in {"parameters": "Parameter", "buffers": "Buffer", "other": "Other"}.items():
-            assert memory[ours] == sum(
-                size
-                for snapshot in by_device
-                for kind, size in snapshot.items()
-                if getattr(kind, "value", "") == theirs
-            )
-
-
-class TestOnRealTensors:
-    @pytest.mark.parametrize(
-        ("method", "rank"), [("fft", None), ("bn_head", None), ("lora", 4), ("dora", 4), ("galore", 4)]
-    )
-    def test_the_same_integers_as_on_the_meta_device(self, method: str, rank: int | None) -> None:
-        real, meta = (
-            measure(build_update_step("mobilenet_v3_small", method, rank, SMALL, device)) for device in ("cpu", "meta")
-        )
-        assert real == meta
-
-    def test_batch_norm_in_eval_mode_differs_by_its_saved_statistics(self) -> None:
-        """On the meta device it returns them with a value per channel, on the CPU empty: 8 bytes a channel too much."""
-        real, meta = (
-            measure(build_update_step("mobilenet_v2", "head", None, SMALL, device)).memory for device in ("cpu", "meta")
-        )
-        assert meta["peak_module"] == real["peak_module"] == "features.2.conv.0.1"
-        assert int(meta["peak"]) - int(real["peak"]) == 8 * 96
-
-
-class TestBatch:
-    def test_activations_and_batch_scale_with_it(self) -> None:
-        # Large enough that the peak is in the backward pass, at the same place.
-        one, two, three = (
-            measure(build_update_step("mobilenet_v2", "fft", None, Workload(batch_size=n), "meta")).memory
-            for n in (8, 16, 24)
-        )
-        assert one["peak_module"] == two["peak_module"] == three["peak_module"]
-        for category in ("parameters", "buffers", "optimizer_states", "gradients"):
-            assert one[category] == two[category] == three[category]
-        activations = [int(memory["activations"]) for memory in (one, two, three)]
-        assert activations[1] - activations[0] == activations[2] - activations[1] > 0
-        # Labels are 8 bytes each.
-        assert int(two["other"]) - int(one["other"]) == 8 * (3 * 224 * 224 * 4 + 8)

@@ -1,0 +1,56 @@
+"""Networks small enough that their peak memory is worked out by hand, in parameters of 1 kB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fixtures.instruments.computed import measure
+from fixtures.instruments.memory import CATEGORIES
+from fixtures.update_step import UpdateStep
+
+KB = 1000
+"""Bytes of the 250 float32 in a tensor of the hand-built networks."""
+
+
+def kilobyte() -> Tensor:
+    return torch.ones(250, device="meta")
+
+
+class Network(nn.Module):
+    """A network that is one function of itself and its batch, with parameters of 1 kB each, w and v or one."""
+
+    w: nn.Parameter
+    v: nn.Parameter
+
+    def __init__(self, function: Callable[..., Tensor], **trainable: bool) -> None:
+        super().__init__()
+        self.function = function
+        for name, requires_grad in trainable.items():
+            self.register_parameter(name, nn.Parameter(kilobyte(), requires_grad=requires_grad))
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.function(self, *batch)
+
+
+def the_loss(network: nn.Module, *batch: Tensor) -> Tensor:
+    result: Tensor = network(*batch).sum()
+    return result
+
+
+def step_of(network: nn.Module, *batch: Tensor, optimizer: str = "SGD", **settings: Any) -> UpdateStep:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    made = getattr(torch.optim, optimizer)(trained, lr=0.1, foreach=False, **settings)
+    return UpdateStep(network, made, batch, the_loss)
+
+
+def memory_of(function: Callable[..., Tensor], *batch: Tensor, **trainable: bool) -> dict[str, Any]:
+    return measure(step_of(Network(function, **trainable), *(batch or (kilobyte(),)))).memory
+
+
+def expected(peak_phase: str, peak_module: str, **bytes_by_category: int) -> dict[str, Any]:
+    categories: dict[str, int] = {**dict.fromkeys(CATEGORIES, 0), **bytes_by_category}
+    return {"peak": sum(categories.values()), **categories, "peak_phase": peak_phase, "peak_module": peak_module}
