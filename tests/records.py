@@ -53,6 +53,11 @@ def record(cell: Cell = LORA, **parts: Any) -> Record:
     return read_record(extra_info(cell, **parts))
 
 
+def lacking(section: str) -> Record:
+    parts: dict[str, Any] = {section: None}
+    return record(**parts)
+
+
 def changed(section: str, **figures: Any) -> dict[str, Any]:
     """A section of `extra_info` with some figures changed, as its keyword argument."""
     return {section: {**extra_info()[section], **figures}}

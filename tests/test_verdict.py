@@ -12,7 +12,7 @@ from bench.gate.gate import Gate
 from bench.gate.verdict import GATED, Verdict, judge
 from bench.options import RunOptions
 from bench.record import Record
-from tests.records import LATENCY, LORA, VERSIONS, changed, record
+from tests.records import LATENCY, LORA, VERSIONS, changed, lacking, record
 
 TOLERANCES = {"allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1, "median_seconds": 1.0}
 
@@ -115,11 +115,6 @@ def test_an_interval_too_wide_to_judge_is_unstable() -> None:
 def test_another_reference_step_is_never_compared() -> None:
     now = record(latency={**LATENCY, "reference": "calibration"})
     assert set(kinds(now, record()).values()) == {"missing"}
-
-
-def lacking(section: str) -> Record:
-    parts: dict[str, Any] = {section: None}
-    return record(**parts)
 
 
 @pytest.mark.parametrize("section", ["parameters", "flops", "memory", "measured_memory", "latency"])
