@@ -145,12 +145,18 @@ def test_a_method_broken_on_purpose_fails(
 
 
 def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    real, done = adaptation.run, []
+    real = adaptation.run
+    done: list[Update] = []
+    redone: list[Update] = []
 
     def interrupted(update: Update, *others: Any) -> adaptation.Outcome:
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(update)
+        return real(update, *others)
+
+    def counted(update: Update, *others: Any) -> adaptation.Outcome:
+        redone.append(update)
         return real(update, *others)
 
     options = ("--tasks=unseen", "--steps=4", "--seeds=2")
@@ -159,8 +165,7 @@ def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPa
         with pytest.raises(KeyboardInterrupt):
             suite(*options)
     assert len(list((folder / "cache" / "unfinished").rglob("*.json"))) == 3
-    redone: list[Update] = []
-    monkeypatch.setattr(adaptation, "run", lambda update, *others: redone.append(update) or real(update, *others))
+    monkeypatch.setattr(adaptation, "run", counted)
     result = suite(*options)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["3 updates were there from an interrupted run, in *"])

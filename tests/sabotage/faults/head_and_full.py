@@ -78,7 +78,7 @@ def states_for_frozen(patch: Patch) -> None:
 @fault
 def statistics_move(patch: Patch) -> None:
     """Batch norm is in train mode under head-only fine-tuning, which is meant to leave its statistics alone."""
-    after_adapt(patch, type(METHODS["head"]), lambda network: network.module.train() and None)
+    after_adapt(patch, type(METHODS["head"]), lambda network: network.module.train())
 
 
 @fault
@@ -95,7 +95,7 @@ def statistics_frozen(patch: Patch) -> None:
 @fault
 def statistics_frozen_in_full(patch: Patch) -> None:
     """``network.eval()`` was forgotten before full fine-tuning."""
-    after_adapt(patch, type(METHODS["fft"]), lambda network: network.module.eval() and None)
+    after_adapt(patch, type(METHODS["fft"]), lambda network: network.module.eval())
 
 
 @fault

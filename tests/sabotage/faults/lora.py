@@ -63,6 +63,7 @@ def head_copied(patch: Patch) -> None:
     """The head is trained through peft's ``modules_to_save``, which keeps a second copy."""
 
     def adapt(self: LoRA, network: Network, rank: int | None) -> None:
+        assert rank is not None
         config = LoraConfig(
             r=rank, lora_alpha=rank, use_dora=self.use_dora, target_modules=list(network.adapted),
             modules_to_save=[network.head],

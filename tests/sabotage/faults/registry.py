@@ -21,7 +21,7 @@ def fault(inject: Inject) -> Inject:
     return inject
 
 
-def after_adapt(patch: Patch, method: type[Method], change: Callable[[Network], None]) -> None:
+def after_adapt(patch: Patch, method: type[Method], change: Callable[[Network], object]) -> None:
     """Have `method` do `change` to every network that it has adapted."""
     adapt = method.adapt
 
