@@ -14,7 +14,7 @@ from scipy.stats import t
 from bench.__main__ import main
 from bench.adaptation_table import report
 from bench.cells import Cell
-from bench.gate.adapting import Spread, judge_adaptation
+from bench.gate.adapting import BETWEEN_NETWORKS, Spread, judge_adaptation
 from bench.gate.slowdown import FAMILY_ERROR
 from bench.gate.verdict import Kind, Verdict
 from bench.record import Record
@@ -62,10 +62,46 @@ def tolerated(deviation: float, *, freedom: int, comparisons: int, seeds: tuple[
     return float(t.ppf(each, freedom)) * deviation * math.sqrt(1 / seeds[0] + 1 / seeds[1])
 
 
+def started(*before: float, seeds: tuple[int, ...] = (0, 1), source: float = 0.9) -> Record:
+    """A record of seeds that started from accuracies `before` and came to 80 %, without a spread."""
+    runs = [
+        {"seed": seed, "curve": [first, 0.8], "source_accuracy_before": source, "source_accuracy_after": 0.8}
+        for seed, first in zip(seeds, before, strict=True)
+    ]
+    return adapted(CELL, fmean(before), 0.8, runs=runs, accuracy_spread=0.0, source_accuracy_before=source)
+
+
+BASELINE = started(0.1, 0.2)
+WIDE = float(t.ppf((1 - FAMILY_ERROR) ** (1 / 3), 2 - 1)) * BETWEEN_NETWORKS * math.sqrt(2)
+
+
+@pytest.mark.parametrize(
+    ("now", "another_machine", "wide"),
+    [
+        (started(0.1, 0.2), False, False),
+        (started(0.1, 0.2), True, True),
+        # On the same machine a network is known by the accuracies that updates start from.
+        (started(0.1, 0.21), False, True),
+        (started(0.1, 0.2, source=0.91), False, True),
+        # A seed that only one side has says nothing of it.
+        (started(0.1, 0.21, seeds=(0, 2)), False, False),
+        (started(0.2, 0.1, seeds=(1, 0)), False, False),
+    ],
+)
+def test_another_network_is_allowed_to_adapt_otherwise(now: Record, another_machine: bool, wide: bool) -> None:
+    found = list(judge_adaptation(now, BASELINE, [BASELINE], another_machine=another_machine))
+    assert [verdict.tolerance for verdict in found] == pytest.approx([WIDE if wide else 2 / 100] * 2)
+    assert {verdict.note for verdict in found} == {
+        "from the spread over seeds and between networks" if wide else "from the spread over seeds"
+    }
+
+
 def test_the_tolerance_is_students_t_for_as_many_comparisons() -> None:
     found = Spread(0.05, 4).tolerance(3, 2, comparisons=6, images=100)
     assert found == pytest.approx(tolerated(0.05, freedom=4, comparisons=6, seeds=(3, 2)))
     assert Spread(0.0, 1).tolerance(2, 2, comparisons=1, images=50) == 2 / 50
+    both = Spread(0.05, 4, networks=0.03).tolerance(3, 2, comparisons=6, images=100)
+    assert both == pytest.approx(found * math.sqrt(1 + 2 * 0.03**2 / (0.05**2 * (1 / 3 + 1 / 2))))
 
 
 FFT = Cell("mobilenet_v2", "fft", None, "shift")

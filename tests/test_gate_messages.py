@@ -63,6 +63,16 @@ def test_accuracy_in_words() -> None:
     ]
 
 
+def test_an_accuracy_from_another_machine_is_judged_as_another_networks() -> None:
+    judge = gate(of_seeds(0.8), **ADAPTING)
+    notes = []
+    for machine in (HERE, Machine("Another CPU", 2), None):
+        judge.machine = machine
+        notes.append({verdict.note for verdict in judge.judge(of_seeds(0.8)).verdicts})
+    same, other = "from the spread over seeds", "from the spread over seeds and between networks"
+    assert notes == [{same}, {other}, {other}]
+
+
 def test_an_adaptation_is_judged_beside_what_else_was_recorded() -> None:
     parameters = record().parameters
     assert parameters is not None

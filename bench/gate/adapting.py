@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import variance
 
@@ -11,18 +11,34 @@ from scipy.stats import t
 
 from bench.gate.slowdown import FAMILY_ERROR
 from bench.gate.verdict import Kind, Verdict
-from bench.record import Adaptation, Record
+from bench.record import Adaptation, AdaptationRun, Flops, Record
 
 COMPARISONS_PER_CELL = 3
 """Accuracy on the target, on the source, and what it takes to the target accuracy."""
 
 
+BETWEEN_NETWORKS = 0.020
+"""Standard deviation of an accuracy after the same update between networks that were trained alike, as a fraction, on
+top of what seeds of the update scatter. A machine that rounds otherwise trains another network.
+``python -m tests.studies.network_spread`` measures it.
+"""
+
+
 @dataclass(frozen=True)
 class Spread:
-    """How far seeds scatter: a standard deviation of accuracies, as a fraction, and its degrees of freedom."""
+    """How far accuracies scatter that should be the same.
+
+    ``deviation`` is the seeds' standard deviation, as a fraction, with its degrees of freedom; ``networks`` is that
+    between networks, where two of them are compared.
+    """
 
     deviation: float
     freedom: int
+    networks: float = 0.0
+
+    @property
+    def cause(self) -> str:
+        return "the spread over seeds" + (" and between networks" if self.networks else "")
 
     def tolerance(self, seeds_now: int, seeds_before: int, comparisons: int, images: int) -> float:
         """How far two means may be apart, as a fraction: Student's t for one of `comparisons` one-sided tests.
@@ -31,15 +47,42 @@ class Spread:
         """
         # Šidák's correction (JASA 62, 1967).
         error = 1 - (1 - FAMILY_ERROR) ** (1 / comparisons)
-        scale = self.deviation * math.sqrt(1 / seeds_now + 1 / seeds_before)
+        scale = math.hypot(self.deviation * math.sqrt(1 / seeds_now + 1 / seeds_before), self.networks * math.sqrt(2))
         return max(float(t.isf(error, self.freedom)) * scale, 2 / images)
 
 
-def judge_adaptation(now: Record, before: Record, baseline: Iterable[Record]) -> Iterator[Verdict]:
+@dataclass(frozen=True)
+class _Pair:
+    """A cell's adaptation now and before. `peers` are those in the baseline whose seeds say how far accuracies scatter;
+    `networks` is 0 where both updated the same network."""
+
+    now: Adaptation
+    before: Adaptation
+    peers: list[Adaptation]
+    comparisons: int
+    networks: float
+
+    def spread(self, figure: Callable[[AdaptationRun], float]) -> Spread:
+        """The pooled standard deviation of the peers' seeds, or that of the cell's own where it is larger."""
+        groups = [[figure(run) for run in peer.runs] for peer in self.peers if len(peer.runs) > 1]
+        own = [figure(run) for run in self.before.runs]
+        freedom = sum(len(group) - 1 for group in groups)
+        pooled = sum((len(group) - 1) * variance(group) for group in groups) / freedom
+        return Spread(math.sqrt(max(pooled, variance(own) if len(own) > 1 else 0.0)), freedom, self.networks)
+
+    def tolerance(self, spread: Spread) -> float:
+        images = self.now.settings.test_images
+        return spread.tolerance(len(self.now.runs), len(self.before.runs), self.comparisons, images)
+
+
+def judge_adaptation(
+    now: Record, before: Record, baseline: Iterable[Record], *, another_machine: bool = False
+) -> Iterator[Verdict]:
     """Judge `now` against `before`, which is its cell's record in `baseline`.
 
-    The rate of false alarms is controlled over a run that has every cell of the baseline. Seeds are those
-    of the same architecture and task, whatever the method; where a cell's own scatter more, its own count.
+    The rate of false alarms is controlled over a run that has every cell of the baseline. Seeds are those of the same
+    architecture and task, whatever the method; where a cell's own scatter more, its own count. `another_machine` may
+    have trained another network.
     """
     new, old = now.adaptation, before.adaptation
     assert new is not None
@@ -47,67 +90,51 @@ def judge_adaptation(now: Record, before: Record, baseline: Iterable[Record]) ->
         yield Verdict("adaptation", "missing", note="the baseline has no such figure")
         return
     adapted = [(record.architecture, record.adaptation) for record in baseline if record.adaptation]
-    comparisons = COMPARISONS_PER_CELL * len(adapted)
-    peers = [found for architecture, found in adapted if architecture == now.architecture and found.task == new.task]
-    spread = _spread([[run.curve[-1] for run in peer.runs] for peer in peers], [run.curve[-1] for run in old.runs])
-    allowed = spread.tolerance(len(new.runs), len(old.runs), comparisons, new.settings.test_images)
-    yield _judge_accuracy("accuracy_after", new.accuracy_after, old.accuracy_after, allowed)
-    source = _spread(
-        [[run.source_accuracy_after for run in peer.runs] for peer in peers],
-        [run.source_accuracy_after for run in old.runs],
+    pair = _Pair(
+        new,
+        old,
+        [found for architecture, found in adapted if architecture == now.architecture and found.task == new.task],
+        COMPARISONS_PER_CELL * len(adapted),
+        BETWEEN_NETWORKS if another_machine or not _start_alike(new, old) else 0.0,
     )
-    source_allowed = source.tolerance(len(new.runs), len(old.runs), comparisons, new.settings.test_images)
-    yield _judge_accuracy("source_accuracy_after", new.source_accuracy_after, old.source_accuracy_after, source_allowed)
-    yield from _judge_cost(now, before, peers, comparisons)
+    yield _judge_accuracy(pair, "accuracy_after", lambda run: run.curve[-1])
+    yield _judge_accuracy(pair, "source_accuracy_after", lambda run: run.source_accuracy_after)
+    if old.steps_to_target is not None and old.target_accuracy is not None and old.flops_to_target is not None:
+        yield _judge_cost(pair, now.flops, old.steps_to_target, old.target_accuracy, old.flops_to_target)
 
 
-def _judge_accuracy(name: str, now: float, before: float, tolerance: float) -> Verdict:
+def _start_alike(new: Adaptation, old: Adaptation) -> bool:
+    """Whether every seed that both have found the same accuracies before its update."""
+    starts = [{run.seed: (run.curve[0], run.source_accuracy_before) for run in found.runs} for found in (new, old)]
+    return all(starts[0][seed] == starts[1][seed] for seed in starts[0].keys() & starts[1].keys())
+
+
+def _judge_accuracy(pair: _Pair, name: str, figure: Callable[[AdaptationRun], float]) -> Verdict:
+    now, before = (getattr(adaptation, name) for adaptation in (pair.now, pair.before))
+    spread = pair.spread(figure)
+    tolerance = pair.tolerance(spread)
     # Accuracies are counts of images divided: what is exactly at the limit must not depend on the last bit.
     change = round(now - before, 9)
     limit = round(tolerance, 9)
-    return Verdict(
-        f"adaptation.{name}",
-        "regressed" if change < -limit else "improved" if change > limit else "ok",
-        "accuracy",
-        now,
-        before,
-        tolerance,
-        "from the spread over seeds",
-    )
+    kind: Kind = "regressed" if change < -limit else "improved" if change > limit else "ok"
+    return Verdict(f"adaptation.{name}", kind, "accuracy", now, before, tolerance, f"from {spread.cause}")
 
 
-def _judge_cost(now: Record, before: Record, peers: list[Adaptation], comparisons: int) -> Iterator[Verdict]:
-    """FLOPs until the accuracy that the baseline's record aims at, less what seeds scatter on the way.
+def _judge_cost(pair: _Pair, flops: Flops | None, steps_before: int, target: float, flops_before: int) -> Verdict:
+    """FLOPs until the accuracy that the baseline's record aims at, less what accuracies scatter on the way.
 
     One evaluation later is allowed: nothing finer is measured.
     """
-    new, old = now.adaptation, before.adaptation
-    assert new is not None
-    assert old is not None
-    if old.steps_to_target is None or old.target_accuracy is None or old.flops_to_target is None:
-        return
-    reached = old.evaluated_at.index(old.steps_to_target)
-    spread = _spread(
-        [[run.curve[reached] for run in peer.runs] for peer in peers], [run.curve[reached] for run in old.runs]
-    )
-    allowed = spread.tolerance(len(new.runs), len(old.runs), comparisons, new.settings.test_images)
-    latest = old.evaluated_at[min(reached + 1, len(old.evaluated_at) - 1)]
-    steps = new.steps_to(old.target_accuracy - allowed)
-    flops = None if steps is None or now.flops is None else now.flops.of_steps(steps)
-    note = f"to {old.target_accuracy:.1%} less {100 * allowed:.1f} points for the spread over seeds"
+    evaluated_at = pair.before.evaluated_at
+    reached = evaluated_at.index(steps_before)
+    latest = evaluated_at[min(reached + 1, len(evaluated_at) - 1)]
+    spread = pair.spread(lambda run: run.curve[reached])
+    allowed = pair.tolerance(spread)
+    steps = pair.now.steps_to(target - allowed)
+    note = f"to {target:.1%} less {100 * allowed:.1f} points for {spread.cause}"
+    name = "adaptation.flops_to_target"
     if steps is None:
-        yield Verdict(
-            "adaptation.flops_to_target", "missing", "FLOPs", None, old.flops_to_target, note=f"never comes {note}"
-        )
-        return
-    late = latest / old.steps_to_target - 1
+        return Verdict(name, "missing", "FLOPs", None, flops_before, note=f"never comes {note}")
     kind: Kind = "regressed" if steps > latest else "ok"
-    yield Verdict("adaptation.flops_to_target", kind, "FLOPs", flops, old.flops_to_target, late, note)
-
-
-def _spread(groups: list[list[float]], own: list[float]) -> Spread:
-    """The pooled standard deviation of `groups`, or that of `own` where it is larger."""
-    several = [group for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in several)
-    pooled = sum((len(group) - 1) * variance(group) for group in several) / freedom
-    return Spread(math.sqrt(max(pooled, variance(own) if len(own) > 1 else 0.0)), freedom)
+    late = latest / steps_before - 1
+    return Verdict(name, kind, "FLOPs", flops.of_steps(steps) if flops else None, flops_before, late, note)

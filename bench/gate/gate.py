@@ -181,7 +181,9 @@ def compare(
         incomparable = f"measured on {machine}; the baseline on {baseline.machine}"
     verdicts = judge(record, before, tolerances=tolerances, incomparable=incomparable, error_rate=rate)
     if before is not None and record.adaptation is not None:
-        verdicts += judge_adaptation(record, before, baseline.records.values())
+        verdicts += judge_adaptation(
+            record, before, baseline.records.values(), another_machine=machine != baseline.machine
+        )
     seconds_before = baseline.seconds.get(record.cell)
     if before is not None and seconds is not None and seconds_before is not None:
         # Absolute times hold for the same machine with the same software only.

@@ -7,13 +7,14 @@ error.
 History of the schema: 1, the first; adaptation was added to it as one more part that may be absent.
 """
 
-from bench.record.adaptation import Adaptation, AdaptationSettings
+from bench.record.adaptation import Adaptation, AdaptationRun, AdaptationSettings
 from bench.record.record import Record, RecordError, installed_versions, read_record
 from bench.record.update import CLOCKS, Flops, Latency, Memory, WorkloadEntry
 
 __all__ = [
     "CLOCKS",
     "Adaptation",
+    "AdaptationRun",
     "AdaptationSettings",
     "Flops",
     "Latency",

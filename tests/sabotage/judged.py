@@ -83,7 +83,9 @@ def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
     """One cell with a fault, or with none, against the committed baseline; where the metric holds for one machine only,
     against what this process has measured without the fault."""
     cell = cell_of(name, instrument)
-    gate = Gate(run_options(instrument), machine=HERE)
+    # An accuracy is judged as on the baseline's machine; elsewhere another network tells that it is none.
+    machine = committed(instrument).machine if instrument == "adaptation" else HERE
+    gate = Gate(run_options(instrument), machine=machine)
     train_on_the_source(cell, gate.run)
     try:
         with injected(fault) if fault else nullcontext():

@@ -1,55 +1,28 @@
-"""What each fault must do to the gate: which metrics alarm, in which cells, by how much, and that all else is quiet.
-
-Changes are fractions of the baseline. Where a change follows from the fault it is exact up to rounding, and the reason
-stands beside it; elsewhere the range is about a fifth to either side of what the fault does to this network, so that a
-gate which sees a tenth or ten times of it fails.
-"""
+"""What computed metrics must see, on every machine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
-Range = tuple[float, float]
-Instrument = Literal["computed", "measured_memory", "latency", "adaptation"]
+from tests.sabotage.cases.case import (
+    ABOVE,
+    AMORTISED,
+    BACKWARD,
+    DOUBLED,
+    ELEMENTWISE,
+    FORWARD,
+    GONE,
+    OPTIMIZER,
+    PEAK,
+    REFRESH,
+    REFRESH_PEAK,
+    STATISTICS,
+    TOTAL,
+    TRAINABLE,
+    Case,
+    about,
+)
 
-DOUBLED = (0.999, 1.001)
-ABOVE = (1e-9, math.inf)
-"""Any increase: the baseline's figure is next to nothing, or the change itself is."""
-GONE = (-1.0, -1.0)
-MISSING = None
-"""The figure itself is no longer there."""
-
-
-def about(fraction: float) -> Range:
-    """A fifth to either side."""
-    return (min(0.8 * fraction, 1.2 * fraction), max(0.8 * fraction, 1.2 * fraction))
-
-
-@dataclass(frozen=True)
-class Case:
-    """A fault in one cell: what regresses and by how much, or is missing; what may read as improved; and cells that
-    must not notice. ``error`` is the beginning of a message where the cell cannot be measured at all."""
-
-    fault: str
-    cell: str
-    alarms: Mapping[str, Range | None] = field(default_factory=dict)
-    improves: frozenset[str] = frozenset()
-    quiet: tuple[str, ...] = ()
-    instrument: Instrument = "computed"
-    error: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.fault}-{self.cell}"
-
-
-FORWARD, BACKWARD, OPTIMIZER = "flops.forward", "flops.backward", "flops.optimizer"
-ELEMENTWISE, AMORTISED, REFRESH = "flops.elementwise", "flops.amortised_total", "flops.optimizer_refresh"
-PEAK, REFRESH_PEAK = "memory.peak", "memory.refresh_peak"
-TOTAL, TRAINABLE, STATISTICS = "parameters.total", "parameters.trainable", "parameters.statistics"
-ALLOCATOR, RSS = "measured_memory.allocator_peak", "measured_memory.rss_peak"
 LARGER = (256 / 224) ** 2 - 1
 
 COMPUTED = (
@@ -228,121 +201,4 @@ COMPUTED = (
     ),
     Case("matrix_gradients_kept", "resnet18-galore-r4", {PEAK: about(0.369), REFRESH_PEAK: about(0.358)}),
     Case("weights_copied", "resnet18-galore-r4", {PEAK: about(0.384), REFRESH_PEAK: about(0.381)}),
-)
-
-MEASURED = (
-    # Each step keeps 9 MB of gradients; at least three steps run before the allocator is asked.
-    Case("leak", "mobilenet_v2-galore-r4", {ALLOCATOR: (0.1, 20.0), RSS: (0.1, 20.0)}, instrument="measured_memory"),
-    # 64 MiB beside some 130; torch's allocator must not see them.
-    Case("buffer_outside_torch", "mobilenet_v2-fft", {RSS: (0.3, 0.8)}, instrument="measured_memory"),
-    Case(
-        "outputs_logged",
-        "mobilenet_v2-lora-r4",
-        {ALLOCATOR: (0.2, 0.6), RSS: (0.1, 0.6)},
-        instrument="measured_memory",
-    ),
-    Case(
-        "adapters_in_double",
-        "mobilenet_v3_small-dora-r4",
-        {ALLOCATOR: (0.1, 1.0), RSS: (0.1, 1.0)},
-        instrument="measured_memory",
-    ),
-    Case(
-        "learning_rate_of_zero",
-        "mobilenet_v3_small-head",
-        error="updates leave trained parameters as they were: classifier.3.weight",
-        instrument="measured_memory",
-    ),
-    Case(
-        "loss_not_finite",
-        "mobilenet_v3_small-bn_head",
-        error="the loss is not finite: ",
-        instrument="measured_memory",
-    ),
-)
-
-RELATIVE, WALL = "latency.relative", "latency.wall_relative"
-SLOWER = (0.2, 50.0)
-
-LATENCY = (
-    # MobileNetV3-Small's head step takes some 10 ms.
-    Case("waits", "mobilenet_v3_small-head", {WALL: (0.5, 20.0)}, instrument="latency"),
-    Case("computes_on_numpy", "mobilenet_v3_small-head", {RELATIVE: SLOWER, WALL: SLOWER}, instrument="latency"),
-    # It slows a method and its reference alike, so it shows where the reference is itself the cell.
-    Case("without_onednn", "mobilenet_v2-fft", {RELATIVE: SLOWER, WALL: SLOWER}, instrument="latency"),
-)
-
-ACCURACY, FORGETTING, TO_TARGET = (
-    f"adaptation.{name}" for name in ("accuracy_after", "source_accuracy_after", "flops_to_target")
-)
-
-ADAPTATION = (
-    Case(
-        "labels_shuffled",
-        "mobilenet_v3_small-lora-r16-shift",
-        {ACCURACY: about(-0.92), TO_TARGET: MISSING},
-        instrument="adaptation",
-    ),
-    Case(
-        "first_batch_repeated",
-        "mobilenet_v3_small-fft-shift",
-        {ACCURACY: about(-0.53), TO_TARGET: MISSING},
-        instrument="adaptation",
-    ),
-    # The target is still reached, within what seeds scatter.
-    Case(
-        "learning_rate_tenth",
-        "mobilenet_v3_small-dora-r16-shift",
-        {ACCURACY: about(-0.22)},
-        instrument="adaptation",
-    ),
-    # It forgets what it knew.
-    Case(
-        "learning_rate_tenfold",
-        "mobilenet_v3_small-fft-unseen",
-        {ACCURACY: about(-0.73), FORGETTING: about(-0.70), TO_TARGET: MISSING},
-        instrument="adaptation",
-    ),
-    # Batch norm's statistics move all the same, and are worth 37 points.
-    Case(
-        "learning_rate_of_zero",
-        "mobilenet_v3_small-galore-r4-shift",
-        {ACCURACY: about(-0.29), TO_TARGET: MISSING},
-        instrument="adaptation",
-    ),
-    # What does not adapt forgets nothing.
-    Case(
-        "statistics_frozen",
-        "mobilenet_v3_small-bn_head-shift",
-        {ACCURACY: about(-0.74), STATISTICS: GONE},
-        improves=frozenset({ELEMENTWISE, FORGETTING}),
-        instrument="adaptation",
-    ),
-    # The head and batch norm's statistics alone come near the target, within what seeds scatter.
-    Case(
-        "adapters_frozen",
-        "mobilenet_v3_small-lora-r16-shift",
-        {ACCURACY: about(-0.37), TRAINABLE: about(-0.951)},
-        improves=frozenset({BACKWARD, ELEMENTWISE, PEAK}),
-        quiet=("mobilenet_v3_small-fft-shift",),
-        instrument="adaptation",
-    ),
-    Case(
-        "weights_copied",
-        "mobilenet_v3_small-galore-r16-shift",
-        {ACCURACY: about(-0.26), PEAK: about(0.128), REFRESH_PEAK: about(0.128)},
-        instrument="adaptation",
-    ),
-    Case(
-        "head_not_extended",
-        "mobilenet_v3_small-head-unseen",
-        error="the network has 7 outputs; expected one for each of 10 classes: its head was not extended",
-        instrument="adaptation",
-    ),
-    Case(
-        "held_out_learned",
-        "mobilenet_v3_small-head-unseen",
-        error="1000 images of unseen's test are learned from too; expected held-out ones",
-        instrument="adaptation",
-    ),
 )

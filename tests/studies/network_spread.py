@@ -1,0 +1,101 @@
+"""How far the same update is apart on networks that were trained alike: ``python -m tests.studies.network_spread``.
+
+Another machine rounds otherwise, and what it trains on the source data is another network. What that does to accuracies
+after an update is measured here with networks that differ by the seed of their training. Prints, in Markdown, the
+standard deviation between networks, that between seeds of the update (from the committed baseline), and what of the
+first the second does not explain: ``BETWEEN_NETWORKS`` in ``bench/gate/adapting.py`` allows for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from statistics import fmean, variance
+
+from tabulate import tabulate
+
+from bench import options
+from bench.adaptation import updates
+from bench.cells import Cell
+from bench.gate import baseline
+from bench.options import RunOptions
+from bench.record import Adaptation, AdaptationRun
+from bench.update_runs import UpdateRuns
+from fixtures.adaptation import Outcome
+from tests.sabotage.judged import REPOSITORY
+
+ARCHITECTURES = "resnet18,mobilenet_v2,mobilenet_v3_small"
+AFTER: dict[str, Callable[[Outcome | AdaptationRun], float]] = {
+    "target": lambda found: found.curve[-1],
+    "source": lambda found: found.source_accuracy_after,
+}
+"""Accuracies after an update."""
+HEADERS = ("network", "task", "accuracy on", "between networks", "between seeds", "unexplained by seeds")
+
+
+def outcomes(run: RunOptions, network_seed: int) -> dict[Cell, Outcome]:
+    """One update of each cell, of networks trained with `network_seed`."""
+    given = run.adaptation
+    assert given is not None
+    training = replace(given.plan.source_training, seed=network_seed)
+    plan = replace(given.plan, source_training=training)
+    wanted = {cell: updates(cell, given)[0] for cell in run.selection.cells()}
+    with UpdateRuns(list(wanted.values()), plan, given.cache_folder, given.workers) as runs:
+        found = runs.outcomes(list(wanted.values()))
+    return dict(zip(wanted, found, strict=True))
+
+
+def pooled(groups: Iterable[list[float]]) -> float:
+    return fmean(variance(group) for group in groups)
+
+
+def row(
+    network: str, task: str, data: str, networks: list[list[float]], seeds: list[list[float]]
+) -> tuple[tuple[str, ...], float]:
+    """A line of the table, and the variance that seeds do not explain."""
+    between, within = pooled(networks), pooled(seeds)
+    unexplained = between - within
+    shown = (f"{100 * math.sqrt(max(0.0, value)):.1f}" for value in (between, within, unexplained))
+    return (network, task, data, *shown), unexplained
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.studies.network_spread", description=__doc__.split("\n")[0])
+    parser.add_argument("--architectures", default=ARCHITECTURES, help="default: %(default)s")
+    parser.add_argument("--networks", type=int, default=4, help="trained for each architecture and task; default: 4")
+    given = parser.parse_args()
+    if given.networks < 2:
+        parser.error(f"--networks is {given.networks}; expected at least 2, whose spread is looked at")
+    run = options.read({"metrics": options.ADAPTATION, "architectures": given.architectures, "ranks": "4"}, {})
+    by_network = []
+    for seed in range(given.networks):
+        print(f"network {seed + 1} of {given.networks}", file=sys.stderr, flush=True)
+        by_network.append(outcomes(run, seed))
+    committed = baseline.read(baseline.find(run.baseline_folder(REPOSITORY / "baselines"), None, "no machine"))
+    rows, unexplained = [], []
+    for network in run.selection.architectures or ():
+        for task in run.selection.tasks:
+            cells = [cell for cell in by_network[0] if (cell.architecture, cell.task) == (network, task)]
+            known = [found for cell in cells if (found := _adaptation(committed, cell))]
+            for data, after in AFTER.items():
+                networks = [[after(found[cell]) for found in by_network] for cell in cells]
+                seeds = [[after(one) for one in found.runs] for found in known]
+                line, rest = row(network, task, data, networks, seeds)
+                rows.append(line)
+                unexplained.append(rest)
+    print(tabulate(rows, HEADERS, tablefmt="pipe", disable_numparse=True))
+    together = 100 * math.sqrt(max(0.0, fmean(unexplained)))
+    print(f"\nStandard deviations in points; {given.networks} networks. Unexplained, all together: {together:.1f}.")
+    return 0
+
+
+def _adaptation(committed: baseline.Baseline, cell: Cell) -> Adaptation | None:
+    record = committed.records.get(cell)
+    return record.adaptation if record else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
