@@ -19,6 +19,11 @@ DEFAULT_ARCHITECTURES = {
 }
 
 
+def is_smaller(matrix: str, other: str) -> bool:
+    """Whether `matrix` is a part of `other`, whose further cells it is not asked for. False for a name unknown here."""
+    return other in MATRICES[MATRICES.index(matrix) + 1 :] if matrix in MATRICES else False
+
+
 @dataclass(frozen=True)
 class Cell:
     """One architecture × method × rank, the unit that is benchmarked. `rank` is None where the method takes none.
@@ -81,7 +86,7 @@ class Selection:
         A smaller matrix than the recorded one, or a filter that leaves a cell out, loses nothing. Neither does a run
         without a user's own network or method: they are in no matrix, so only a run that names them should have them.
         """
-        if recorded_matrix in MATRICES[MATRICES.index(self.matrix) + 1 :]:
+        if is_smaller(self.matrix, recorded_matrix):
             return []
         present = set(self.cells())
         return [cell for cell in recorded if cell not in present and self._admits(cell)]

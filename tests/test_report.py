@@ -111,6 +111,21 @@ def test_a_filtered_run_misses_no_cell(run_file: Path, tmp_path: Path, capsys: p
     assert "1 cells of run.json are not in this run and were not judged." in out
 
 
+@pytest.mark.parametrize(
+    ("matrix", "other", "lost"),
+    [("core", "core", True), ("full", "core", True), ("core", "full", False), ("subset", "core", False)],
+)
+def test_a_smaller_matrix_loses_no_cell(
+    tmp_path: Path, matrix: str, other: str, lost: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write(tmp_path / "run.json", baseline_data(extra_info(LORA), matrix=matrix))
+    whole = write(tmp_path / "whole.json", baseline_data(extra_info(LORA), extra_info(FFT), matrix=other))
+    assert main(["report", str(run), "--compare", str(whole)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("**Does not hold its baseline.** 2 cells") == lost
+    assert ("1 cells of whole.json are not in this run and were not judged." in out) != lost
+
+
 def test_another_machine_is_not_compared(tmp_path: Path, run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(run_file.read_text())
     data["machine_info"]["cpu"]["brand_raw"] = "Another CPU"
