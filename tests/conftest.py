@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 # Imported for its plugin, which else imports it anew in every run of pytest within a test, 2 s each.
 import hypothesis  # noqa: F401
@@ -15,6 +16,7 @@ from fixtures.instruments import computed
 from fixtures.instruments.latency import SamplingLimits
 from fixtures.update_step import build_update_step
 from fixtures.workload import Workload
+from tests.records import FFT, LATENCY, LORA, baseline_data, extra_info, write
 
 # One thread, as the default workload: several would compete with each other for a CI machine's two cores.
 torch.set_num_threads(1)
@@ -44,3 +46,10 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     few = SamplingLimits(warm_up_rounds=1, min_rounds=10, max_rounds=20, max_refreshes=3)
     monkeypatch.setattr(measurement, "DEFAULT_LIMITS", few)
     monkeypatch.setattr(measurement, "CAREFUL_LIMITS", few)
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    """A run of two cells: a reference, and one that is measured against it."""
+    reference = {**LATENCY, "reference": "calibration"}
+    return write(tmp_path / "run.json", baseline_data(extra_info(FFT, latency=reference), extra_info(LORA)))

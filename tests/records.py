@@ -22,6 +22,7 @@ LATENCY: dict[str, Any] = {
 }  # fmt: skip
 
 
+FFT = Cell("resnet18", "fft")
 LORA = Cell("resnet18", "lora", 4)
 
 

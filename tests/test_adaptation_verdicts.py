@@ -137,6 +137,13 @@ def test_a_cell_of_one_seed_has_no_spread_of_its_own() -> None:
     assert accuracy.tolerance == pytest.approx(tolerated(deviation, freedom=1, comparisons=6, seeds=(2, 1)))
 
 
+def test_one_seed_alone_is_no_measure() -> None:
+    before = adapted(CELL, 0.1, 0.8)
+    assert list(judge_adaptation(of_seeds(0.5, 0.5), before, [before])) == [
+        Verdict("adaptation", "not comparable", note="adapted with one seed, which says nothing of the spread")
+    ]
+
+
 def test_both_accuracies_say_what_they_were() -> None:
     before, now = of_seeds(0.8, 0.8), of_seeds(0.7, 0.7)
     note = "from the spread over seeds"
@@ -277,8 +284,6 @@ def test_the_tables_say_what_was_found_beside_the_study(tmp_path: Path, capsys: 
     assert "points behind full fine-tuning on the shift: mobilenet_v2 40.0" in text
     assert "1.00 times as many on average over 1 pairs; in 0 more" in text
     data = baseline_data(*(found.as_extra_info() for found in records))
-    for entry, found in zip(data["benchmarks"], records, strict=True):
-        entry["fullname"] = f"bench/test_adaptation.py::test_adaptation[{found.cell}]"
     assert main(["adaptation", str(write(tmp_path / "0001_a.json", data))]) == 0
     assert capsys.readouterr().out.strip() == text
     assert main(["adaptation", str(write(tmp_path / "0002_b.json", baseline_data()))]) == 2

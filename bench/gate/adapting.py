@@ -97,6 +97,9 @@ def judge_adaptation(
         COMPARISONS_PER_CELL * len(adapted),
         BETWEEN_NETWORKS if another_machine or not _start_alike(new, old) else 0.0,
     )
+    if all(len(peer.runs) < 2 for peer in pair.peers):
+        yield Verdict("adaptation", "not comparable", note="adapted with one seed, which says nothing of the spread")
+        return
     yield _judge_accuracy(pair, "accuracy_after", lambda run: run.curve[-1])
     yield _judge_accuracy(pair, "source_accuracy_after", lambda run: run.source_accuracy_after)
     if old.steps_to_target is not None and old.target_accuracy is not None and old.flops_to_target is not None:

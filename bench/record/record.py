@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, ValidationError
 
 from bench.cells import Cell
-from bench.record.adaptation import Adaptation
+from bench.record.adaptation import Adaptation, AdaptationSettings
 from bench.record.part import Part
 from bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
 
@@ -42,6 +42,11 @@ class Record(Part):
     def cell(self) -> Cell:
         task = self.adaptation.task if self.adaptation else None
         return Cell(self.architecture, self.method, self.rank, task)
+
+    @property
+    def conditions(self) -> tuple[WorkloadEntry, AdaptationSettings | None]:
+        """What the figures hold for: those of two records compare only where it is the same."""
+        return self.workload, self.adaptation.settings if self.adaptation else None
 
     def as_extra_info(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -105,15 +105,15 @@ def _labels(runs: Sequence[Baseline], folder: Path) -> tuple[str, ...]:
 
 
 def _steps(runs: Sequence[Baseline], labels: Sequence[str]) -> Iterator[Step]:
-    """Every figure that a run's cell moved since the last run that had the cell under the same workload."""
+    """Every figure that a run's cell moved since the last run that had the cell under the same conditions."""
     latest: dict[tuple[Cell, object], Baseline] = {}
     for run, label in zip(runs, labels, strict=True):
         before = {
-            cell: latest[cell, record.workload]
+            cell: latest[cell, record.conditions]
             for cell, record in run.records.items()
-            if (cell, record.workload) in latest
+            if (cell, record.conditions) in latest
         }
-        latest |= {(cell, record.workload): run for cell, record in run.records.items()}
+        latest |= {(cell, record.conditions): run for cell, record in run.records.items()}
         for cell, result in judge(run, before).items():
             for verdict in result.verdicts:
                 if verdict.kind in {"regressed", "improved"}:
@@ -130,7 +130,7 @@ def _steps(runs: Sequence[Baseline], labels: Sequence[str]) -> Iterator[Step]:
 def _series(history: History, cell: Cell, metric: str, unit: str) -> charts.Rows:
     """One cell's figure in every run that has it.
 
-    Its line breaks where the workload changes and, for measured figures, the machine.
+    Its line breaks where the conditions change and, for measured figures, the machine.
     """
     section, _, key = metric.partition(".")
     stepped = {step.run for step in history.steps if step.cell == str(cell) and _same(step.metric, metric)}
@@ -142,7 +142,7 @@ def _series(history: History, cell: Cell, metric: str, unit: str) -> charts.Rows
         value = getattr(part, key) if part is not None else None
         if record is None or value is None:
             continue
-        segment = f"{record.workload} {run.machine if section in {'measured_memory', 'latency'} else ''}"
+        segment = f"{record.conditions} {run.machine if section in {'measured_memory', 'latency'} else ''}"
         start = first.setdefault(segment, value)
         rows.append(
             {

@@ -18,7 +18,7 @@ from bench.gate.gate import Result, compare, finds_slower, suspects_slowdown
 from bench.gate.slowdown import ErrorBudget
 from bench.gate.summary import kind_of
 from bench.gate.verdict import Kind, Verdict
-from bench.record import Record
+from bench.record import AdaptationSettings, Record
 
 STORAGE = Path("baselines")
 
@@ -34,8 +34,11 @@ def read(path: Path) -> Baseline:
         raise CommandError(str(error)) from None
 
 
-def newest(storage: Path = STORAGE, before: Baseline | None = None) -> Path:
-    """The newest committed baseline; where that is `before`, the one before it. Raises CommandError."""
+def newest(before: Baseline | None = None) -> Path:
+    """The newest committed baseline, one of adaptation where `before` is a run of that; where it is `before` itself,
+    the one before it. Raises CommandError."""
+    adapts = before is not None and any(cell.task for cell in before.records)
+    storage = STORAGE / options.ADAPTATION if adapts else STORAGE
     try:
         path = baseline.find(storage, None, get_machine_id())
     except BaselineError as error:
@@ -134,6 +137,13 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
                 f"{cell} was recorded under another workload in {other.path}: "
                 f"{baseline.differences(before.workload, now.workload)}; compare runs of one workload"
             )
+    adaptations = [record.adaptation for record in run.records.values() if record.adaptation]
+    settings: dict[str, AdaptationSettings] = {found.task: found.settings for found in adaptations}
+    if settings:
+        try:
+            baseline.check_adaptation(other, settings, common)
+        except BaselineError as error:
+            raise CommandError(str(error)) from None
     results = judge(run, dict.fromkeys(run.records, other))
     absent = tuple(cell for cell in other.records if cell not in run.records)
     if run.is_filtered or is_smaller(run.matrix, other.matrix):
