@@ -17,10 +17,12 @@ COMPARISONS_PER_CELL = 3
 """Accuracy on the target, on the source, and what it takes to the target accuracy."""
 
 
-BETWEEN_NETWORKS = 0.020
-"""Standard deviation of an accuracy after the same update between networks that were trained alike, as a fraction, on
-top of what seeds of the update scatter. A machine that rounds otherwise trains another network.
-``python -m tests.studies.network_spread`` measures it.
+BETWEEN_NETWORKS = 0.025
+"""Standard deviation of an accuracy after the same update between networks whose training differs by rounding, as a
+fraction, on top of what seeds of the update scatter. A machine that rounds otherwise trains another network.
+
+``python -m tests.studies.network_spread``, MobileNetV2 and MobileNetV3-Small: 0.0 to 4.2 points by network, task and
+data, 2.5 together.
 """
 
 

@@ -1,9 +1,12 @@
-"""How far the same update is apart on networks that were trained alike: ``python -m tests.studies.network_spread``.
+"""How far the same update is apart on networks that rounding has made different.
+
+    python -m tests.studies.network_spread
 
 Another machine rounds otherwise, and what it trains on the source data is another network. What that does to accuracies
-after an update is measured here with networks that differ by the seed of their training. Prints, in Markdown, the
-standard deviation between networks, that between seeds of the update (from the committed baseline), and what of the
-first the second does not explain: ``BETWEEN_NETWORKS`` in ``bench/gate/adapting.py`` allows for it.
+after an update is measured here with networks whose training differs by as much: by a learning rate that is 1e-7 of
+itself higher, the last digit of float32. Prints, in Markdown, the standard deviation between networks, that between
+seeds of the update (from the committed baseline), and what of the first the second does not explain:
+``BETWEEN_NETWORKS`` in ``bench/gate/adapting.py`` allows for it.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from bench.update_runs import UpdateRuns
 from fixtures.adaptation import Outcome
 from tests.sabotage.judged import REPOSITORY
 
-ARCHITECTURES = "resnet18,mobilenet_v2,mobilenet_v3_small"
+ARCHITECTURES = "mobilenet_v2,mobilenet_v3_small"
+LAST_DIGIT = 1e-7
+"""Of a float32, as a fraction."""
 AFTER: dict[str, Callable[[Outcome | AdaptationRun], float]] = {
     "target": lambda found: found.curve[-1],
     "source": lambda found: found.source_accuracy_after,
@@ -36,11 +41,12 @@ AFTER: dict[str, Callable[[Outcome | AdaptationRun], float]] = {
 HEADERS = ("network", "task", "accuracy on", "between networks", "between seeds", "unexplained by seeds")
 
 
-def outcomes(run: RunOptions, network_seed: int) -> dict[Cell, Outcome]:
-    """One update of each cell, of networks trained with `network_seed`."""
+def outcomes(run: RunOptions, number: int) -> dict[Cell, Outcome]:
+    """One update of each cell, of networks whose training differs in the last digit from those of another `number`."""
     given = run.adaptation
     assert given is not None
-    training = replace(given.plan.source_training, seed=network_seed)
+    training = given.plan.source_training
+    training = replace(training, peak_learning_rate=training.peak_learning_rate * (1 + number * LAST_DIGIT))
     plan = replace(given.plan, source_training=training)
     wanted = {cell: updates(cell, given)[0] for cell in run.selection.cells()}
     with UpdateRuns(list(wanted.values()), plan, given.cache_folder, given.workers) as runs:
@@ -71,9 +77,9 @@ def main() -> int:
         parser.error(f"--networks is {given.networks}; expected at least 2, whose spread is looked at")
     run = options.read({"metrics": options.ADAPTATION, "architectures": given.architectures, "ranks": "4"}, {})
     by_network = []
-    for seed in range(given.networks):
-        print(f"network {seed + 1} of {given.networks}", file=sys.stderr, flush=True)
-        by_network.append(outcomes(run, seed))
+    for number in range(given.networks):
+        print(f"network {number + 1} of {given.networks}", file=sys.stderr, flush=True)
+        by_network.append(outcomes(run, number))
     committed = baseline.read(baseline.find(run.baseline_folder(REPOSITORY / "baselines"), None, "no machine"))
     rows, unexplained = [], []
     for network in run.selection.architectures or ():
