@@ -97,7 +97,7 @@ def judge_adaptation(
         old,
         [found for architecture, found in adapted if architecture == now.architecture and found.task == new.task],
         COMPARISONS_PER_CELL * len(adapted),
-        BETWEEN_NETWORKS if another_machine or not _start_alike(new, old) else 0.0,
+        BETWEEN_NETWORKS if another_machine or not _same_network(new, old) else 0.0,
     )
     if all(len(peer.runs) < 2 for peer in pair.peers):
         yield Verdict("adaptation", "not comparable", note="adapted with one seed, which says nothing of the spread")
@@ -108,10 +108,12 @@ def judge_adaptation(
         yield _judge_cost(pair, now.flops, old.steps_to_target, old.target_accuracy, old.flops_to_target)
 
 
-def _start_alike(new: Adaptation, old: Adaptation) -> bool:
-    """Whether every seed that both have found the same accuracies before its update."""
-    starts = [{run.seed: (run.curve[0], run.source_accuracy_before) for run in found.runs} for found in (new, old)]
-    return all(starts[0][seed] == starts[1][seed] for seed in starts[0].keys() & starts[1].keys())
+def _same_network(new: Adaptation, old: Adaptation) -> bool:
+    """Whether both found the same accuracy on the source data before anything was done to the network.
+
+    Accuracy on the target before the update says less: a method may be what moved it.
+    """
+    return new.source_accuracy_before == old.source_accuracy_before
 
 
 def _judge_accuracy(pair: _Pair, name: str, figure: Callable[[AdaptationRun], float]) -> Verdict:
