@@ -20,7 +20,7 @@ from fixtures.tasks import TASKS, DataChoice, new_classes
 from fixtures.workload import Workload
 
 ADAPTATION = "adaptation"
-"""The adaptation benchmark's, which has a workload of its own and runs alone."""
+"""The adaptation benchmark's metric, which has a workload of its own and runs alone."""
 
 ADAPTATION_OPTIONS = (
     "tasks", "seeds", "steps", "data", "data_root", "corruption", "severity", "weights", "workers", "cache_dir",
