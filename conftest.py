@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench import adaptation, options
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import baseline, summary
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.gate.storage import BaselineStorage
+from peft_update_bench.bench.measurement import CellError
+from peft_update_bench.bench.processes.cell_process import CellProcess, Process, ThisProcess
+from peft_update_bench.bench.processes.update_runs import UpdateRuns
+from peft_update_bench.bench.progress import Progress
+from peft_update_bench.fixtures.instruments import measured_memory
 from pytest_benchmark.utils import get_machine_id
-
-from bench import adaptation, options
-from bench.cell_process import CellProcess, Process, ThisProcess
-from bench.cells import Cell
-from bench.gate import baseline, summary
-from bench.gate.gate import Gate
-from bench.gate.storage import BaselineStorage
-from bench.measurement import CellError
-from bench.progress import Progress
-from bench.update_runs import UpdateRuns
-from fixtures.instruments import measured_memory
 
 GATE = pytest.StashKey[Gate]()
 

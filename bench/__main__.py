@@ -12,15 +12,33 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from bench.command import CommandError
+from peft_update_bench.bench.commands.error import CommandError
 
 COMMANDS = {
-    "report": ("bench.report.command", "a run as a page and a table, compared, over time, and the study's claims"),
-    "recommend": ("bench.recommend.command", "which method and rank fit a device, and what keeps the others out"),
-    "savings": ("bench.savings", "peak memory saved by each method, small networks beside language models"),
-    "adaptation": ("bench.adaptation_table", "the adaptation baseline as tables, beside the study's statements"),
-    "search": ("bench.search", "learning rates for the adaptation benchmark, an equal budget for every method"),
-    "compare-checkouts": ("bench.compare_checkouts", "the latency of two checkouts, timed in turn on this machine"),
+    "report": (
+        "commands.report.command",
+        "a run as a page and a table, compared, over time, and the study's claims",
+    ),
+    "recommend": (
+        "commands.recommend.command",
+        "which method and rank fit a device, and what keeps the others out",
+    ),
+    "savings": (
+        "study.savings",
+        "peak memory saved by each method, small networks beside language models",
+    ),
+    "adaptation": (
+        "study.adaptation_table",
+        "the adaptation baseline as tables, beside the study's statements",
+    ),
+    "search": (
+        "commands.search",
+        "learning rates for the adaptation benchmark, an equal budget for every method",
+    ),
+    "compare-checkouts": (
+        "commands.compare_checkouts",
+        "the latency of two checkouts, timed in turn on this machine",
+    ),
 }
 
 
@@ -39,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         if name in arguments[:1]:
-            chosen = import_module(module)
+            chosen = import_module(f"peft_update_bench.bench.{module}")
             command.description = chosen.__doc__
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             chosen.add_arguments(command)

@@ -7,16 +7,16 @@ from importlib.metadata import version
 from statistics import fmean, stdev
 from typing import Any
 
-from bench.cells import Cell
-from bench.measurement import CellError, record_of
-from bench.options import AdaptationOptions, RunOptions
-from bench.record import Flops, Memory, Record, installed_versions
-from fixtures.adaptation import AdaptationError, Outcome, Update
-from fixtures.datasets import DataError
-from fixtures.instruments import computed
-from fixtures.methods import method_named
-from fixtures.pretraining import WeightsError
-from fixtures.update_step import build_update_step
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measurement import CellError, record_of
+from peft_update_bench.bench.options import AdaptationOptions, RunOptions
+from peft_update_bench.bench.record import Flops, Memory, Record, installed_versions
+from peft_update_bench.fixtures.data.datasets import DataError
+from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.methods import method_named
+from peft_update_bench.fixtures.training.adaptation import AdaptationError, Outcome, Update
+from peft_update_bench.fixtures.training.pretraining import WeightsError
+from peft_update_bench.fixtures.update_step import build_update_step
 
 MARGIN = 0.05
 """The gain in accuracy from which an update counts as an adaptation, as a fraction."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fixtures.architectures import ARCHITECTURES, CORE_ARCHITECTURES
-from fixtures.imported import is_imported
-from fixtures.methods import METHODS, method_named
+from peft_update_bench.fixtures.architectures import ARCHITECTURES, CORE_ARCHITECTURES
+from peft_update_bench.fixtures.imported import is_imported
+from peft_update_bench.fixtures.methods import METHODS, method_named
 
 RANKS = {"subset": (4,), "core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
 MATRICES = tuple(RANKS)

@@ -12,20 +12,19 @@ from statistics import median
 from typing import Any
 
 import torch
-
-from bench.cell_process import Process
-from bench.cells import Cell
-from bench.gate.slowdown import Decision
-from bench.options import RunOptions
-from bench.record import CLOCKS, Latency, Record, installed_versions, read_record
-from fixtures.architectures import UnsupportedNetworkError
-from fixtures.imported import ImportedNameError
-from fixtures.instruments import computed, latency, measured_memory
-from fixtures.instruments.calibration import NAME as CALIBRATION
-from fixtures.instruments.calibration import calibration_step
-from fixtures.instruments.clock import Clock, LatencyError
-from fixtures.instruments.computed import Computed
-from fixtures.instruments.latency import (
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.slowdown import Decision
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes.cell_process import Process
+from peft_update_bench.bench.record import CLOCKS, Latency, Record, installed_versions, read_record
+from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
+from peft_update_bench.fixtures.imported import ImportedNameError
+from peft_update_bench.fixtures.instruments import computed, latency, measured_memory
+from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
+from peft_update_bench.fixtures.instruments.calibration import calibration_step
+from peft_update_bench.fixtures.instruments.clock import Clock, LatencyError
+from peft_update_bench.fixtures.instruments.computed import Computed
+from peft_update_bench.fixtures.instruments.latency import (
     CAREFUL_LIMITS,
     DECIDING_LIMITS,
     DEFAULT_LIMITS,
@@ -34,12 +33,12 @@ from fixtures.instruments.latency import (
     SamplingLimits,
     Until,
 )
-from fixtures.instruments.measured_memory import MeasuredMemory, MeasurementError
-from fixtures.instruments.rounds import Rounds
-from fixtures.instruments.steady import fixed_threads
-from fixtures.instruments.trace import NotComputableError
-from fixtures.update_step import UpdateStep, build_update_step
-from fixtures.workload import Workload
+from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory, MeasurementError
+from peft_update_bench.fixtures.instruments.rounds import Rounds
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.instruments.trace import NotComputableError
+from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
+from peft_update_bench.fixtures.workload import Workload
 
 
 class NotTrainingError(Exception):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
-
-from bench.gate.baseline import names_a_cell
+from peft_update_bench.bench.gate.baseline import names_a_cell
 
 
 class Progress:

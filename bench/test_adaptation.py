@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from bench.adaptation import FAILURES, record, reference, updates
-from bench.cells import Cell
-from bench.gate.gate import Gate
-from bench.options import RunOptions
-from bench.update_runs import UpdateRuns
+from peft_update_bench.bench.adaptation import FAILURES, record, reference, updates
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes.update_runs import UpdateRuns
 
 
 def select_cells(gate: Gate) -> list[Cell]:

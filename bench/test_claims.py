@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from bench.claims import cost, grouped_convolution
-from bench.claims.statements import Claim, check
+from peft_update_bench.bench.study import cost, grouped_convolution
+from peft_update_bench.bench.study.statements import Claim, check
 
 pytestmark = pytest.mark.claims
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
-from bench.cells import Cell
-from bench.gate.gate import Gate
-from fixtures.decoders import DECODERS, build_decoder_step
-from fixtures.instruments import computed
-from fixtures.instruments.computed import Computed
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.fixtures.decoders import DECODERS, build_decoder_step
+from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.instruments.computed import Computed
 
 RANK = 8
 """Where ``--ranks`` names no others."""

@@ -15,14 +15,13 @@ are remembered (``fixtures/instruments/replay.py``). ``test_cold`` forgets them 
 from __future__ import annotations
 
 import pytest
+from peft_update_bench.bench.cells import Selection
+from peft_update_bench.fixtures.instruments import trace
+from peft_update_bench.fixtures.instruments.computed import Computed, measure
+from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from pytest_benchmark.fixture import BenchmarkFixture
-
-from bench.cells import Selection
-from fixtures.instruments import trace
-from fixtures.instruments.computed import Computed, measure
-from fixtures.methods import METHODS
-from fixtures.update_step import build_update_step
-from fixtures.workload import Workload
 
 pytestmark = pytest.mark.instrument_cost
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from bench.cell_process import Process
-from bench.cells import Cell
-from bench.gate.gate import Gate
-from bench.measurement import CellError, Measurement, measure, measure_latency_again, update_once
-from bench.options import RunOptions
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.measurement import CellError, Measurement, measure, measure_latency_again, update_once
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes.cell_process import Process
 
 
 def select_cells(gate: Gate) -> list[Cell]:

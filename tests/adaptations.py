@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.cells import Cell
-from bench.record import Record
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.record import Record
+
 from tests.records import record
 
 SETTINGS: dict[str, Any] = {

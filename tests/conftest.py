@@ -10,12 +10,12 @@ from pathlib import Path
 import hypothesis  # noqa: F401
 import pytest
 import torch
+from peft_update_bench.bench import measurement
+from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
 
-from bench import measurement
-from fixtures.instruments import computed
-from fixtures.instruments.latency import SamplingLimits
-from fixtures.update_step import build_update_step
-from fixtures.workload import Workload
 from tests.records import FFT, LATENCY, LORA, baseline_data, extra_info, write
 
 # One thread, as the default workload: several would compete with each other for a CI machine's two cores.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.cells import Cell, Selection
-from bench.gate.baseline import Baseline, Machine
-from bench.gate.gate import Gate
-from bench.options import AdaptationOptions, RunOptions
-from bench.record import AdaptationSettings, Record
+from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.options import AdaptationOptions, RunOptions
+from peft_update_bench.bench.record import AdaptationSettings, Record
+
 from tests.adaptations import SETTINGS
 from tests.records import LATENCY, changed, record
 

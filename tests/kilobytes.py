@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from peft_update_bench.fixtures.instruments.computed import measure
+from peft_update_bench.fixtures.instruments.memory import CATEGORIES
+from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
-
-from fixtures.instruments.computed import measure
-from fixtures.instruments.memory import CATEGORIES
-from fixtures.update_step import UpdateStep
 
 KB = 1000
 """Bytes of the 250 float32 in a tensor of the hand-built networks."""

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
-
-from fixtures.update_step import UpdateStep
 
 
 class Inner(nn.Module):

@@ -6,8 +6,8 @@ MODULE = '''
 import torch
 from torch import nn
 
-from fixtures.architectures import Network, convolutional
-from fixtures.methods import Method
+from peft_update_bench.fixtures.architectures import Network, convolutional
+from peft_update_bench.fixtures.methods import Method
 
 
 def build(num_classes):

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.cells import Cell
-from bench.record import Record, read_record
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.record import Record, read_record
 
 WORKLOAD: dict[str, Any] = {
     "batch_size": 1, "image_size": 224, "num_classes": 10, "optimizer": "AdamW", "dtype": "float32", "threads": 1,

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from peft_update_bench.bench.processes.update_runs import UpdateRuns
+from peft_update_bench.fixtures.data import tasks
+from peft_update_bench.fixtures.data.tasks import DataChoice
+from peft_update_bench.fixtures.training import adaptation, pretraining
+from peft_update_bench.fixtures.training.adaptation import Plan, Update
+from peft_update_bench.fixtures.training.pretraining import Pretraining
 from torch import nn
 
-from bench.update_runs import UpdateRuns
-from fixtures import adaptation, pretraining, tasks
-from fixtures.adaptation import Plan, Update
-from fixtures.pretraining import Pretraining
-from fixtures.tasks import DataChoice
 from tests.sabotage.faults import FAULTS
 from tests.small_networks import build_small
 from tests.test_run import REPOSITORY, change, text
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
-    monkeypatch.setattr("bench.options.run.FURTHER_ARCHITECTURES", ("small_separable",))
+    monkeypatch.setattr("peft_update_bench.bench.options.run.FURTHER_ARCHITECTURES", ("small_separable",))
 
     def run(*options: str, storage: Path = folder / "baselines") -> pytest.RunResult:
         return pytester.runpytest_inprocess(

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft_update_bench.fixtures.architectures import build
+from peft_update_bench.fixtures.data import corruptions, datasets, tasks
+from peft_update_bench.fixtures.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from peft_update_bench.fixtures.data.datasets import DataError
+from peft_update_bench.fixtures.data.tasks import DataChoice
+from peft_update_bench.fixtures.efficientnet_lite import EfficientNetLite0, imagenet_weights
+from peft_update_bench.fixtures.training import cache, pretraining
+from peft_update_bench.fixtures.training.pretraining import Pretraining, WeightsError
 from PIL import Image
 from torch import nn
 from torchvision.datasets import CIFAR10
-
-from fixtures import cache, corruptions, datasets, pretraining, tasks
-from fixtures.architectures import build
-from fixtures.corruptions import CORRUPTIONS, SEVERITIES, corrupted
-from fixtures.datasets import DataError
-from fixtures.efficientnet_lite import EfficientNetLite0, imagenet_weights
-from fixtures.pretraining import Pretraining, WeightsError
-from fixtures.tasks import DataChoice
 
 
 @pytest.fixture

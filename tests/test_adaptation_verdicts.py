@@ -9,16 +9,16 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.search import choose
+from peft_update_bench.bench.gate.adapting import BETWEEN_NETWORKS, Spread, judge_adaptation
+from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
+from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.study.adaptation_table import report
 from scipy.stats import t
 
-from bench.__main__ import main
-from bench.adaptation_table import report
-from bench.cells import Cell
-from bench.gate.adapting import BETWEEN_NETWORKS, Spread, judge_adaptation
-from bench.gate.slowdown import FAMILY_ERROR
-from bench.gate.verdict import Kind, Verdict
-from bench.record import Record
-from bench.search import choose
 from tests.adaptations import adapted
 from tests.records import baseline_data, record, write
 
@@ -301,7 +301,10 @@ def test_a_search_writes_its_choice_and_every_score(tmp_path: Path) -> None:
     output = tmp_path / "rates.json"
     options = ["--architectures=mobilenet_v3_small", "--tasks=unseen", "--steps=1", "--workers=1", "--rates=1e-3"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.update_runs.adaptation.run", lambda update, *_: _outcome(update.learning_rate))
+        patch.setattr(
+            "peft_update_bench.bench.processes.update_runs.adaptation.run",
+            lambda update, *_: _outcome(update.learning_rate),
+        )
         assert main(["search", *options, f"--cache-dir={tmp_path}", f"--output={output}"]) == 0
     found = json.loads(output.read_text())
     assert found["chosen"] == dict.fromkeys(("fft", "head", "bn_head", "lora", "dora", "galore"), 0.001)
@@ -310,6 +313,6 @@ def test_a_search_writes_its_choice_and_every_score(tmp_path: Path) -> None:
 
 
 def _outcome(_: float) -> Any:
-    from fixtures.adaptation import Outcome
+    from peft_update_bench.fixtures.training.adaptation import Outcome
 
     return Outcome([0.1, 0.5], 0.9, 0.8)

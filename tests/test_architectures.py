@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-
-from fixtures.architectures import (
+from peft_update_bench.fixtures.architectures import (
     ARCHITECTURES,
     CORE_ARCHITECTURES,
     UnsupportedNetworkError,
@@ -14,6 +12,7 @@ from fixtures.architectures import (
     build_on_meta,
     convolutional,
 )
+from torch import nn
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

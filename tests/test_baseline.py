@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import Machine, names_a_cell, read, read_machine
 
-from bench.cells import Cell
-from bench.gate.baseline import Machine, names_a_cell, read, read_machine
 from tests.records import VERSIONS, baseline_data, extra_info, write
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import (
+    Baseline,
+    BaselineError,
+    Machine,
+    check_adaptation,
+    check_workload,
+    read,
+)
+from peft_update_bench.bench.record import AdaptationSettings, Record, WorkloadEntry
 
-from bench.cells import Cell
-from bench.gate.baseline import Baseline, BaselineError, Machine, check_adaptation, check_workload, read
-from bench.record import AdaptationSettings, Record, WorkloadEntry
 from tests.adaptations import SETTINGS, adapted
 from tests.records import WORKLOAD, baseline_data, record, write
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from bench.gate.baseline import BaselineError, find
+from peft_update_bench.bench.gate.baseline import BaselineError, find
 
 
 @pytest.fixture

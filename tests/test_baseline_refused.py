@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import BaselineError, find, read
 
-from bench.cells import Cell
-from bench.gate.baseline import BaselineError, find, read
 from tests.records import baseline_data, changed, extra_info, write
 
 

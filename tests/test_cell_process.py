@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
+from peft_update_bench.bench.processes.child_process import MeasurementError
+from peft_update_bench.fixtures.architectures import Network
+from peft_update_bench.fixtures.methods.lora import LoRA
 
-from bench.cell_process import CellProcess, ThisProcess
-from fixtures.architectures import Network
-from fixtures.instruments.child_process import MeasurementError
-from fixtures.methods.lora import LoRA
 from tests.test_run import Suite, suite, text
 
 __all__ = ["suite"]
@@ -164,7 +164,7 @@ def test_without_a_process_errors_are_raised_as_they_are() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_it_ends_with_the_process_that_started_it(number: int) -> None:
     code = (
-        "import os, sys, time; from bench.cell_process import CellProcess\n"
+        "import os, sys, time; from peft_update_bench.bench.processes.cell_process import CellProcess\n"
         "process = CellProcess(60); process.begin(); print(process.call(os.getpid), flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

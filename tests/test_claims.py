@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.study import accuracy, cost, grouped_convolution
+from peft_update_bench.bench.study.statements import check, equals, reaches
 from torch import Tensor
 
-from bench.__main__ import main
-from bench.cells import Cell
-from bench.claims import accuracy, cost, grouped_convolution
-from bench.claims.statements import check, equals, reaches
-from bench.record import Record
 from tests.adaptations import adapted
 from tests.records import baseline_data, write
 

@@ -6,14 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-
-from bench import compare_checkouts
-from bench.__main__ import main
-from bench.cells import Cell
-from bench.compare_checkouts import Comparison, table
-from bench.gate.slowdown import judge_ratio
-from fixtures.instruments.interval import Interval
-from fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands import compare_checkouts
+from peft_update_bench.bench.commands.compare_checkouts import Comparison, table
+from peft_update_bench.bench.gate.slowdown import judge_ratio
+from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 
 WORKLOAD = """
 from dataclasses import dataclass

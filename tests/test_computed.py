@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft_update_bench.fixtures.instruments.computed import measure
+from peft_update_bench.fixtures.instruments.memory import CATEGORIES
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from torch import Tensor, nn
 from torch.testing._internal.two_tensor import TwoTensor
 
-from fixtures.instruments.computed import measure
-from fixtures.instruments.memory import CATEGORIES
-from fixtures.update_step import build_update_step
-from fixtures.workload import Workload
 from tests.layer_between import step_of
 
 SMALL = Workload(batch_size=2, image_size=64)

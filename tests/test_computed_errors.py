@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from peft_update_bench.fixtures.instruments.computed import measure
+from peft_update_bench.fixtures.instruments.trace import NotComputableError
 from torch import Tensor
 
-from fixtures.instruments.computed import measure
-from fixtures.instruments.trace import NotComputableError
 from tests.layer_between import Inner, step_of
 
 

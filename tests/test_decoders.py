@@ -8,14 +8,13 @@ import pytest
 import torch
 import transformers
 from packaging.version import Version
+from peft_update_bench.fixtures.decoders import ATTENTIONS, DECODERS, build_decoder_step, build_step
+from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
-
-from fixtures.decoders import ATTENTIONS, DECODERS, build_decoder_step, build_step
-from fixtures.instruments import computed
-from fixtures.methods import METHODS
-from fixtures.update_step import UpdateStep
 
 SMALL = "llama_26m"
 PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
+from peft_update_bench.bench.measurement import until
+from peft_update_bench.fixtures.instruments.clock import Duration
+from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.latency import MIN_ROUNDS_TO_DECIDE, SamplingLimits, Until, sample_rounds
+from peft_update_bench.fixtures.instruments.rounds import Rounds
 
-from bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
-from bench.measurement import until
-from fixtures.instruments.clock import Duration
-from fixtures.instruments.interval import Interval
-from fixtures.instruments.latency import MIN_ROUNDS_TO_DECIDE, SamplingLimits, Until, sample_rounds
-from fixtures.instruments.rounds import Rounds
 from tests.hand_turned import MS, Machine, noisy
 
 BEFORE = Interval(1.0, 0.99, 1.01, 0.95)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-
-from bench.gate.figures import show, show_change, show_fraction, show_whole_change
-from bench.gate.verdict import Unit, Verdict
+from peft_update_bench.bench.gate.figures import show, show_change, show_fraction, show_whole_change
+from peft_update_bench.bench.gate.verdict import Unit, Verdict
 
 
 @pytest.mark.parametrize(

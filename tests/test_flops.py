@@ -9,15 +9,15 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from peft_update_bench.fixtures.architectures import ARCHITECTURES
+from peft_update_bench.fixtures.instruments.computed import Computed, measure
+from peft_update_bench.fixtures.instruments.flops import CORRECTIONS, svd_flops
+from peft_update_bench.fixtures.instruments.trace import NotComputableError
+from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fixtures.architectures import ARCHITECTURES
-from fixtures.instruments.computed import Computed, measure
-from fixtures.instruments.flops import CORRECTIONS, svd_flops
-from fixtures.instruments.trace import NotComputableError
-from fixtures.update_step import UpdateStep, build_update_step
-from fixtures.workload import Workload
 from tests.oracles.convolution import Convolution, by_products, multiplications
 from tests.oracles.layers import network_flops
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.gate.baseline import BaselineError
+from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.bench.options import AdaptationOptions
+from peft_update_bench.fixtures.workload import Workload
 
-from bench.cells import Cell, Selection
-from bench.gate.baseline import BaselineError
-from bench.gate.gate import Result
-from bench.gate.verdict import Verdict
-from bench.options import AdaptationOptions
-from fixtures.workload import Workload
 from tests.adaptations import adapted
 from tests.gates import ADAPTING, FFT, SHIFT, gate, of
 from tests.records import LORA, record

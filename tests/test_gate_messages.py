@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.gate.baseline import Baseline, Machine
-from bench.gate.gate import Gate
-from bench.gate.verdict import Verdict
-from bench.options import RunOptions
-from bench.record import Record
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.record import Record
+
 from tests.adaptations import SETTINGS, adapted
 from tests.gates import ADAPTING, HERE, SHIFT, TOLERANCES, gate, slower
 from tests.records import VERSIONS, changed, record

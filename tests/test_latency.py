@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from peft_update_bench.fixtures.instruments.calibration import calibration_step
+from peft_update_bench.fixtures.instruments.clock import ONE_THREAD, Clock, LatencyError, queued_ns
+from peft_update_bench.fixtures.instruments.latency import PairedSample, measure, measure_periodic
+from peft_update_bench.fixtures.instruments.steady import fixed_threads, retained_heap
 
-from fixtures.instruments.calibration import calibration_step
-from fixtures.instruments.clock import ONE_THREAD, Clock, LatencyError, queued_ns
-from fixtures.instruments.latency import PairedSample, measure, measure_periodic
-from fixtures.instruments.steady import fixed_threads, retained_heap
 from tests.hand_turned import MS, SHORT, Machine, sampled
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")

@@ -8,9 +8,9 @@ from itertools import cycle, repeat
 from typing import Any
 
 import pytest
+from peft_update_bench.fixtures.instruments.latency import SamplingLimits, measure
+from peft_update_bench.fixtures.instruments.rounds import ratio_interval
 
-from fixtures.instruments.latency import SamplingLimits, measure
-from fixtures.instruments.rounds import ratio_interval
 from tests.hand_turned import MS, SHORT, Machine, noisy, sampled
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peft_update_bench.fixtures.instruments.latency import SamplingLimits, measure, sample_rounds
+from peft_update_bench.fixtures.instruments.rounds import LOOKING_ALLOWANCE, ratio_interval
 
-from fixtures.instruments.latency import SamplingLimits, measure, sample_rounds
-from fixtures.instruments.rounds import LOOKING_ALLOWANCE, ratio_interval
 from tests.hand_turned import SHORT, Machine, sampled
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")

@@ -8,11 +8,11 @@ from statistics import NormalDist
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.slowdown import Decision
+from peft_update_bench.bench.processes import child_process
+from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 
-from bench.cells import Cell
-from bench.gate.slowdown import Decision
-from fixtures.instruments import child_process
-from fixtures.instruments.latency import SamplingLimits
 from tests.studies import latency_study
 from tests.studies.injected import Slowdown
 from tests.studies.latency_study import EVERY_FIFTH, EVERY_ROUND, Outcome, read, run, tables

@@ -17,14 +17,18 @@ from typing import NoReturn
 import psutil
 import pytest
 import torch
+from peft_update_bench.bench.processes.child_process import MeasurementError, call
+from peft_update_bench.fixtures.instruments import computed, measured_memory
+from peft_update_bench.fixtures.instruments.allocations import Allocations, Event, account
+from peft_update_bench.fixtures.instruments.measured_memory import (
+    MeasuredMemory,
+    computed_gap,
+    measure,
+    unexplained_gap,
+)
+from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step, classification_loss
+from peft_update_bench.fixtures.workload import Workload
 from torch import nn
-
-from fixtures.instruments import computed, measured_memory
-from fixtures.instruments.allocations import Allocations, Event, account
-from fixtures.instruments.child_process import MeasurementError, call
-from fixtures.instruments.measured_memory import MeasuredMemory, computed_gap, measure, unexplained_gap
-from fixtures.update_step import UpdateStep, build_update_step, classification_loss
-from fixtures.workload import Workload
 
 SMALL = Workload(batch_size=2, image_size=64)
 CELLS = [("resnet18", "lora", 4), ("mobilenet_v2", "dora", 4), ("mobilenet_v3_small", "galore", 4)]
@@ -239,14 +243,18 @@ class TestServer:
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
     def test_ends_with_the_process_that_started_it(self) -> None:
-        code = "import os; from fixtures.instruments.child_process import call; print(call(os.getppid, timeout_s=30))"
+        code = (
+            "import os; from peft_update_bench.bench.processes.child_process import call\n"
+            "print(call(os.getppid, timeout_s=30))"
+        )
         done = self.run(code)
         assert done.returncode == 0, done.stderr
         assert eventually(lambda: not is_alive(int(done.stdout)))
 
     def test_prints_nothing(self) -> None:
         code = (
-            "import sys; from fixtures.instruments import child_process, measured_memory\n"
+            "import sys; from peft_update_bench.bench.processes import child_process\n"
+            "from peft_update_bench.fixtures.instruments import measured_memory\n"
             "print(child_process.call(sys.getrecursionlimit, timeout_s=60, preload=measured_memory._PRELOAD))"
         )
         done = self.run(code)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from peft_update_bench.fixtures.instruments.computed import measure
+from peft_update_bench.fixtures.instruments.memory import StorageLifetimes
+from peft_update_bench.fixtures.instruments.trace import NotComputableError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fixtures.instruments.computed import measure
-from fixtures.instruments.memory import StorageLifetimes
-from fixtures.instruments.trace import NotComputableError
 from tests.kilobytes import KB, Network, expected, kilobyte, memory_of, step_of
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft_update_bench.fixtures.instruments.computed import measure
+from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from fixtures.instruments.computed import measure
-from fixtures.update_step import UpdateStep, build_update_step
-from fixtures.workload import Workload
 from tests.kilobytes import Network, kilobyte, step_of
 
 SMALL = Workload(batch_size=2, image_size=64)

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from peft_update_bench.fixtures.architectures import build
+from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.methods.galore import GaLore
+from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from torch import nn
-
-from fixtures.architectures import build
-from fixtures.methods import METHODS
-from fixtures.methods.galore import GaLore
-from fixtures.update_step import UpdateStep, build_update_step
-from fixtures.workload import Workload
 
 SMALL = Workload(batch_size=2, image_size=64)
 NETWORKS = ("resnet18", "mobilenet_v2")
@@ -135,7 +134,7 @@ def test_galore_matches_the_package_on_a_linear_network() -> None:
     convolution = nn.Conv2d(6, 8, 1, bias=False)
     linear = nn.Parameter(convolution.weight.detach().flatten(1).clone())
     network = nn.Sequential(convolution, nn.Flatten(), nn.Linear(8, 3))
-    from fixtures.architectures import convolutional
+    from peft_update_bench.fixtures.architectures import convolutional
 
     ours = GaLore().optimizer(convolutional(network, 3), rank=2)
     group = {"params": [linear], "rank": 2, "update_proj_gap": 200, "scale": 0.25, "proj_type": "std"}

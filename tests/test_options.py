@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from bench import options
-from bench.cells import Cell, Selection
-from bench.options import OptionError, RunOptions
-from fixtures.architectures import ARCHITECTURES
+from peft_update_bench.bench import options
+from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.options import OptionError, RunOptions
+from peft_update_bench.fixtures.architectures import ARCHITECTURES
 
 
 def read(**given: str) -> RunOptions:

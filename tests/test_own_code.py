@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.options import OptionError, RunOptions
 
-from bench.__main__ import main
-from bench.cells import Cell, Selection
-from bench.options import OptionError, RunOptions
 from tests.own_code import MODULE
 from tests.test_options import read
 

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.recommend import devices
+from peft_update_bench.bench.commands.recommend.budget import Costs, Limit, answer
+from peft_update_bench.bench.commands.recommend.quantities import (
+    QuantityError,
+    parse_accuracy,
+    parse_bytes,
+    parse_flops,
+    parse_ratio,
+)
 
-from bench.__main__ import main
-from bench.cells import Cell
-from bench.recommend import devices
-from bench.recommend.budget import Costs, Limit, answer
-from bench.recommend.quantities import QuantityError, parse_accuracy, parse_bytes, parse_flops, parse_ratio
 from tests import records
 from tests.adaptations import adapted
 

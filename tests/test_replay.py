@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from peft_update_bench.fixtures.instruments import trace
+from peft_update_bench.fixtures.instruments.computed import measure
+from peft_update_bench.fixtures.instruments.flops import Cost, cost_of
+from peft_update_bench.fixtures.instruments.replay import RememberedCalls, signature_of
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fixtures.instruments import trace
-from fixtures.instruments.computed import measure
-from fixtures.instruments.flops import Cost, cost_of
-from fixtures.instruments.replay import RememberedCalls, signature_of
-from fixtures.update_step import build_update_step
-from fixtures.workload import Workload
 from tests.layer_between import step_of
 
 SMALL = Workload(batch_size=2, image_size=64)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
 
-from bench.__main__ import main
-from bench.cells import Cell
 from tests.adaptations import SETTINGS, adapted
 from tests.records import FFT, LORA, baseline_data, changed, extra_info, write
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.report import charts, figures, history, runs
+from peft_update_bench.bench.commands.report.page import Contents, render
+from peft_update_bench.bench.commands.report.pareto import front
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
 
-from bench.__main__ import main
-from bench.cells import Cell
-from bench.gate.baseline import Baseline, Machine
-from bench.report import charts, figures, history, runs
-from bench.report.page import Contents, render
-from bench.report.pareto import front
 from tests.adaptations import SETTINGS, adapted
 from tests.records import FFT, baseline_data, extra_info, record, write
 

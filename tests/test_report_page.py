@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import baseline
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from bench.__main__ import main
-from bench.cells import Cell
-from bench.gate import baseline
 from tests.browser import browser, open_page
 from tests.records import baseline_data, changed, extra_info, write
 

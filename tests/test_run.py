@@ -10,8 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-
-from fixtures.methods.lora import LoRA
+from peft_update_bench.fixtures.methods.lora import LoRA
 
 REPOSITORY = Path(__file__).parent.parent
 SMALL = ("--image-size=64", "--architectures=mobilenet_v3_small", "--methods=fft,lora", "--ranks=4")
@@ -260,7 +259,7 @@ def test_bad_options_are_one_line_and_write_nothing(suite: Suite, storage: Path,
 
 
 def test_one_cell_that_cannot_be_measured_fails_alone(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fixtures.architectures import UnsupportedNetworkError
+    from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 
     def refuse(*_: Any) -> None:
         raise UnsupportedNetworkError("no place for an adapter")

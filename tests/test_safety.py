@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import summary
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes import child_process
 
-from bench.cells import Cell
-from bench.gate import summary
-from bench.gate.gate import Gate
-from bench.options import RunOptions
-from fixtures.instruments import child_process
 from tests.test_run import REPOSITORY
 
 SOURCES = [path for folder in ("bench", "fixtures") for path in sorted((REPOSITORY / folder).rglob("*.py"))]

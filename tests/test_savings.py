@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 
 import pytest
-
-from bench import savings
-from bench.__main__ import main
-from fixtures.decoders import DECODERS
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.study import savings
+from peft_update_bench.fixtures.decoders import DECODERS
 
 SMALL = "llama_26m"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from peft_update_bench.bench.gate.gate import Result, finds_slower
+from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
+from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.bench.record import Record
 
-from bench.gate.gate import Result, finds_slower
-from bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
-from bench.gate.verdict import Verdict
-from bench.record import Record
 from tests.gates import FFT, TOLERANCES, gate, slower
 from tests.records import LORA, record
 

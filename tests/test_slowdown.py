@@ -7,8 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-
-from bench.gate.slowdown import (
+from peft_update_bench.bench.gate.slowdown import (
     BETWEEN_RUNS,
     EARLY_SHARE,
     FAMILY_ERROR,
@@ -19,8 +18,8 @@ from bench.gate.slowdown import (
     judge_ratio,
     judge_slowdown,
 )
-from fixtures.instruments.interval import Interval
-from fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 
 CORE_CELLS = 48
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.gate.storage import BaselineStorage
 from pytest_benchmark.logger import Logger
-
-from bench.gate.storage import BaselineStorage
 
 
 def storage(folder: Path) -> BaselineStorage:
@@ -54,7 +53,7 @@ def test_an_interrupted_save_leaves_nothing(tmp_path: Path, stage: str, monkeypa
 
 def test_what_a_kill_leaves_is_never_read(tmp_path: Path) -> None:
     """SIGKILL leaves the temporary file: hidden, and with a suffix that no reader looks for."""
-    from bench.gate.baseline import BaselineError, find
+    from peft_update_bench.bench.gate.baseline import BaselineError, find
 
     (tmp_path / ".0001_baseline.json.partial").write_text("{")
     with pytest.raises(BaselineError, match="no baseline"):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import summary
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.options import AdaptationOptions, RunOptions
 
-from bench.cells import Cell
-from bench.gate import summary
-from bench.gate.baseline import Baseline, Machine
-from bench.gate.gate import Gate, Result
-from bench.gate.verdict import Kind, Verdict
-from bench.options import AdaptationOptions, RunOptions
 from tests.adaptations import adapted
 from tests.records import LATENCY, LORA, record
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.gate.verdict import GATED, Verdict, judge
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.record import Record
 
-from bench.cells import Cell
-from bench.gate.baseline import Baseline, Machine
-from bench.gate.gate import Gate
-from bench.gate.verdict import GATED, Verdict, judge
-from bench.options import RunOptions
-from bench.record import Record
 from tests.records import LATENCY, LORA, VERSIONS, changed, lacking, record
 
 TOLERANCES = {"allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1, "median_seconds": 1.0}

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import variance
 
+from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
+from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.record import Adaptation, AdaptationRun, Flops, Record
 from scipy.stats import t
-
-from bench.gate.slowdown import FAMILY_ERROR
-from bench.gate.verdict import Kind, Verdict
-from bench.record import Adaptation, AdaptationRun, Flops, Record
 
 COMPARISONS_PER_CELL = 3
 """Accuracy on the target, on the source, and what it takes to the target accuracy."""

@@ -10,10 +10,9 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NoReturn
 
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.record import AdaptationSettings, Record, RecordError, WorkloadEntry, read_record
 from pydantic import BaseModel
-
-from bench.cells import Cell
-from bench.record import AdaptationSettings, Record, RecordError, WorkloadEntry, read_record
 
 TEST_NAMES = ("test_update", "test_adaptation")
 """The benchmark tests whose entries carry records; other benchmarks' entries in the same file are passed over."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import isinf
 
 import humanize
-
-from bench.gate.verdict import Verdict
+from peft_update_bench.bench.gate.verdict import Verdict
 
 
 def show(value: float | None, unit: str | None) -> str:

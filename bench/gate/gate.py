@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from bench.cells import Cell, Selection
-from bench.gate.adapting import judge_adaptation
-from bench.gate.baseline import Baseline, BaselineError, Machine, check_adaptation, check_workload
-from bench.gate.figures import show, show_whole_change
-from bench.gate.slowdown import Decision, ErrorBudget
-from bench.gate.verdict import Verdict, fails, judge, judge_measured
-from bench.options import RunOptions
-from bench.record import CLOCKS, Record, WorkloadEntry
-from fixtures.tasks import TASKS
+from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.gate.adapting import judge_adaptation
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, Machine, check_adaptation, check_workload
+from peft_update_bench.bench.gate.figures import show, show_whole_change
+from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget
+from peft_update_bench.bench.gate.verdict import Verdict, fails, judge, judge_measured
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.record import CLOCKS, Record, WorkloadEntry
+from peft_update_bench.fixtures.data.tasks import TASKS
 
 
 @dataclass(frozen=True)

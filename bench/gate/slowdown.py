@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.interval import Interval
 
 BETWEEN_RUNS = 0.010
 """Standard deviation, on the scale of logarithms, between runs of the same code, on top of the sampling error.

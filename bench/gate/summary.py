@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from textwrap import shorten
 
+from peft_update_bench.bench.gate.figures import show, show_change
+from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.verdict import Kind
+from peft_update_bench.bench.record import Adaptation
 from tabulate import tabulate
-
-from bench.gate.figures import show, show_change
-from bench.gate.gate import Gate, Result
-from bench.gate.verdict import Kind
-from bench.record import Adaptation
 
 HEADERS = ("cell", "FLOPs", "peak memory", "latency / fft", "verdict")
 ADAPTATION_HEADERS = (

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.gate.slowdown import judge_slowdown
-from bench.record import CLOCKS, Latency, Record
+from peft_update_bench.bench.gate.slowdown import judge_slowdown
+from peft_update_bench.bench.record import CLOCKS, Latency, Record
 
 Kind = Literal["ok", "improved", "new", "not comparable", "unstable", "regressed", "missing"]
 FAILING: frozenset[Kind] = frozenset({"regressed", "missing"})

@@ -1,9 +1,9 @@
 """What a run was asked for."""
 
-from bench.options.adaptation import ADAPTATION, AdaptationOptions
-from bench.options.run import RunOptions, read, storage_folder
-from bench.options.tolerance_table import project_tolerances, tolerances
-from bench.options.values import OptionError
+from peft_update_bench.bench.options.adaptation import ADAPTATION, AdaptationOptions
+from peft_update_bench.bench.options.run import RunOptions, read, storage_folder
+from peft_update_bench.bench.options.tolerance_table import project_tolerances, tolerances
+from peft_update_bench.bench.options.values import OptionError
 
 __all__ = [
     "ADAPTATION",

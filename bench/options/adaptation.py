@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.options.values import OptionError, names, one_of, whole_number
-from bench.record import AdaptationSettings
-from fixtures import datasets
-from fixtures.adaptation import Plan
-from fixtures.cache import DEFAULT_FOLDER
-from fixtures.corruptions import CORRUPTIONS, SEVERITIES
-from fixtures.datasets import DATASETS, DataError, Dataset
-from fixtures.pretraining import WEIGHTS
-from fixtures.tasks import TASKS, DataChoice, new_classes
-from fixtures.workload import Workload
+from peft_update_bench.bench.options.values import OptionError, names, one_of, whole_number
+from peft_update_bench.bench.record import AdaptationSettings
+from peft_update_bench.fixtures.data import datasets
+from peft_update_bench.fixtures.data.corruptions import CORRUPTIONS, SEVERITIES
+from peft_update_bench.fixtures.data.datasets import DATASETS, DataError, Dataset
+from peft_update_bench.fixtures.data.tasks import TASKS, DataChoice, new_classes
+from peft_update_bench.fixtures.training.adaptation import Plan
+from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
+from peft_update_bench.fixtures.training.pretraining import WEIGHTS
+from peft_update_bench.fixtures.workload import Workload
 
 ADAPTATION = "adaptation"
 """The adaptation benchmark's metric, which has a workload of its own and runs alone."""

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from bench.cells import MATRICES, Selection
-from bench.options.adaptation import (
+from peft_update_bench.bench.cells import MATRICES, Selection
+from peft_update_bench.bench.options.adaptation import (
     ADAPTATION,
     ADAPTATION_OPTIONS,
     DEFAULT_WORKLOAD,
     AdaptationOptions,
     read_adaptation,
 )
-from bench.options.values import OptionError, comma_separated, names, one_of, whole_number
-from fixtures import own_networks
-from fixtures.architectures import ARCHITECTURES, FURTHER_ARCHITECTURES, UnsupportedNetworkError
-from fixtures.imported import ImportedNameError, is_imported
-from fixtures.methods import METHODS, method_named
-from fixtures.workload import Workload
+from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
+from peft_update_bench.fixtures import own_networks
+from peft_update_bench.fixtures.architectures import ARCHITECTURES, FURTHER_ARCHITECTURES, UnsupportedNetworkError
+from peft_update_bench.fixtures.imported import ImportedNameError, is_imported
+from peft_update_bench.fixtures.methods import METHODS, method_named
+from peft_update_bench.fixtures.workload import Workload
 
 METRICS = ("flops", "memory", "measured_memory", "latency")
 """The update benchmark's, measured by default."""

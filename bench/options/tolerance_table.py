@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from bench.options.values import OptionError, fraction
+from peft_update_bench.bench.options.values import OptionError, fraction
 
 
 def project_tolerances(overrides: Collection[str] = ()) -> dict[str, float]:

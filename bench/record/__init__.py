@@ -7,9 +7,9 @@ error.
 History of the schema: 1, the first; adaptation was added to it as one more part that may be absent.
 """
 
-from bench.record.adaptation import Adaptation, AdaptationRun, AdaptationSettings
-from bench.record.record import Record, RecordError, installed_versions, read_record
-from bench.record.update import CLOCKS, Flops, Latency, Memory, WorkloadEntry
+from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationRun, AdaptationSettings
+from peft_update_bench.bench.record.record import Record, RecordError, installed_versions, read_record
+from peft_update_bench.bench.record.update import CLOCKS, Flops, Latency, Memory, WorkloadEntry
 
 __all__ = [
     "CLOCKS",

@@ -6,9 +6,8 @@ import math
 from statistics import fmean
 from typing import Annotated, Literal, Self
 
+from peft_update_bench.bench.record.part import Accuracy, Count, Part
 from pydantic import Field, FiniteFloat, PositiveInt, model_validator
-
-from bench.record.part import Accuracy, Count, Part
 
 
 class AdaptationSettings(Part):

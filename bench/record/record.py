@@ -7,12 +7,11 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Literal
 
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationSettings
+from peft_update_bench.bench.record.part import Part
+from peft_update_bench.bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
 from pydantic import Field, PositiveInt, ValidationError
-
-from bench.cells import Cell
-from bench.record.adaptation import Adaptation, AdaptationSettings
-from bench.record.part import Part
-from bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
 """What a record's figures depend on: distribution name to module name."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
+from peft_update_bench.bench.record.part import Count, Part, Ratio
+from peft_update_bench.fixtures.instruments.interval import Interval
 from pydantic import Field, FiniteFloat, PositiveInt, model_validator
-
-from bench.record.part import Count, Part, Ratio
-from fixtures.instruments.interval import Interval
 
 
 class WorkloadEntry(Part):

@@ -17,13 +17,19 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["bench.gate.baseline", "bench.options", "bench.record", "bench.cells", "json"]
+    include=[
+        "peft_update_bench.bench.gate.baseline",
+        "peft_update_bench.bench.options",
+        "peft_update_bench.bench.record",
+        "peft_update_bench.bench.cells",
+        "json",
+    ]
 ):
-    from bench import options
-    from bench.cells import Cell
-    from bench.gate import baseline
-    from bench.gate.baseline import BaselineError
-    from bench.options import OptionError
+    from peft_update_bench.bench import options
+    from peft_update_bench.bench.cells import Cell
+    from peft_update_bench.bench.gate import baseline
+    from peft_update_bench.bench.gate.baseline import BaselineError
+    from peft_update_bench.bench.options import OptionError
 
 from tests.records import baseline_data, extra_info
 

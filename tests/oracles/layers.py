@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
+from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
-
-from fixtures.update_step import UpdateStep
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 
+from peft_update_bench.bench.gate.figures import show, show_change
 from tabulate import tabulate
 
-from bench.gate.figures import show, show_change
 from tests.sabotage.cases import ADAPTATION, COMPUTED, LATENCY, MEASURED
 from tests.sabotage.faults import FAULTS
 from tests.sabotage.judged import Row, run

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from peft_update_bench.bench import measurement
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.fixtures import update_step
+from peft_update_bench.fixtures.update_step import UpdateStep
+from peft_update_bench.fixtures.workload import Workload
 
-from bench import measurement
-from bench.cells import Cell
-from fixtures import update_step
-from fixtures.update_step import UpdateStep
-from fixtures.workload import Workload
 from tests.sabotage.faults import FAULTS
 
 

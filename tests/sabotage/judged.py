@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bench import options
-from bench.adaptation import FAILURES, record, reference, updates
-from bench.cell_process import ThisProcess
-from bench.cells import Cell
-from bench.gate import baseline
-from bench.gate.baseline import Baseline, Machine
-from bench.gate.figures import show, show_change
-from bench.gate.gate import Gate, Result
-from bench.gate.verdict import FAILING, Verdict
-from bench.measurement import measure
-from bench.options import RunOptions
-from bench.record import Record
-from fixtures import adaptation, tasks
-from fixtures.adaptation import Outcome
-from fixtures.instruments.steady import fixed_threads
+from peft_update_bench.bench import options
+from peft_update_bench.bench.adaptation import FAILURES, record, reference, updates
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.figures import show, show_change
+from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.verdict import FAILING, Verdict
+from peft_update_bench.bench.measurement import measure
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes.cell_process import ThisProcess
+from peft_update_bench.bench.record import Record
+from peft_update_bench.fixtures.data import tasks
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.training import adaptation
+from peft_update_bench.fixtures.training.adaptation import Outcome
+
 from tests.sabotage.cases import Case, Instrument, Range
 from tests.sabotage.injection import injected
 

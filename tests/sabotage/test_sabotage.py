@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from peft_update_bench.bench.gate.verdict import GATED
+from peft_update_bench.fixtures.methods import METHODS
 
-from bench.gate.verdict import GATED
-from fixtures.methods import METHODS
 from tests.sabotage.cases import ADAPTATION, COMPUTED, LATENCY, MEASURED, Case, Instrument
 from tests.sabotage.faults import FAULTS
 from tests.sabotage.judged import cell_of, judge, run

@@ -8,18 +8,17 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.slowdown import Decision
+from peft_update_bench.bench.measurement import until
+from peft_update_bench.fixtures.instruments import latency
+from peft_update_bench.fixtures.instruments.calibration import calibration_step
+from peft_update_bench.fixtures.instruments.clock import Step
+from peft_update_bench.fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from torch.nn import functional
-
-from bench.cells import Cell
-from bench.gate.slowdown import Decision
-from bench.measurement import until
-from fixtures.instruments import latency
-from fixtures.instruments.calibration import calibration_step
-from fixtures.instruments.clock import Step
-from fixtures.instruments.latency import SamplingLimits
-from fixtures.instruments.steady import fixed_threads
-from fixtures.update_step import build_update_step
-from fixtures.workload import Workload
 
 
 @dataclass(frozen=True)

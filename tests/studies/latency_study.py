@@ -33,15 +33,20 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import slowdown as gate
+from peft_update_bench.bench.gate.slowdown import BETWEEN_RUNS
+from peft_update_bench.bench.processes import child_process
+from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.latency import (
+    CAREFUL_LIMITS,
+    DECIDING_LIMITS,
+    DEFAULT_LIMITS,
+    SamplingLimits,
+)
 from scipy.stats import binomtest
 from tabulate import tabulate
 
-from bench.cells import Cell
-from bench.gate import slowdown as gate
-from bench.gate.slowdown import BETWEEN_RUNS
-from fixtures.instruments import child_process
-from fixtures.instruments.interval import Interval
-from fixtures.instruments.latency import CAREFUL_LIMITS, DECIDING_LIMITS, DEFAULT_LIMITS, SamplingLimits
 from tests.studies import injected
 from tests.studies.injected import Slowdown
 

@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
+from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.fixtures.instruments import computed, measured_memory
+from peft_update_bench.fixtures.instruments.allocations import Allocations
+from peft_update_bench.fixtures.instruments.measured_memory import computed_gap, unexplained_gap
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
 from tabulate import tabulate
-
-from bench.cells import Cell, Selection
-from fixtures.instruments import computed, measured_memory
-from fixtures.instruments.allocations import Allocations
-from fixtures.instruments.measured_memory import computed_gap, unexplained_gap
-from fixtures.update_step import build_update_step
-from fixtures.workload import Workload
 
 MIB = 2**20
 LARGE = 0.05

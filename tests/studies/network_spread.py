@@ -18,16 +18,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import fmean, variance
 
+from peft_update_bench.bench import options
+from peft_update_bench.bench.adaptation import updates
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes.update_runs import UpdateRuns
+from peft_update_bench.bench.record import Adaptation, AdaptationRun
+from peft_update_bench.fixtures.training.adaptation import Outcome
 from tabulate import tabulate
 
-from bench import options
-from bench.adaptation import updates
-from bench.cells import Cell
-from bench.gate import baseline
-from bench.options import RunOptions
-from bench.record import Adaptation, AdaptationRun
-from bench.update_runs import UpdateRuns
-from fixtures.adaptation import Outcome
 from tests.sabotage.judged import REPOSITORY
 
 ARCHITECTURES = "mobilenet_v2,mobilenet_v3_small"

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from peft_update_bench.bench.gate import baseline
 from tabulate import tabulate
 
-from bench.gate import baseline
 from tests.upstream.computed import COMPUTED, UpstreamError, extent, moved, newest_baseline, run
 
 # peft up to 0.17 does not import beside transformers 5.

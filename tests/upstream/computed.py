@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from bench.cells import Cell
-from bench.gate import baseline
-from bench.gate.baseline import Baseline
-from bench.gate.figures import show_fraction
-from bench.gate.verdict import Verdict, judge
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.bench.gate.figures import show_fraction
+from peft_update_bench.bench.gate.verdict import Verdict, judge
 
 REPOSITORY = Path(__file__).parents[2]
 COMPUTED = "--metrics=flops,memory"

@@ -22,9 +22,9 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, read
 from tabulate import tabulate
 
-from bench.gate.baseline import Baseline, BaselineError, read
 from tests.upstream.computed import COMPUTED, REPOSITORY, UpstreamError, extent, moved, newest_baseline, run
 
 PACKAGES = ("torch", "torchvision", "peft", "pytest", "pytest-benchmark")

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from peft_update_bench.fixtures.data import tasks
+from peft_update_bench.fixtures.data.tasks import DataChoice, Examples, Task
+from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.training import adaptation, pretraining
+from peft_update_bench.fixtures.training.adaptation import Plan
 from torch import Tensor
 
-from fixtures import adaptation, pretraining, tasks
-from fixtures.adaptation import Plan
-from fixtures.methods import METHODS
-from fixtures.tasks import DataChoice, Examples, Task
 from tests.sabotage.faults.registry import Patch, fault
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from galore_torch import GaLoreAdamW
+from peft_update_bench.fixtures.architectures import Network
+from peft_update_bench.fixtures.methods.galore import GaLore
 from torch import Tensor
 
-from fixtures.architectures import Network
-from fixtures.methods.galore import GaLore
 from tests.sabotage.faults.registry import Patch, fault
 
 

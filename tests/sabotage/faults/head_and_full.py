@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from peft_update_bench.fixtures.architectures import Network
+from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.methods.base import batch_norms
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fixtures.architectures import Network
-from fixtures.methods import METHODS
-from fixtures.methods.base import batch_norms
 from tests.sabotage.faults.registry import Patch, after_adapt, fault, with_optimizer
 
 

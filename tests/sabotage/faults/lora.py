@@ -8,11 +8,11 @@ from typing import Any
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.dora import _DoraConvNdLayer
+from peft_update_bench.fixtures.architectures import Network
+from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.methods.lora import LoRA
 from torch import Tensor, nn
 
-from fixtures.architectures import Network
-from fixtures.methods import METHODS
-from fixtures.methods.lora import LoRA
 from tests.sabotage.faults.registry import Patch, after_adapt, fault
 
 

@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import torch
+from peft_update_bench.fixtures import update_step
+from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
 
-from fixtures import update_step
-from fixtures.methods import METHODS
-from fixtures.update_step import UpdateStep
 from tests.sabotage.faults.registry import Patch, fault
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
-from fixtures.architectures import Network
-from fixtures.methods.base import Method
+from peft_update_bench.fixtures.architectures import Network
+from peft_update_bench.fixtures.methods.base import Method
 
 Patch = pytest.MonkeyPatch
 Inject = Callable[[Patch], None]

@@ -6,10 +6,10 @@ import copy
 from typing import Any
 
 import torch
+from peft_update_bench.fixtures import update_step
+from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
 
-from fixtures import update_step
-from fixtures.update_step import UpdateStep
 from tests.sabotage.faults.registry import Patch, fault
 
 

@@ -1,0 +1,1 @@
+"""What is no test, each command a module: see ``bench/__main__.py``."""

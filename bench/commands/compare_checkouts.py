@@ -1,0 +1,297 @@
+"""Two checkouts' update steps in turn, on one machine, in one run: what a pull request does to latency.
+
+    python -m bench compare-checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
+
+BASE and HEAD are folders, each a checkout of this repository. Nothing needs to be recorded beforehand: the base is
+measured beside the head, round by round, so that even an absolute slowdown shows, full fine-tuning's included.
+Exit status: 0, 1 where a cell regressed or the head has it no longer, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, NoReturn, Self
+
+from peft_update_bench.bench import options
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
+from peft_update_bench.bench.options import OptionError, RunOptions
+from peft_update_bench.fixtures.instruments.clock import Clock, Duration
+from peft_update_bench.fixtures.instruments.latency import (
+    DECIDING_LIMITS,
+    DEFAULT_LIMITS,
+    SamplingLimits,
+    Until,
+    sample_refreshes,
+    sample_rounds,
+    warm_up,
+)
+from peft_update_bench.fixtures.instruments.rounds import Rounds
+from peft_update_bench.fixtures.workload import Workload
+from tabulate import tabulate
+
+WORKER = Path(__file__).with_name("checkout_worker.py")
+FAILING = frozenset({"regressed", "missing", "broken"})
+
+OPTIONS = {
+    "matrix": "core or full",
+    "architectures": "comma-separated",
+    "methods": "comma-separated",
+    "ranks": "comma-separated",
+    "batch_size": "images in a batch",
+    "image_size": "pixels",
+    "threads": "threads within an operator",
+    "unstable": "what a measurement does that stays too wide: fail or warn",
+}
+
+METRICS_PER_CELL = 3
+"""CPU time, wall clock, and the refreshing step of a cell that has one."""
+
+# A refreshing step may take seconds, and a handful of them has a wide interval.
+SCREENING = replace(DEFAULT_LIMITS, max_refreshes=20, refresh_budget_seconds=20)
+DECIDING = replace(DECIDING_LIMITS, max_refreshes=40, refresh_budget_seconds=40)
+
+KINDS_BY_GRAVITY = ("broken", "missing", "regressed", "unstable", "improved", "new", "ok")
+
+
+class WorkerError(Exception):
+    """A checkout that cannot run a cell; the message is the last line that its process printed."""
+
+
+@dataclass(frozen=True)
+class RemoteClock(Clock):
+    """Has the worker time its own step: a step that is called returns how long it took."""
+
+    def time(self, step: Callable[[], object]) -> Duration:
+        duration = step()
+        assert isinstance(duration, Duration)
+        return duration
+
+
+class Worker:
+    """A process that holds one cell's step from one checkout."""
+
+    def __init__(self, checkout: Path, cell: Cell, workload: Workload) -> None:
+        # A checkout may be older than a setting, so it is given those only that differ from the default.
+        settings = {"cell": asdict(cell), "workload": _changed(workload) | {"threads": workload.threads}}
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        threads = str(workload.threads)
+        self.process = subprocess.Popen(
+            # -P: the script's own folder must not be searched for modules.
+            [sys.executable, "-P", WORKER, json.dumps(settings)],
+            cwd=checkout,
+            env=os.environ | {"PYTHONPATH": _modules(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self.period = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+
+    def start(self) -> None:
+        """Wait until the step is built and has done one update. Raises WorkerError."""
+        self.period = self._ask("period") or 0
+        self.update()
+
+    def update(self) -> Duration:
+        return Duration(**self._ask("update"))
+
+    def refresh(self) -> Duration:
+        return Duration(**self._ask("refresh"))
+
+    def _ask(self, request: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{request}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self._fail()
+        answer = self.process.stdout.readline()
+        if not answer:
+            self._fail()
+        return json.loads(answer)
+
+    def _fail(self) -> NoReturn:
+        status = self.process.wait()
+        self.log.seek(0)
+        lines = self.log.read().strip().splitlines()
+        raise WorkerError(lines[-1].strip() if lines else f"its process ended with status {status}")
+
+
+def _modules() -> str:
+    """Where a worker looks for modules: in its checkout; for a user's own network or method also in the folder from
+    which this command is run, and on the path that it was given."""
+    return os.pathsep.join([".", str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@dataclass
+class Comparison:
+    """One cell in both checkouts. `slowdowns` are by what was compared; `note` says why a checkout cannot run it."""
+
+    cell: Cell
+    slowdowns: dict[str, Slowdown] = field(default_factory=dict)
+    base_ms: float | None = None
+    head_ms: float | None = None
+    rounds: int = 0
+    presence: str = "ok"
+    note: str = ""
+
+    @property
+    def kind(self) -> str:
+        kinds = {self.presence, *(slowdown.kind for slowdown in self.slowdowns.values())}
+        return min(kinds, key=KINDS_BY_GRAVITY.index)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is worth a second measurement."""
+        return any(slowdown.suspected or slowdown.kind == "unstable" for slowdown in self.slowdowns.values())
+
+
+def compare_cell(
+    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, budget: ErrorBudget
+) -> Comparison:
+    """Measure `cell` in both checkouts in turn; where a slowdown is suspected or nothing can be said, once more, longer
+    and in fresh processes, and that decides.
+
+    The cells of a run that are measured again share `budget`.
+    """
+    comparison = _measure(base, head, cell, workload, tolerance, budget.rate, decides=False)
+    if not comparison.is_doubtful:
+        return comparison
+    comparison = _measure(base, head, cell, workload, tolerance, budget.rate, decides=True)
+    budget.spend(found_slower=comparison.kind == "regressed")
+    return comparison
+
+
+def _measure(
+    base: Path, head: Path, cell: Cell, workload: Workload, tolerance: float, rate: float, *, decides: bool
+) -> Comparison:
+    """One measurement. One that `decides` is long, unless its outcome is clear early."""
+    limits = replace(DECIDING if decides else SCREENING, tolerance=tolerance)
+
+    def is_clear_by_now(rounds: Rounds) -> bool:
+        return is_clear(_judge(rounds, limits, tolerance, EARLY_SHARE * rate).values())
+
+    with Worker(base, cell, workload) as base_worker, Worker(head, cell, workload) as head_worker:
+        reasons = {}
+        for name, worker in (("base", base_worker), ("head", head_worker)):
+            try:
+                worker.start()
+            except WorkerError as error:
+                reasons[name] = str(error)
+        if reasons:
+            presence = "broken" if len(reasons) == 2 else "new" if "base" in reasons else "missing"
+            note = "; ".join(f"the {name} cannot run it: {reason}" for name, reason in reasons.items())
+            return Comparison(cell, presence=presence, note=note)
+        try:
+            until = is_clear_by_now if decides else None
+            rounds, refreshes = _sample(base_worker, head_worker, limits, until)
+        except WorkerError as error:
+            return Comparison(cell, presence="broken", note=f"ended within the measurement: {error}")
+    slowdowns = _judge(rounds, limits, tolerance, rate)
+    if refreshes is not None:
+        slowdowns["refresh"] = judge_ratio(refreshes.cpu(limits.confidence), tolerance=tolerance, error_rate=rate)
+    return Comparison(cell, slowdowns, _ms(rounds.reference), _ms(rounds.step), len(rounds))
+
+
+def _sample(base: Worker, head: Worker, limits: SamplingLimits, until: Until | None) -> tuple[Rounds, Rounds | None]:
+    """Ordinary rounds, and rounds of refreshing steps where both have them."""
+    clock = RemoteClock()
+    warm_up(head.update, base.update, limits)
+    refreshes = None
+    if base.period and head.period:
+        refreshes = sample_refreshes(head.refresh, base.refresh, limits, clock)
+    return sample_rounds(head.update, base.update, limits, clock, until=until), refreshes
+
+
+def _judge(rounds: Rounds, limits: SamplingLimits, tolerance: float, rate: float) -> dict[str, Slowdown]:
+    """By each clock."""
+    ratios = {"CPU time": rounds.cpu(limits.confidence), "wall clock": rounds.wall(limits.confidence)}
+    return {name: judge_ratio(ratio, tolerance=tolerance, error_rate=rate) for name, ratio in ratios.items()}
+
+
+def _ms(durations: Sequence[Duration]) -> float:
+    return median(duration.wall for duration in durations) / 1e6
+
+
+def _changed(workload: Workload) -> dict[str, Any]:
+    default = Workload()
+    names = (entry.name for entry in fields(workload))
+    return {name: getattr(workload, name) for name in names if getattr(workload, name) != getattr(default, name)}
+
+
+def table(comparisons: Iterable[Comparison]) -> str:
+    """The comparisons in Markdown: medians in milliseconds, changes with their intervals over the whole run."""
+    rows = []
+    for comparison in comparisons:
+        changes = [_show(comparison.slowdowns.get(name)) for name in ("CPU time", "wall clock", "refresh")]
+        times = [f"{ms:.1f}" if ms is not None else "" for ms in (comparison.base_ms, comparison.head_ms)]
+        verdict = f"{comparison.kind}: {comparison.note}" if comparison.note else comparison.kind
+        rows.append([str(comparison.cell), *times, *changes, comparison.rounds or "", verdict])
+    headers = ["cell", "base, ms", "head, ms", "CPU time", "wall clock", "refresh", "rounds", "verdict"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _show(slowdown: Slowdown | None) -> str:
+    if slowdown is None:
+        return ""
+    return f"{slowdown.change:+.1%} ({slowdown.low:+.1%} to {slowdown.high:+.1%})"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("base", metavar="BASE", help="the folder of the checkout to compare with")
+    parser.add_argument("head", metavar="HEAD", help="the folder of the checkout to judge")
+    for name, meaning in OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
+    parser.add_argument("--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction (%(default)s)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Compare, print the table, return the exit status. Raises CommandError for bad input."""
+    base, head, run = _read(given)
+    cells = run.selection.cells()
+    comparisons: list[Comparison] = []
+    budget = ErrorBudget(METRICS_PER_CELL)
+    for cell in cells:
+        comparison = compare_cell(base, head, cell, run.workload, run.tolerances["latency"], budget)
+        comparisons.append(comparison)
+        print(f"{cell}: {comparison.kind}", file=sys.stderr, flush=True)
+    print(table(comparisons))
+    failing = FAILING | {"unstable"} if run.unstable == "fail" else FAILING
+    return int(any(comparison.kind in failing for comparison in comparisons))
+
+
+def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
+    words = {name: value for name, value in vars(given).items() if name in OPTIONS}
+    try:
+        tolerances = options.tolerances({"latency": 0.10}, [f"latency={given.tolerance}"])
+        run = options.read(words, tolerances)
+    except OptionError as error:
+        raise CommandError(str(error)) from None
+    return _checkout(given.base), _checkout(given.head), run
+
+
+def _checkout(folder: str) -> Path:
+    path = Path(folder).resolve()
+    if not (path / "fixtures" / "update_step.py").is_file():
+        raise CommandError(f"{folder} is no checkout of this repository: it has no fixtures/update_step.py")
+    return path

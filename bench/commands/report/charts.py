@@ -1,0 +1,276 @@
+"""The charts, one function each: records in, a Vega-Lite chart out.
+
+Every chart is as wide as the page lets it be, and takes the page's text colour (``currentColor``), so that one chart
+serves a telephone, a wide screen, light and dark. A chart that has nothing to show is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.report.pareto import front
+from peft_update_bench.bench.gate.figures import show
+from peft_update_bench.bench.record import Record
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+Rows = list[dict[str, Any]]
+Estimate = tuple[float, float | None, float | None]
+
+MIB = 2**20
+CATEGORIES = {
+    "parameters": "#0072B2", "buffers": "#CC79A7", "gradients": "#E69F00", "activations": "#009E73",
+    "temporaries": "#56B4E9", "optimizer_states": "#D55E00", "other": "#999999",
+}  # fmt: skip
+"""Colours from Okabe and Ito's palette, which the colour-blind tell apart, and which stand out from white and black."""
+
+METHODS = {
+    "fft": "#8A8A8A", "head": "#56B4E9", "bn_head": "#0072B2",
+    "lora": "#E69F00", "dora": "#D55E00", "galore": "#009E73",
+}  # fmt: skip
+FURTHER_METHODS = ("#CC79A7", "#A5791F", "#7B61C9", "#4C9F9F")
+"""For a user's own methods, in turn."""
+
+SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
+
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "currentColor",
+        "tickColor": "currentColor", "gridColor": "currentColor", "gridOpacity": 0.15, "titleFontWeight": "normal",
+        "labelFontSize": 11, "titleFontSize": 12, "labelFlush": False,
+    },
+    "legend": {
+        "labelColor": "currentColor", "titleColor": "currentColor", "orient": "bottom", "titleFontWeight": "normal",
+        "labelFontSize": 11, "columns": 3, "title": None, "symbolStrokeWidth": 2, "labelLimit": 220,
+    },
+    "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "fontSize": 13},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that is drawn: `of` gives estimate, low and high, the last two None where it is exact."""
+
+    key: str
+    title: str
+    axis: str
+    unit: str
+    scale: float
+    of: Callable[[Record], Estimate | None]
+
+
+def _flops(record: Record) -> Estimate | None:
+    return None if record.flops is None else (record.flops.total, None, None)
+
+
+def _memory(record: Record) -> Estimate | None:
+    return None if record.memory is None else (record.memory.peak, None, None)
+
+
+def _latency(record: Record) -> Estimate | None:
+    latency = record.latency
+    if latency is None:
+        return None
+    if latency.is_references:
+        return 1.0, None, None
+    return latency.relative, latency.relative_low, latency.relative_high
+
+
+BY_RANK = (
+    Metric("flops", "FLOPs of an ordinary step", "GFLOPs", "FLOPs", 1e9, _flops),
+    Metric("memory", "Peak memory of an ordinary step", "MiB", "bytes", MIB, _memory),
+    Metric("latency", "Latency relative to full fine-tuning", "× fft", "×", 1.0, _latency),
+)  # fmt: skip
+
+
+def memory_by_category(records: Sequence[Record]) -> Chart | None:
+    """Peak memory of an ordinary step, stacked by what holds it, a bar for each cell.
+
+    A tick shows where a refreshing step peaks.
+    """
+    rows: Rows = []
+    ticks: Rows = []
+    for record in records:
+        memory = record.memory
+        if memory is None:
+            continue
+        for order, (category, size) in enumerate(memory.categories().items()):
+            rows.append(
+                {
+                    "cell": _label(record.cell), "category": category, "MiB": size / MIB, "order": order,
+                    "size": show(size, "bytes"), "peak": show(memory.peak, "bytes"),
+                    "where": f"{memory.peak_phase}, {memory.peak_module}",
+                }
+            )  # fmt: skip
+        if memory.refresh_peak is not None:
+            refresh = show(memory.refresh_peak, "bytes")
+            ticks.append({"cell": _label(record.cell), "MiB": memory.refresh_peak / MIB, "refreshing step": refresh})
+    if not rows:
+        return None
+    y = alt.Y("cell:N", sort=None, title=None, axis=alt.Axis(labelLimit=150))
+    bars = _chart(rows).mark_bar().encode(
+        y=y,
+        x=alt.X("MiB:Q", title="MiB at the peak", stack="zero"),
+        color=alt.Color("category:N", scale=_scale(CATEGORIES), sort=list(CATEGORIES)),
+        order="order:Q",
+        tooltip=["cell:N", "category:N", "size:N", "peak:N", "where:N"],
+    )  # fmt: skip
+    marks = _chart(ticks).mark_tick(color="currentColor", thickness=2).encode(
+        y=y, x="MiB:Q", tooltip=["cell:N", "refreshing step:N"]
+    )  # fmt: skip
+    layers = alt.layer(bars, marks) if ticks else bars
+    return layers.properties(height=18 * len({row["cell"] for row in rows}))
+
+
+def by_rank(records: Sequence[Record], metric: Metric) -> Chart | None:
+    """A metric against rank, a line for each method; methods without a rank are level lines."""
+    rows: Rows = []
+    for record in records:
+        figure = metric.of(record)
+        if figure is None:
+            continue
+        value, low, high = figure
+        row = {
+            "cell": _label(record.cell), "method": record.method, "rank": record.rank, "value": value / metric.scale,
+            metric.axis: show(value, metric.unit),
+        }  # fmt: skip
+        if low is not None and high is not None:
+            row |= {"low": low / metric.scale, "high": high / metric.scale}
+            row["interval"] = f"{show(low, metric.unit)} to {show(high, metric.unit)}"
+        rows.append(row)
+    ranked = [row for row in rows if row["rank"] is not None]
+    if not ranked:
+        return None
+    level = [row for row in rows if row["rank"] is None]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    ranks = sorted({row["rank"] for row in ranked})
+    x = alt.X(
+        "rank:Q",
+        title="rank",
+        scale=alt.Scale(type="log", base=2, domain=[ranks[0] / 1.3, ranks[-1] * 1.3], nice=False),
+        axis=alt.Axis(values=ranks, grid=False),
+    )
+    y = alt.Y("value:Q", title=metric.axis, scale=alt.Scale(zero=True))
+    color, shape = _by_method(methods)
+    tooltip = ["cell:N", alt.Tooltip(f"{metric.axis}:N"), *(["interval:N"] if "interval" in ranked[0] else [])]
+    lines = _chart(ranked).mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color)
+    points = _chart(ranked).mark_point(filled=True, size=60, opacity=1).encode(
+        x=x, y=y, color=color, shape=shape, tooltip=tooltip
+    )  # fmt: skip
+    layers: list[alt.Chart] = [lines, points]
+    if any("low" in row for row in ranked):
+        intervals = [row for row in ranked if "low" in row]
+        layers.append(
+            _chart(intervals)
+            .mark_rule(strokeWidth=1.5)
+            .encode(x=x, y="low:Q", y2="high:Q", color=color, tooltip=tooltip)
+        )
+    for place, row in enumerate(level):
+        # Level lines often lie on each other; where one is dashed, both show.
+        line = _chart([row]).mark_rule(strokeWidth=2, strokeDash=DASHES[place % len(DASHES)])
+        layers.append(line.encode(y=y, color=color, tooltip=tooltip if "interval" in row else tooltip[:2]))
+    return alt.layer(*layers).properties(height=260)
+
+
+def accuracy_against(
+    records: Sequence[Record], cost: Callable[[Record], int], axis: str, unit: str, scale: float
+) -> Chart | None:
+    """Accuracy after the update against what it costs, the Pareto front joined and named. `records` are of one task."""
+    adapted = [(record, record.adaptation) for record in records if record.adaptation is not None]
+    if not adapted:
+        return None
+    best = front([(cost(record), adaptation.accuracy_after) for record, adaptation in adapted])
+    rows: Rows = [
+        {
+            "cell": _label(record.cell), "method": record.method, "cost": cost(record) / scale,
+            "accuracy": adaptation.accuracy_after * 100, axis: show(cost(record), unit),
+            "after the update": f"{adaptation.accuracy_after:.1%}", "before": f"{adaptation.accuracy_before:.1%}",
+            "front": index in best,
+        }
+        for index, (record, adaptation) in enumerate(adapted)
+    ]  # fmt: skip
+    color, shape = _by_method(list(dict.fromkeys(row["method"] for row in rows)))
+    x = alt.X("cost:Q", title=axis, scale=alt.Scale(zero=False, padding=60))
+    y = alt.Y("accuracy:Q", title="accuracy after the update, %", scale=alt.Scale(zero=False, padding=15))
+    tooltip = ["cell:N", "after the update:N", "before:N", f"{axis}:N"]
+    points = _chart(rows).mark_point(size=70, opacity=1).encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip)
+    on_front = [rows[index] for index in best]
+    joined = _chart(on_front).mark_line(
+        interpolate="step-after", strokeDash=[4, 3], strokeWidth=1, color="currentColor"
+    ).encode(x=x, y=y)  # fmt: skip
+    filled = _chart(on_front).mark_point(size=70, filled=True, opacity=1).encode(
+        x=x, y=y, color=color, shape=shape, tooltip=tooltip
+    )  # fmt: skip
+    # Above a rising front, to its left, nothing lies.
+    names = (
+        _chart(on_front)
+        .mark_text(align="right", dx=-7, dy=-5, color="currentColor", fontSize=11)
+        .encode(x=x, y=y, text="cell:N")
+    )
+    return alt.layer(joined, points, filled, names).properties(height=300)
+
+
+def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str]) -> Chart | None:
+    """A metric over commits, as its change since the first.
+
+    `rows` have cell, method, run, segment (a line breaks between two), change (in %), figure, stepped.
+    """
+    if not rows:
+        return None
+    color, _ = _by_method(list(methods))
+    x = alt.X("run:N", sort=list(runs), title=None, axis=alt.Axis(labelAngle=-30, labelLimit=120, grid=False))
+    y = alt.Y("change:Q", title="change since the first, %")
+    tooltip = ["cell:N", "run:N", "figure:N", alt.Tooltip("change:Q", format="+.3f")]
+    base = _chart(rows)
+    lines = base.mark_line(interpolate="step-after", strokeWidth=1.2, opacity=0.7).encode(
+        x=x, y=y, color=color, detail=["cell:N", "segment:N"]
+    )
+    points = base.mark_point(filled=True, size=25, opacity=0.8).encode(x=x, y=y, color=color, tooltip=tooltip)
+    steps = [row for row in rows if row["stepped"]]
+    layers = [lines, points]
+    if steps:
+        layers.append(
+            _chart(steps).mark_point(shape="diamond", filled=True, size=130, opacity=1).encode(
+                x=x, y=y, color=color, tooltip=tooltip
+            )
+        )  # fmt: skip
+    return alt.layer(*layers).properties(height=240)
+
+
+def specification(chart: Chart, description: str) -> dict[str, Any]:
+    """The chart as Vega-Lite, as wide as what holds it."""
+    specification: dict[str, Any] = chart.properties(width="container", description=description).to_dict()
+    return specification | {"config": CONFIG, "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _chart(rows: Rows) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def _label(cell: Cell) -> str:
+    """A cell within a chart of its own architecture."""
+    return cell.method if cell.rank is None else f"{cell.method} r={cell.rank}"
+
+
+def _scale(colours: dict[str, str]) -> alt.Scale:
+    return alt.Scale(domain=list(colours), range=list(colours.values()))
+
+
+def _by_method(methods: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape of each method, the same on every chart."""
+    known = list(METHODS)
+    further = [method for method in methods if method not in METHODS]
+    colours = METHODS | {method: FURTHER_METHODS[i % len(FURTHER_METHODS)] for i, method in enumerate(further)}
+    place = {method: (known + further).index(method) for method in methods}
+    shapes = [SHAPES[place[method] % len(SHAPES)] for method in methods]
+    return (
+        alt.Color("method:N", sort=list(methods), scale=_scale({method: colours[method] for method in methods})),
+        alt.Shape("method:N", sort=list(methods), scale=alt.Scale(domain=list(methods), range=shapes)),
+    )

@@ -1,0 +1,130 @@
+"""A run as a page for people and a table for pull requests: ``python -m bench report``.
+
+    python -m bench report --output page.html
+    python -m bench report run.json --compare --output page.html --output table.md
+    python -m bench report --history baselines --output history.html --figures figures
+
+Without a run it is the newest committed baseline. Without --output the Markdown table goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.commands.report import figures, history, matrix, runs
+from peft_update_bench.bench.commands.report.figures import Figure
+from peft_update_bench.bench.commands.report.runs import Comparison
+from peft_update_bench.bench.gate.baseline import Baseline
+
+ENDINGS = (".html", ".md")
+NEWEST = "the newest baseline"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("measured", nargs="?", type=Path, metavar="RUN.json", help=f"default: {NEWEST}")
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        const=NEWEST,
+        metavar="OTHER.json",
+        help=f"judge the run against another; without a name, against {NEWEST} (but the run itself)",
+    )
+    parser.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        type=_output,
+        metavar="FILE",
+        help="a .html page or a .md table; repeatable",
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="FOLDER", help="write each figure there as PNG, 300 dots an inch"
+    )
+    parser.add_argument(
+        "--history",
+        nargs="?",
+        const=runs.STORAGE,
+        type=Path,
+        metavar="FOLDER",
+        help="every run in a folder and below over time, such as CI's artifacts; default: baselines",
+    )
+    parser.add_argument(
+        "--claims",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="re-measure the study's claims for the page, which takes some 15 seconds; default: yes",
+    )
+
+
+def _output(word: str) -> Path:
+    path = Path(word)
+    if path.suffix not in ENDINGS:
+        raise argparse.ArgumentTypeError(f"given {word!r}, expected a file that ends in {' or '.join(ENDINGS)}")
+    return path
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write what was asked for. Returns 0: a regression is the gate's to fail, the report shows it."""
+    over_time = history.read_folder(given.history) if given.history else None
+    for line in over_time.unreadable if over_time else ():
+        print(f"left out: {line}", file=sys.stderr)
+    shown = _shown(given.measured, over_time)
+    comparison = _comparison(shown, given.compare)
+    drawn = list(figures.of_run(shown))
+    drawn_over_time = list(history.figures(over_time)) if over_time else []
+    table = matrix.markdown(shown, comparison, [runs.conditions(shown).commit, runs.conditions(shown).sentence])
+    if not given.output and not given.figures:
+        print(table, end="")
+    for path in given.output:
+        if path.suffix == ".md":
+            _write(path, table)
+        else:
+            _write(path, _page(given, shown, comparison, drawn, over_time, drawn_over_time))
+    if given.figures:
+        written = figures.write_pngs([*drawn, *drawn_over_time], given.figures)
+        print(f"{given.figures}: {len(written)} figures", file=sys.stderr)
+    return 0
+
+
+def _shown(path: Path | None, over_time: history.History | None) -> Baseline:
+    """The run named; else the newest of the history; else the newest baseline."""
+    if path is None and over_time is not None:
+        return over_time.runs[-1]
+    return runs.read(path or runs.newest())
+
+
+def _comparison(shown: Baseline, other: str | None) -> Comparison | None:
+    if other is None:
+        return None
+    return runs.compare_runs(shown, runs.read(runs.newest(before=shown) if other == NEWEST else Path(other)))
+
+
+def _page(
+    given: argparse.Namespace,
+    shown: Baseline,
+    comparison: Comparison | None,
+    drawn: list[Figure],
+    over_time: history.History | None,
+    drawn_over_time: list[Figure],
+) -> str:
+    from peft_update_bench.bench.commands.report.page import Claims, Contents, render
+
+    claims = None
+    if given.claims:
+        from peft_update_bench.bench.study import grouped_convolution, measure_all
+
+        print("re-measuring the study's claims (--no-claims leaves them out)", file=sys.stderr, flush=True)
+        claims = Claims(measure_all(list(shown.records.values())), grouped_convolution.count())
+    return render(Contents(shown, comparison, drawn, over_time, drawn_over_time, claims))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(
+            f"--output {path}: {error.strerror}; expected a file in a folder that can be written"
+        ) from None

@@ -1,0 +1,103 @@
+"""A run's figures: each chart with what it shows and for what it holds, for the page and as PNG for papers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import vl_convert
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.commands.report import charts
+from peft_update_bench.bench.commands.report.runs import Conditions, conditions
+from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.bench.record import Record
+
+WIDTH = 480
+"""Of a PNG's plot, in CSS pixels, of which there are 96 to the inch."""
+PIXELS_PER_INCH = 300
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its title and conditions. `name` is unique in a report, and its file's name without the ending."""
+
+    name: str
+    title: str
+    section: str
+    specification: dict[str, Any]
+    conditions: Conditions
+
+
+def of_run(run: Baseline) -> Iterator[Figure]:
+    """Every figure of a run, by architecture."""
+    records = list(run.records.values())
+    for architecture in dict.fromkeys(record.architecture for record in records):
+        ours = [record for record in records if record.architecture == architecture]
+        steps = [record for record in ours if record.adaptation is None]
+        drawn: list[tuple[str, str, charts.Chart | None, list[Record]]] = [
+            ("memory-by-category", "Peak memory by category", charts.memory_by_category(steps), steps)
+        ]
+        drawn += [(f"{m.key}-by-rank", m.title, charts.by_rank(steps, m), steps) for m in charts.BY_RANK]
+        for task in dict.fromkeys(record.adaptation.task for record in ours if record.adaptation):
+            of_task = [record for record in ours if record.adaptation and record.adaptation.task == task]
+            drawn += _accuracy(task, of_task)
+        for key, title, chart, of in drawn:
+            if chart is not None:
+                yield figure(architecture, key, title, chart, conditions(run, of))
+
+
+def figure(section: str, key: str, title: str, chart: charts.Chart, held: Conditions) -> Figure:
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{section}-{key}").strip("-")
+    description = f"{title}, {section}. {held.sentence}"
+    return Figure(name, title, section, charts.specification(chart, description), held)
+
+
+def _accuracy(task: str, records: list[Record]) -> list[tuple[str, str, charts.Chart | None, list[Record]]]:
+    def memory(record: Record) -> int:
+        assert record.adaptation is not None
+        return record.adaptation.peak_memory
+
+    def flops(record: Record) -> int:
+        assert record.adaptation is not None
+        return record.adaptation.flops_total
+
+    against_memory = charts.accuracy_against(records, memory, "peak memory, MiB", "bytes", charts.MIB)
+    against_flops = charts.accuracy_against(records, flops, "FLOPs of the whole update, G", "FLOPs", 1e9)
+    return [
+        (f"{task}-accuracy-memory", f"Accuracy ({task}) against peak memory", against_memory, records),
+        (f"{task}-accuracy-flops", f"Accuracy ({task}) against FLOPs", against_flops, records),
+    ]
+
+
+def png(figure: Figure) -> bytes:
+    """The figure by itself, on white, its conditions under the title."""
+    held = figure.conditions
+    lines = [line for text in (held.workload, held.versions, held.machine) for line in wrap(text, 100)]
+    specification = figure.specification | {
+        "width": WIDTH,
+        "autosize": {"type": "pad"},
+        "title": {"text": f"{figure.section}: {figure.title}", "subtitle": lines, "subtitleFontSize": 9, "offset": 12},
+    }
+    # Outside a page there is no text colour to take, nor one that shines through.
+    plain = json.dumps(specification).replace('"currentColor"', '"#222222"').replace('"transparent"', '"white"')
+    image: bytes = vl_convert.vegalite_to_png(plain, scale=PIXELS_PER_INCH / 96, ppi=96)
+    return image
+
+
+def write_pngs(figures: list[Figure], folder: Path) -> list[Path]:
+    """Write each figure to ``folder/NAME.png``. Raises CommandError where that is not possible."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for figure in figures:
+            path = folder / f"{figure.name}.png"
+            path.write_bytes(png(figure))
+            written.append(path)
+    except OSError as error:
+        raise CommandError(f"--figures {folder}: {error.strerror}; expected a folder that can be written") from None
+    return written

@@ -1,0 +1,174 @@
+"""Runs as the report sees them: read through the gate, so that every check of a baseline holds, and compared by it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft_update_bench.bench import options
+from peft_update_bench.bench.cells import Cell, is_smaller
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
+from peft_update_bench.bench.gate.gate import Result, compare, finds_slower, suspects_slowdown
+from peft_update_bench.bench.gate.slowdown import ErrorBudget
+from peft_update_bench.bench.gate.summary import kind_of
+from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.record import AdaptationSettings, Record
+from pytest_benchmark.utils import get_machine_id
+
+STORAGE = Path("baselines")
+
+MOVED: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new")
+"""What a reader looks at first, in this order."""
+
+
+def read(path: Path) -> Baseline:
+    """Read a run. Raises CommandError for anything but a complete and valid one."""
+    try:
+        return baseline.read(path)
+    except BaselineError as error:
+        raise CommandError(str(error)) from None
+
+
+def newest(before: Baseline | None = None) -> Path:
+    """The newest committed baseline, one of adaptation where `before` is a run of that; where it is `before` itself,
+    the one before it. Raises CommandError."""
+    adapts = before is not None and any(cell.task for cell in before.records)
+    storage = STORAGE / options.ADAPTATION if adapts else STORAGE
+    try:
+        path = baseline.find(storage, None, get_machine_id())
+    except BaselineError as error:
+        raise CommandError(f"{error}; or name a run's JSON") from None
+    if before is None or path.resolve() != before.path.resolve():
+        return path
+    older = sorted(p for p in storage.glob("[0-9][0-9][0-9][0-9]_*.json") if p.name < path.name)
+    if not older:
+        raise CommandError(
+            f"{path} is the first baseline in {storage}; name what to compare with: --compare OTHER.json"
+        )
+    return older[-1]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a run's figures hold for, in words."""
+
+    workload: str
+    versions: str
+    machine: str
+    commit: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.workload} · {self.versions} · {self.machine}"
+
+
+def conditions(run: Baseline, records: Iterable[Record] | None = None) -> Conditions:
+    """Workload, versions, machine and commit of `run`, or of some of its `records`."""
+    chosen = list(run.records.values() if records is None else records)
+    commit = f"commit {run.commit[:9]}" if run.commit else "no commit"
+    when = f", {run.time:%Y-%m-%d %H:%M} UTC" if run.time else ""
+    return Conditions(
+        " or ".join(dict.fromkeys(_workload(record) for record in chosen)),
+        " or ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in chosen)),
+        str(run.machine),
+        f"{commit}{when}",
+    )
+
+
+def _workload(record: Record) -> str:
+    w = record.workload
+    threads = "1 thread" if w.threads == 1 else f"{w.threads} threads"
+    return (
+        f"batch {w.batch_size} of 3×{w.image_size}×{w.image_size}, {w.num_classes} classes, {w.optimizer}, {w.dtype}, "
+        f"{threads}, {w.device}"
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run judged against another. `left_out` are the other's cells that a filtered run was not asked for."""
+
+    other: Baseline
+    results: dict[Cell, Result]
+    left_out: tuple[Cell, ...]
+
+    @property
+    def headline(self) -> str:
+        counts = Counter(kind_of(result) for result in self.results.values())
+        words = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+        return f"{len(self.results)} cells, against {self.other.name}: {words}"
+
+    @property
+    def passes(self) -> bool:
+        return not any(kind_of(result) in {"missing", "regressed"} for result in self.results.values())
+
+    @property
+    def moved(self) -> list[tuple[Cell, Verdict]]:
+        """Every figure that moved, worst kind first."""
+        found = [(cell, verdict) for cell, result in self.results.items() for verdict in result.verdicts]
+        return sorted((pair for pair in found if pair[1].kind in MOVED), key=lambda pair: MOVED.index(pair[1].kind))
+
+    @property
+    def notes(self) -> list[str]:
+        verdicts = [verdict for result in self.results.values() for verdict in result.verdicts]
+        reasons = sorted({verdict.note for verdict in verdicts if verdict.kind == "not comparable"})
+        notes = [f"Not compared: measured memory and latency ({'; '.join(reasons)})."] if reasons else []
+        if self.left_out:
+            notes.append(f"{len(self.left_out)} cells of {self.other.name} are not in this run and were not judged.")
+        return notes
+
+
+def compare_runs(run: Baseline, other: Baseline) -> Comparison:
+    """Judge every cell of `run` as the gate does. Raises CommandError where the two cannot be compared."""
+    common = [cell for cell in run.records if cell in other.records]
+    if not common:
+        raise CommandError(
+            f"{run.path} and {other.path} have no cell in common: the first has {_some(run)}, the other {_some(other)}"
+        )
+    for cell in common:
+        now, before = run.records[cell], other.records[cell]
+        if now.workload != before.workload:
+            raise CommandError(
+                f"{cell} was recorded under another workload in {other.path}: "
+                f"{baseline.differences(before.workload, now.workload)}; compare runs of one workload"
+            )
+    adaptations = [record.adaptation for record in run.records.values() if record.adaptation]
+    settings: dict[str, AdaptationSettings] = {found.task: found.settings for found in adaptations}
+    if settings:
+        try:
+            baseline.check_adaptation(other, settings, common)
+        except BaselineError as error:
+            raise CommandError(str(error)) from None
+    results = judge(run, dict.fromkeys(run.records, other))
+    absent = tuple(cell for cell in other.records if cell not in run.records)
+    if run.is_filtered or is_smaller(run.matrix, other.matrix):
+        return Comparison(other, results, absent)
+    lost = Verdict("the cell", "missing", note="not in this run: removed, or it failed before it was measured")
+    return Comparison(other, results | {cell: Result(cell, verdicts=(lost,)) for cell in absent}, ())
+
+
+def judge(run: Baseline, others: Mapping[Cell, Baseline]) -> dict[Cell, Result]:
+    """Judge the cells of `run` that have a baseline in `others`.
+
+    What was saved of a suspected slowdown is the measurement that was to confirm it, so it spends the budget of errors
+    as the gate's does.
+    """
+    limits = options.project_tolerances()
+    results: dict[Cell, Result] = {}
+    budget = ErrorBudget()
+    for cell, other in others.items():
+        record, seconds = run.records[cell], run.seconds.get(cell)
+        verdicts = compare(record, seconds, other, run.machine, limits, budget.rate)
+        if suspects_slowdown(verdicts):
+            budget.spend(found_slower=finds_slower(verdicts))
+        results[cell] = Result(cell, record, verdicts)
+    return results
+
+
+def _some(run: Baseline) -> str:
+    names = [str(cell) for cell in run.records]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,129 @@
+"""Learning rates for all methods, from one search with an equal budget for each: ``python -m bench search``.
+
+Every method is tried with the same rates on the same networks, tasks and seed, and takes the rate with the best mean
+accuracy on the validation data; the test data are not looked at. The result, with every score, is written to
+``fixtures/methods/learning_rates.json``, from which the methods read. An interrupted search continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from peft_update_bench.bench import options
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.options import OptionError
+from peft_update_bench.bench.processes.update_runs import UpdateRuns
+from peft_update_bench.bench.record import installed_versions
+from peft_update_bench.fixtures.data.datasets import DataError
+from peft_update_bench.fixtures.methods import METHODS, method_named
+from peft_update_bench.fixtures.methods.learning_rates import PATH
+from peft_update_bench.fixtures.training.adaptation import AdaptationError, Plan, Update
+from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER, write_atomically
+from tabulate import tabulate
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+SEED = 1000
+"""None of those that results come from, which count from 0."""
+RANK = 4
+
+Scores = Mapping[str, Mapping[float, Mapping[str, float]]]
+"""Validation accuracy, a fraction, by method, rate, and network with task."""
+
+
+def choose(scores: Scores) -> dict[str, float]:
+    """The rate with the best mean score of each method; of equal ones the lowest."""
+    return {
+        method: max(sorted(rates), key=lambda rate: fmean(rates[rate].values())) for method, rates in scores.items()
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--architectures", default="resnet18,mobilenet_v2", help="default: %(default)s")
+    parser.add_argument("--tasks", help="shift, unseen; default: both")
+    parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES), help="default: %(default)s")
+    parser.add_argument("--steps", help=f"of each update; default: {Plan.steps}")
+    parser.add_argument("--workers", help="processes, each with one thread; default: one a core")
+    parser.add_argument("--cache-dir", help=f"where trained networks are kept; default: {DEFAULT_FOLDER}")
+    parser.add_argument("--output", type=Path, default=PATH, help="default: the file that methods read")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Search, write the file, and print its scores as Markdown. Raises CommandError."""
+    words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
+    try:
+        asked = options.read({**words, "metrics": options.ADAPTATION}, {})
+    except OptionError as error:
+        raise CommandError(str(error)) from None
+    assert asked.adaptation is not None
+    plan = Plan(data=asked.adaptation.plan.data, steps=asked.adaptation.plan.steps, evaluations=1, split="validation")
+    rates = _rates(given.rates)
+    updates = {
+        (method, rate, f"{architecture}-{task}"): Update(
+            architecture, method, RANK if method_named(method).takes_rank else None, task, SEED, rate
+        )
+        for architecture in asked.selection.architectures or ()
+        for task in asked.adaptation.settings
+        for method in METHODS
+        for rate in rates
+    }
+    scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in METHODS}
+    cache_folder, workers = asked.adaptation.cache_folder, asked.adaptation.workers
+    try:
+        with UpdateRuns(list(updates.values()), plan, cache_folder, workers) as runs:
+            if runs.kept:
+                print(f"{runs.kept} of {len(updates)} updates are there from an interrupted search", file=sys.stderr)
+            for (method, rate, where), update in updates.items():
+                (outcome,) = runs.outcomes([update])
+                scores[method][rate][where] = outcome.curve[-1]
+    except (AdaptationError, DataError) as error:
+        raise CommandError(str(error)) from None
+    found = _result(scores, plan)
+    write_atomically(given.output, (json.dumps(found, indent=1) + "\n").encode("ascii"))
+    print(report(scores))
+    return 0
+
+
+def report(scores: Scores) -> str:
+    """Mean validation accuracy by method and rate, and the rate chosen, as Markdown."""
+    chosen = choose(scores)
+    rates = sorted(next(iter(scores.values())))
+    rows = [
+        [method, *(f"{fmean(by_rate[rate].values()):.1%}" for rate in rates), f"{chosen[method]:g}"]
+        for method, by_rate in scores.items()
+    ]
+    return tabulate(rows, ["", *(f"{rate:g}" for rate in rates), "chosen"], tablefmt="pipe", disable_numparse=True)
+
+
+def _result(scores: Scores, plan: Plan) -> dict[str, Any]:
+    return {
+        "chosen": choose(scores),
+        "by": "the best mean accuracy on the validation data",
+        "seed": SEED,
+        "rank": RANK,
+        "data": plan.data.name,
+        "corruption": plan.data.corruption,
+        "severity": plan.data.severity,
+        "steps": plan.steps,
+        "batch_size": plan.batch_size,
+        "versions": installed_versions(),
+        "scores": {
+            method: {f"{rate:g}": dict(by_where) for rate, by_where in by_rate.items()}
+            for method, by_rate in scores.items()
+        },
+    }
+
+
+def _rates(value: str) -> list[float]:
+    try:
+        rates = sorted({float(word) for word in value.split(",")})
+    except ValueError:
+        rates = []
+    if not rates or not 0 < rates[0] <= rates[-1] <= 1:
+        raise CommandError(f"--rates is {value!r}; expected comma-separated numbers above 0 and at most 1")
+    return rates
