@@ -8,8 +8,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.measurement import CellError, record_of
-from peft_update_bench.bench.options import AdaptationOptions, RunOptions
+from peft_update_bench.bench.measurement import FAILURES as MEASUREMENT_FAILURES
+from peft_update_bench.bench.measurement import record_of
+from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.record import Flops, Memory, Record, installed_versions
 from peft_update_bench.fixtures.data.datasets import DataError
 from peft_update_bench.fixtures.instruments import computed
@@ -17,6 +18,7 @@ from peft_update_bench.fixtures.methods import method_named
 from peft_update_bench.fixtures.training.adaptation import AdaptationError, Outcome, Update
 from peft_update_bench.fixtures.training.pretraining import WeightsError
 from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
 
 MARGIN = 0.05
 """The gain in accuracy from which an update counts as an adaptation, as a fraction."""
@@ -32,7 +34,7 @@ PACKAGES = ("corrupt-tta", "mlxtend", "numpy", "opencv-python", "scikit-learn")
 """What images depend on, besides the packages of every record."""
 
 
-FAILURES = (AdaptationError, DataError, WeightsError, *CellError)
+FAILURES = (AdaptationError, DataError, WeightsError, *MEASUREMENT_FAILURES)
 """What one cell may fail with, each a sentence for the user; the other cells still run."""
 
 
@@ -48,12 +50,16 @@ def reference(cell: Cell) -> Cell:
     return Cell(cell.architecture, "fft", None, cell.task)
 
 
-def record(cell: Cell, run: RunOptions, outcomes: Sequence[Outcome], of_reference: Sequence[Outcome]) -> Record:
+def record(
+    cell: Cell,
+    workload: Workload,
+    options: AdaptationOptions,
+    outcomes: Sequence[Outcome],
+    of_reference: Sequence[Outcome],
+) -> Record:
     """The record of `cell` from its seeds' outcomes and those of its reference."""
-    options = run.adaptation
-    assert options is not None
     assert cell.task is not None
-    step = build_update_step(cell.architecture, cell.method, cell.rank, run.workload, device="meta")
+    step = build_update_step(cell.architecture, cell.method, cell.rank, workload, device="meta")
     figures = computed.measure(step)
     flops, memory = Flops.model_validate(figures.flops), Memory.model_validate(figures.memory)
     steps = options.plan.steps
@@ -101,7 +107,7 @@ def record(cell: Cell, run: RunOptions, outcomes: Sequence[Outcome], of_referenc
         "memory": figures.memory,
         "adaptation": adaptation,
     }
-    return record_of(cell, run.workload, parts)
+    return record_of(cell, workload, parts)
 
 
 def _mean_curve(outcomes: Sequence[Outcome]) -> list[float]:

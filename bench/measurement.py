@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from statistics import median
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
+from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
-from peft_update_bench.bench.record import CLOCKS, Latency, Record, installed_versions, read_record
+from peft_update_bench.bench.record import CLOCKS, SCHEMA, Latency, Record, installed_versions, read_record
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import ImportedNameError
 from peft_update_bench.fixtures.instruments import computed, latency, measured_memory
@@ -45,7 +46,7 @@ class NotTrainingError(Exception):
     """An update that does not train: its loss is not finite, or what it should train stays where it is."""
 
 
-CellError = (
+FAILURES = (
     NotTrainingError,
     NotComputableError,
     UnsupportedNetworkError,
@@ -68,35 +69,71 @@ class Measurement:
         return median(self.step_seconds) if self.step_seconds else None
 
 
-def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
-    """Measure `cell` with every instrument that `run` names, none of them in this process but where `process` says so.
+@dataclass
+class Measuring:
+    """A cell while it is measured: what every metric's function is given, and what those before it found.
 
-    Raises one of CellError.
+    `sections` become the record's. `process` is where anything heavy is called; its functions, arguments and results
+    must be picklable.
+    """
+
+    cell: Cell
+    run: RunOptions
+    process: Process
+    sections: dict[str, object] = field(default_factory=dict)
+    computed: Computed | None = None
+    step_seconds: tuple[float, ...] = ()
+
+    def builder(self, device: str) -> Callable[[], UpdateStep]:
+        """Builds the cell's step on `device`; picklable."""
+        return partial(_build, self.cell, self.run.workload, device)
+
+
+def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
+    """Measure `cell` by every metric that `run` names, none of them in this process but where `process` says so.
+
+    Raises one of FAILURES.
     """
     process.begin()
-    parts: dict[str, object] = {}
-    figures = None
-    if run.computed:
-        figures = process.call(_compute, cell, run.workload)
-        parts["parameters"] = figures.parameters
-        parts |= {name: getattr(figures, name) for name in ("flops", "memory") if name in run.metrics}
-    if "measured_memory" in run.metrics:
-        build = partial(_build, cell, run.workload, run.workload.device)
+    measuring = Measuring(cell, run, process)
+    for function in dict.fromkeys(METRICS[name].measure for name in run.metrics):
+        load(function)(measuring)
+    return Measurement(record_of(cell, run.workload, measuring.sections), measuring.step_seconds)
+
+
+def compute(measuring: Measuring) -> None:
+    """FLOPs, peak memory and parameter counts, from one pass over the step."""
+    figures = measuring.process.call(_compute, measuring.cell, measuring.run.workload)
+    measuring.computed = figures
+    measuring.sections["parameters"] = figures.parameters
+    measuring.sections |= {
+        name: getattr(figures, name) for name in ("flops", "memory") if name in measuring.run.metrics
+    }
+
+
+def measure_memory(measuring: Measuring) -> None:
+    """What the allocator handed out and what the process occupied, in a process of its own."""
+    workload = measuring.run.workload
+    memory = measured_memory.measure(
+        measuring.builder(workload.device),
+        threads=workload.threads,
+        timeout_s=measuring.process.left_s(),
         # What a user's own code imports is not what its update needs.
-        prepare = partial(_build, cell, run.workload, "meta") if cell.is_users else None
-        memory = measured_memory.measure(
-            build, threads=run.workload.threads, timeout_s=process.left_s(), prepare=prepare
-        )
-        _must_train(memory.losses, memory.unmoved)
-        parts["measured_memory"] = {**memory.as_record(), **_gaps(figures, memory)}
-    if "latency" not in run.metrics:
-        return Measurement(record_of(cell, run.workload, parts))
+        prepare=measuring.builder("meta") if measuring.cell.is_users else None,
+    )
+    _must_train(memory.losses, memory.unmoved)
+    measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
+
+
+def measure_latency(measuring: Measuring) -> None:
+    """The step's duration as a multiple of its reference's, and the seconds of each timed update."""
+    run = measuring.run
     # A measurement of memory trains the cell too, and looks.
     must_train = "measured_memory" not in run.metrics
     # A baseline is what many runs lean on.
     limits = CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS
-    parts["latency"], seconds = process.call(_time_anew, cell, run, limits, must_train)
-    return Measurement(record_of(cell, run.workload, parts), seconds)
+    found = measuring.process.call(_time_anew, measuring.cell, run, limits, must_train)
+    measuring.sections["latency"], measuring.step_seconds = found
 
 
 def update_once(cell: Cell, workload: Workload) -> None:
@@ -167,7 +204,7 @@ def measure_latency_again(
     """Time a measured cell once more, longer, with step and reference built afresh; the new latency replaces the old.
 
     Afresh, because where memory lies is decided when a step is built. Longest where it is to make a `decision`, unless
-    that is made early. Raises one of CellError.
+    that is made early. Raises one of FAILURES.
     """
     limits = CAREFUL_LIMITS if decision is None else DECIDING_LIMITS
     entry, seconds = process.call(_time_both_anew, measurement.record.cell, run, limits, decision)
@@ -254,5 +291,5 @@ def record_of(cell: Cell, workload: Workload, parts: Mapping[str, object]) -> Re
     if cell.rank is not None:
         identity["rank"] = cell.rank
     return read_record(
-        {"schema": 1, **identity, "workload": workload.as_record(), "versions": installed_versions(), **parts}
+        {"schema": SCHEMA, **identity, "workload": workload.as_record(), "versions": installed_versions(), **parts}
     )

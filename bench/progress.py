@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
-from peft_update_bench.bench.gate.baseline import names_a_cell
+from peft_update_bench.bench.session import Session
 
 
 class Progress:
@@ -14,21 +14,18 @@ class Progress:
     Silent under ``-v``, where pytest names every test itself, and under ``-q``.
     """
 
-    def __init__(self, reporter: pytest.TerminalReporter | None) -> None:
+    def __init__(self, reporter: pytest.TerminalReporter | None, session: Session) -> None:
         self._reporter = reporter
-        self._total = 0
+        self._session = session
         self._started = 0
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._total = sum(names_a_cell(item.nodeid) for item in session.items)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logstart(self, nodeid: str) -> Generator[None, None, None]:
         # After the reporter, which writes the file's name before its first test.
         yield
-        if self._reporter is None or self._reporter.verbosity != 0 or not names_a_cell(nodeid):
+        tests = self._session.tests
+        if self._reporter is None or self._reporter.verbosity != 0 or nodeid not in tests:
             return
         self._started += 1
-        cell = nodeid.partition("[")[2].removesuffix("]")
-        left = self._total - self._started
-        self._reporter.write(f"\n[{self._started}/{self._total}] {cell}, {left} left ", flush=True)
+        left = len(tests) - self._started
+        self._reporter.write(f"\n[{self._started}/{len(tests)}] {tests[nodeid]}, {left} left ", flush=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.fixtures.decoders import DECODERS, build_decoder_step
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.computed import Computed
@@ -16,9 +16,9 @@ RANK = 8
 """Where ``--ranks`` names no others."""
 
 
-def select_cells(gate: Gate) -> list[Cell]:
+def select_cells(run: RunOptions) -> list[Cell]:
     """Every decoder with the run's methods and ranks."""
-    selection = gate.run.selection
+    selection = run.selection
     return replace(selection, architectures=tuple(DECODERS), ranks=selection.ranks or (RANK,)).cells()
 
 

@@ -283,7 +283,7 @@ def run(given: argparse.Namespace) -> int:
 def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
     words = {name: value for name, value in vars(given).items() if name in OPTIONS}
     try:
-        tolerances = options.tolerances({"latency": 0.10}, [f"latency={given.tolerance}"])
+        tolerances = options.tolerances({}, [f"latency={given.tolerance}"])
         run = options.read(words, tolerances)
     except OptionError as error:
         raise CommandError(str(error)) from None

@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from peft_update_bench.bench import options
+from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.options import OptionError
 from peft_update_bench.bench.processes.update_runs import UpdateRuns
@@ -57,23 +58,24 @@ def run(given: argparse.Namespace) -> int:
     """Search, write the file, and print its scores as Markdown. Raises CommandError."""
     words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
     try:
-        asked = options.read({**words, "metrics": options.ADAPTATION}, {})
+        asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
     except OptionError as error:
         raise CommandError(str(error)) from None
-    assert asked.adaptation is not None
-    plan = Plan(data=asked.adaptation.plan.data, steps=asked.adaptation.plan.steps, evaluations=1, split="validation")
+    assert isinstance(asked.benchmark, AdaptationBenchmark)
+    adaptation = asked.benchmark.adaptation
+    plan = Plan(data=adaptation.plan.data, steps=adaptation.plan.steps, evaluations=1, split="validation")
     rates = _rates(given.rates)
     updates = {
         (method, rate, f"{architecture}-{task}"): Update(
             architecture, method, RANK if method_named(method).takes_rank else None, task, SEED, rate
         )
         for architecture in asked.selection.architectures or ()
-        for task in asked.adaptation.settings
+        for task in adaptation.settings
         for method in METHODS
         for rate in rates
     }
     scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in METHODS}
-    cache_folder, workers = asked.adaptation.cache_folder, asked.adaptation.workers
+    cache_folder, workers = adaptation.cache_folder, adaptation.workers
     try:
         with UpdateRuns(list(updates.values()), plan, cache_folder, workers) as runs:
             if runs.kept:

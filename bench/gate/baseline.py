@@ -10,17 +10,10 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NoReturn
 
+from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record import AdaptationSettings, Record, RecordError, WorkloadEntry, read_record
 from pydantic import BaseModel
-
-TEST_NAMES = ("test_update", "test_adaptation")
-"""The benchmark tests whose entries carry records; other benchmarks' entries in the same file are passed over."""
-
-
-def names_a_cell(nodeid: str) -> bool:
-    """Whether a pytest node id is that of a cell's benchmark test."""
-    return any(f"::{name}[" in nodeid for name in TEST_NAMES)
 
 
 class BaselineError(Exception):
@@ -98,7 +91,8 @@ def read(path: Path) -> Baseline:
                 f"{path}: benchmarks[{index}] has no fullname; expected one of pytest-benchmark's entries"
             )
         test, _, cell_id = entry["fullname"].rpartition("::")[2].rstrip("]").partition("[")
-        if test not in TEST_NAMES:
+        # Other benchmarks' entries in the same file are passed over.
+        if test not in test_names():
             continue
         try:
             record = read_record(entry.get("extra_info"))
@@ -112,7 +106,7 @@ def read(path: Path) -> Baseline:
         if record.latency is not None:
             seconds[record.cell] = _median(path, cell_id, entry.get("stats"))
     if not records:
-        raise BaselineError(f"{path}: holds no record of this suite; expected entries of {' or '.join(TEST_NAMES)}")
+        raise BaselineError(f"{path}: holds no record of this suite; expected entries of {' or '.join(test_names())}")
     return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data))
 
 

@@ -1,112 +1,94 @@
-"""The table that ends a run, in the terminal and as Markdown."""
+"""What a run came to: the sentence, the notes, and the table, in the terminal and as Markdown."""
 
 from __future__ import annotations
 
 import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from textwrap import shorten
 
-from peft_update_bench.bench.gate.figures import show, show_change
-from peft_update_bench.bench.gate.gate import Gate, Result
-from peft_update_bench.bench.gate.verdict import Kind
-from peft_update_bench.bench.record import Adaptation
+from peft_update_bench.bench import metrics
+from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.units import NOTHING, count
 from tabulate import tabulate
 
-HEADERS = ("cell", "FLOPs", "peak memory", "latency / fft", "verdict")
-ADAPTATION_HEADERS = (
-    "cell", "accuracy before → after", "source before → after",
-    "steps to target", "FLOPs to it", "peak memory", "verdict",
-)  # fmt: skip
 _SEVERITY: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new", "not comparable", "ok")
+_BAD = frozenset({"failed", "missing", "regressed", "unstable"})
 
 
-def terminal(gate: Gate) -> str:
-    """The table for a terminal, one line a cell."""
-    return tabulate(_rows(gate, gate.results.values()), _headers(gate), tablefmt="simple", disable_numparse=True)
+@dataclass(frozen=True)
+class Summary:
+    """The results of a run's cells, in its order, and what they were compared with.
 
+    `measured` are the metrics that the run measured, whose columns the table has. `remarks` are what a reader should
+    know of how the run went, each a sentence. `record_command` records a new baseline; empty where there is none to
+    name.
+    """
 
-def markdown(gate: Gate) -> str:
-    """The verdict in a sentence, then the table, for a pull request. Failing cells come first."""
-    ordered = sorted(gate.results.values(), key=lambda result: not _is_bad(result))
-    rows = [[escape(value) for value in row] for row in _rows(gate, ordered)]
-    return f"{headline(gate)}\n\n{tabulate(rows, _headers(gate), tablefmt='pipe', disable_numparse=True)}\n"
+    results: Sequence[Result]
+    measured: tuple[str, ...] = ()
+    baseline: str = ""
+    record_command: str = ""
+    remarks: tuple[str, ...] = ()
 
+    @property
+    def headline(self) -> str:
+        """How many cells of which kind, against what."""
+        counts = Counter(kind_of(result) for result in self.results)
+        words = ", ".join(f"{number} {kind}" for kind, number in counts.most_common()) or "none measured"
+        against = f"against {self.baseline}" if self.baseline else "no baseline compared (--benchmark-compare)"
+        incomparable = len(self._verdicts("not comparable"))
+        unjudged = f"; {count(incomparable, 'figure')} not comparable" if incomparable else ""
+        return f"{count(len(self.results), 'cell')}, {against}: {words}{unjudged}"
 
-def headline(gate: Gate) -> str:
-    """What came out, in one sentence: how many cells of which kind, against what."""
-    counts = Counter(kind_of(result) for result in gate.results.values())
-    words = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-    against = f"against {gate.baseline.name}" if gate.baseline else "no baseline compared (--benchmark-compare)"
-    return f"{len(gate.results)} cells, {against}: {words or 'none measured'}"
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know beside the table."""
+        found = [*self.remarks]
+        if incomparable := self._verdicts("not comparable"):
+            reasons = sorted({verdict.note for verdict in incomparable})
+            found.append(f"Not compared: {_words(incomparable)} ({'; '.join(reasons)}).")
+        if self._verdicts("improved") and self.record_command:
+            found.append(f"Improved past the tolerance; to keep it, record a new baseline: {self.record_command}")
+        if self._verdicts("new") and self.record_command:
+            found.append(f"New cells have no baseline and were not judged; record one: {self.record_command}")
+        return found
 
+    @property
+    def terminal(self) -> str:
+        """The table for a terminal, one line a cell."""
+        return tabulate(self._rows(self.results), self.headers, tablefmt="simple", disable_numparse=True)
 
-def notes(gate: Gate) -> list[str]:
-    """What a reader should know beside the table."""
-    verdicts = [verdict for result in gate.results.values() for verdict in result.verdicts]
-    found = [*gate.remarks]
-    incomparable = {verdict.note for verdict in verdicts if verdict.kind == "not comparable"}
-    if incomparable:
-        found.append(f"Not compared: measured memory and latency ({'; '.join(sorted(incomparable))}).")
-    if any(verdict.kind == "improved" for verdict in verdicts):
-        found.append(f"Improved past the tolerance; to keep it, record a new baseline: {gate.record_command}")
-    if any(verdict.kind == "new" for verdict in verdicts):
-        found.append(f"New cells have no baseline and were not judged; record one: {gate.record_command}")
-    if gate.unsaved:
-        found.append(f"No baseline was saved: {gate.unsaved}.")
-    return found
+    @property
+    def markdown(self) -> str:
+        """The verdict in a sentence, the table and the notes, for a pull request. Failing cells come first."""
+        ordered = sorted(self.results, key=lambda result: kind_of(result) not in _BAD)
+        rows = [[escape(value) for value in row] for row in self._rows(ordered)]
+        table = tabulate(rows, self.headers, tablefmt="pipe", disable_numparse=True)
+        return "\n\n".join([escape(self.headline), table, *map(escape, self.notes)]) + "\n"
 
+    @property
+    def headers(self) -> list[str]:
+        return ["cell", *(column.title for _, column in self._columns), "verdict"]
 
-def _headers(gate: Gate) -> Sequence[str]:
-    return HEADERS if gate.run.adaptation is None else ADAPTATION_HEADERS
+    @property
+    def _columns(self) -> list[tuple[metrics.Row, metrics.Column]]:
+        return [(row, row.figure.brief) for row in metrics.rows(self.measured) if row.figure.brief is not None]
 
-
-def _rows(gate: Gate, results: Iterable[Result]) -> list[Sequence[str]]:
-    if gate.run.adaptation is not None:
+    def _rows(self, results: Iterable[Result]) -> list[list[str]]:
         return [
-            (
+            [
                 str(result.cell),
-                *adaptation_figures(result.record.adaptation if result.record else None),
-                _verdict(result),
-            )
+                *(row.entry(result.record, column)[1] if result.record else NOTHING for row, column in self._columns),
+                _describe(result),
+            ]
             for result in results
         ]
-    return [
-        (
-            str(result.cell),
-            show(record.flops.total, "FLOPs") if record and record.flops else "–",
-            show(record.memory.peak, "bytes") if record and record.memory else "–",
-            _latency(result),
-            _verdict(result),
-        )
-        for result in results
-        for record in (result.record,)
-    ]
 
-
-def adaptation_figures(adaptation: Adaptation | None) -> Sequence[str]:
-    """What is shown of an adaptation: accuracies, what it took to the target accuracy, and the peak memory."""
-    if adaptation is None:
-        return ["–"] * (len(ADAPTATION_HEADERS) - 2)
-    spread = "" if adaptation.accuracy_spread is None else f" ± {100 * adaptation.accuracy_spread:.1f}"
-    return (
-        f"{adaptation.accuracy_before:.1%} → {adaptation.accuracy_after:.1%}{spread}"
-        f"{'' if adaptation.adapted else ' (not adapted)'}",
-        f"{adaptation.source_accuracy_before:.1%} → {adaptation.source_accuracy_after:.1%}",
-        "not reached" if adaptation.steps_to_target is None else str(adaptation.steps_to_target),
-        show(adaptation.flops_to_target, "FLOPs"),
-        show(adaptation.peak_memory, "bytes"),
-    )
-
-
-def _latency(result: Result) -> str:
-    latency = result.record.latency if result.record else None
-    if latency is None:
-        return "–"
-    # Full fine-tuning is the reference; its own ratio, to the calibration step, is on another scale.
-    spread = (latency.relative_high - latency.relative_low) / 2
-    value = "1 (reference)" if latency.is_references else f"{latency.relative:.3f} ± {spread:.3f}"
-    return value if latency.stable else f"{value} unstable"
+    def _verdicts(self, kind: Kind) -> list[Verdict]:
+        return [verdict for result in self.results for verdict in result.verdicts if verdict.kind == kind]
 
 
 def kind_of(result: Result) -> str:
@@ -120,18 +102,6 @@ def kind_of(result: Result) -> str:
     return next((kind for kind in _SEVERITY if kind in kinds), "not compared")
 
 
-def _is_bad(result: Result) -> bool:
-    return kind_of(result) in {"failed", "missing", "regressed", "unstable"}
-
-
-def _verdict(result: Result) -> str:
-    kind = kind_of(result)
-    if kind == "failed":
-        return f"failed: {shorten(result.error, width=80, placeholder=' …')}"
-    told = [f"{verdict.metric} {show_change(verdict)}" for verdict in result.verdicts if verdict.kind == kind]
-    return f"{kind}: {', '.join(told)}" if kind in {"regressed", "improved", "unstable"} else kind
-
-
 def escape(text: str) -> str:
     """Text as text in Markdown: no cell boundary, no HTML, no link.
 
@@ -141,3 +111,22 @@ def escape(text: str) -> str:
 
 
 _AS_ENTITIES = str.maketrans({"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "\n": " ", "\r": " "})
+
+
+def _describe(result: Result) -> str:
+    kind = kind_of(result)
+    if kind == "failed":
+        return f"failed: {shorten(result.error, width=80, placeholder=' …')}"
+    unjudged = sum(verdict.kind == "not comparable" for verdict in result.verdicts)
+    moved = [f"{verdict.metric} {verdict.shown_change}" for verdict in result.verdicts if verdict.kind == kind]
+    if kind in {"regressed", "improved", "unstable"}:
+        return f"{kind}: {', '.join(moved)}"
+    return f"{kind}, {unjudged} not comparable" if unjudged and kind != "not comparable" else kind
+
+
+def _words(verdicts: Iterable[Verdict]) -> str:
+    """The metrics that verdicts are of, as a sentence names them."""
+    sections = {verdict.metric.partition(".")[0] for verdict in verdicts}
+    named = [metric.words for metric in metrics.METRICS.values() if metric.name in sections]
+    named += [] if sections <= set(metrics.METRICS) else ["absolute times"]
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))

@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from peft_update_bench.bench.gate.slowdown import judge_slowdown
-from peft_update_bench.bench.record import CLOCKS, Latency, Record
+from peft_update_bench.bench import metrics
+from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR, judge_slowdown
+from peft_update_bench.bench.metrics import Evidence, Row
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.units import show, show_fraction
 
 Kind = Literal["ok", "improved", "new", "not comparable", "unstable", "regressed", "missing"]
 FAILING: frozenset[Kind] = frozenset({"regressed", "missing"})
-Unit = Literal["FLOPs", "bytes", "parameters", "×", "elements", "s", "accuracy"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One gated figure of the record.
-
-    ``tolerance`` names an entry of the tolerance table, for measured figures; computed ones have none and tolerate no
-    increase. ``exact`` figures, the counts of parameters and moving statistics, may not decrease either: fewer trained
-    parameters are another method, not a cheaper one.
-    """
-
-    section: str
-    key: str
-    unit: Unit
-    tolerance: str | None = None
-    exact: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.section}.{self.key}"
-
-    def of(self, record: Record) -> float | None:
-        part = getattr(record, self.section)
-        return None if part is None else getattr(part, self.key)
-
-
-GATED = (
-    Metric("parameters", "total", "parameters", exact=True),
-    Metric("parameters", "trainable", "parameters", exact=True),
-    Metric("parameters", "statistics", "elements", exact=True),
-    Metric("flops", "forward", "FLOPs"),
-    Metric("flops", "backward", "FLOPs"),
-    Metric("flops", "optimizer", "FLOPs"),
-    Metric("flops", "optimizer_refresh", "FLOPs"),
-    Metric("flops", "amortised_total", "FLOPs"),
-    Metric("flops", "elementwise", "elements"),
-    Metric("memory", "peak", "bytes"),
-    Metric("memory", "refresh_peak", "bytes"),
-    Metric("measured_memory", "allocator_peak", "bytes", tolerance="allocator_peak"),
-    Metric("measured_memory", "rss_peak", "bytes", tolerance="rss_peak"),
-)
-"""What is judged figure by figure. Latency is judged by its intervals; ``flops.total`` is the sum of its parts."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +22,7 @@ class Verdict:
 
     metric: str
     kind: Kind
-    unit: Unit | None = None
+    unit: str | None = None
     now: float | None = None
     before: float | None = None
     tolerance: float = 0.0
@@ -75,50 +36,77 @@ class Verdict:
             return 0.0 if self.now == 0 else float("inf")
         return self.now / self.before - 1
 
+    @property
+    def shown_change(self) -> str:
+        """How far the figure moved: as a fraction of before, and accuracies in points, as they are compared."""
+        if self.unit == "accuracy" and self.now is not None and self.before is not None:
+            return f"{100 * (self.now - self.before):+.1f} points"
+        return show_fraction(self.change)
 
-def judge(
-    now: Record,
-    before: Record | None,
-    *,
-    tolerances: Mapping[str, float],
-    incomparable: str,
-    error_rate: float,
-) -> list[Verdict]:
-    """Judge every metric of `now` that was measured.
+    @property
+    def whole_change(self) -> str:
+        """As `shown_change`, and by how much in the figure's unit."""
+        if self.now is None or self.before is None or self.unit == "accuracy":
+            return self.shown_change
+        difference = self.now - self.before
+        sign = "+" if difference >= 0 else "−"
+        return f"{self.shown_change}, {sign}{show(abs(difference), self.unit)}"
 
-    `incomparable` says why measured figures may not be compared, empty where they may. `error_rate` is
-    that of each latency's verdict.
+
+@dataclass(frozen=True)
+class Terms:
+    """How a run is judged: the tolerance of each limit, why measured figures may not be compared (empty where they
+    may), and the error rate of each verdict from intervals."""
+
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    incomparable: str = ""
+    error_rate: float = FAMILY_ERROR
+
+
+def judge(now: Record, before: Record | None, terms: Terms) -> list[Verdict]:
+    """Judge every figure of `now` that the table of metrics judges and that was measured.
+
+    Accuracies are not among them: seeds of the whole baseline say what they scatter (``gate/adapting.py``).
     """
     if before is None:
         return [Verdict("the cell", "new")]
-    verdicts = [verdict for metric in GATED if (verdict := _judge(metric, now, before, tolerances, incomparable))]
-    if now.latency is not None:
-        verdicts += _judge_latency(now.latency, before.latency, tolerances["latency"], incomparable, error_rate)
-    return verdicts
+    judged = (_judge(row, now, before, terms) for row in metrics.rows() if row.metric.of(now) is not None)
+    return [verdict for verdict in judged if verdict is not None]
 
 
 def fails(verdict: Verdict, unstable_fails: bool) -> bool:
     return verdict.kind in FAILING or (unstable_fails and verdict.kind == "unstable")
 
 
-def _judge(
-    metric: Metric, now: Record, before: Record, tolerances: Mapping[str, float], incomparable: str
-) -> Verdict | None:
-    if getattr(now, metric.section) is None:
+def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | None:
+    evidence, unit, name = row.figure.evidence, row.figure.unit, str(row)
+    new, old = row.of(now), row.of(before)
+    if evidence in {Evidence.SHOWN, Evidence.SEEDS} or (new is None and old is None):
         return None
-    new, old = metric.of(now), metric.of(before)
-    if new is None and old is None:
-        return None
+    tolerance = terms.tolerances[row.figure.limit] if row.figure.limit else 0.0
     if new is None or old is None:
         absent = "the baseline" if old is None else "this run"
-        return Verdict(str(metric), "missing", metric.unit, new, old, note=f"{absent} has no such figure")
-    if metric.tolerance is None:
-        kind: Kind = "ok" if new == old else "regressed" if new > old or metric.exact else "improved"
-        return Verdict(str(metric), kind, metric.unit, new, old)
-    return judge_measured(str(metric), metric.unit, new, old, tolerances[metric.tolerance], incomparable)
+        return Verdict(name, "missing", unit, new, old, tolerance, f"{absent} has no such figure")
+    if evidence is Evidence.INTERVAL and (note := _other_reference(row, now, before)):
+        return Verdict(name, "missing", unit, new, old, tolerance, note)
+    incomparable = terms.incomparable if evidence.needs_machine else ""
+    if row.metric.conditions is not None:
+        incomparable = incomparable or row.metric.conditions(row.metric.of(now), row.metric.of(before))
+    if incomparable:
+        return Verdict(name, "not comparable", unit, new, old, tolerance, incomparable)
+    if evidence is Evidence.INTERVAL:
+        return _judge_interval(row, now, before, tolerance, terms.error_rate)
+    if evidence is Evidence.TOLERANCE or row.figure.limit:
+        return judge_measured(name, unit, new, old, tolerance)
+    kind: Kind = "ok"
+    if new != old:
+        kind = "regressed" if new > old or evidence is Evidence.PINNED else "improved"
+    return Verdict(name, kind, unit, new, old)
 
 
-def judge_measured(metric: str, unit: Unit, now: float, before: float, tolerance: float, incomparable: str) -> Verdict:
+def judge_measured(
+    metric: str, unit: str, now: float, before: float, tolerance: float, incomparable: str = ""
+) -> Verdict:
     """Judge a measured figure by its tolerance, a factor of 1 + `tolerance` either way."""
     kind: Kind = "ok"
     if incomparable:
@@ -130,23 +118,14 @@ def judge_measured(metric: str, unit: Unit, now: float, before: float, tolerance
     return Verdict(metric, kind, unit, now, before, tolerance, incomparable)
 
 
-def _judge_latency(
-    now: Latency, before: Latency | None, tolerance: float, incomparable: str, error_rate: float
-) -> Iterator[Verdict]:
-    for clock in CLOCKS:
-        metric = f"latency.{clock}"
-        new = now.interval(clock)
-        if before is None:
-            yield Verdict(metric, "missing", "×", new.estimate, None, tolerance, "the baseline has no such figure")
-            continue
-        old = before.interval(clock)
-        if now.reference != before.reference:
-            note = f"timed against {now.reference}, the baseline against {before.reference}"
-            yield Verdict(metric, "missing", "×", new.estimate, old.estimate, tolerance, note)
-            continue
-        if incomparable:
-            yield Verdict(metric, "not comparable", "×", new.estimate, old.estimate, tolerance, incomparable)
-            continue
-        slowdown = judge_slowdown(new, old, tolerance=tolerance, error_rate=error_rate)
-        note = f"between {slowdown.low:+.1%} and {slowdown.high:+.1%} with confidence"
-        yield Verdict(metric, slowdown.kind, "×", new.estimate, old.estimate, tolerance, note)
+def _other_reference(row: Row, now: Record, before: Record) -> str:
+    """Why two ratios are of different things; empty where they are not."""
+    new, old = (row.metric.of(record).reference for record in (now, before))
+    return "" if new == old else f"timed against {new}, the baseline against {old}"
+
+
+def _judge_interval(row: Row, now: Record, before: Record, tolerance: float, error_rate: float) -> Verdict:
+    new, old = (row.metric.of(record).interval(row.figure.key) for record in (now, before))
+    slowdown = judge_slowdown(new, old, tolerance=tolerance, error_rate=error_rate)
+    note = f"between {slowdown.low:+.1%} and {slowdown.high:+.1%} with confidence"
+    return Verdict(str(row), slowdown.kind, row.figure.unit, new.estimate, old.estimate, tolerance, note)

@@ -1,17 +1,17 @@
 """What a run was asked for."""
 
-from peft_update_bench.bench.options.adaptation import ADAPTATION, AdaptationOptions
-from peft_update_bench.bench.options.run import RunOptions, read, storage_folder
-from peft_update_bench.bench.options.tolerance_table import project_tolerances, tolerances
+from peft_update_bench.bench.options.project import Project, read_project
+from peft_update_bench.bench.options.run import RunOptions, all_options, read, storage_folder
+from peft_update_bench.bench.options.tolerance_table import tolerances
 from peft_update_bench.bench.options.values import OptionError
 
 __all__ = [
-    "ADAPTATION",
-    "AdaptationOptions",
     "OptionError",
+    "Project",
     "RunOptions",
-    "project_tolerances",
+    "all_options",
     "read",
+    "read_project",
     "storage_folder",
     "tolerances",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,6 @@ from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
 from peft_update_bench.fixtures.training.pretraining import WEIGHTS
 from peft_update_bench.fixtures.workload import Workload
 
-ADAPTATION = "adaptation"
-"""The adaptation benchmark's metric, which has a workload of its own and runs alone."""
-
-ADAPTATION_OPTIONS = (
-    "tasks", "seeds", "steps", "data", "data_root", "corruption", "severity", "weights", "workers", "cache_dir",
-)  # fmt: skip
-"""Those that mean nothing to the update benchmark."""
-
-DEFAULT_WORKLOAD = Workload(batch_size=32, image_size=32)
-"""Small images in batches, as an update on a device sees them."""
-
 
 @dataclass(frozen=True)
 class AdaptationOptions:
@@ -43,7 +32,7 @@ class AdaptationOptions:
     cache_folder: Path = DEFAULT_FOLDER
 
     @property
-    def repeat(self) -> str:
+    def repeat(self) -> list[str]:
         """The options that repeat this adaptation, as one types them; those at their default are left out."""
         plan, default = self.plan, Plan()
         pairs: list[tuple[str, object, object]] = [
@@ -57,12 +46,11 @@ class AdaptationOptions:
         ]
         if tuple(self.settings) != TASKS:
             pairs.append(("tasks", ",".join(self.settings), ""))
-        words = [f"--{name} {value}" for name, value, usual in pairs if value != usual]
-        return " ".join([f"--metrics {ADAPTATION}", *words])
+        return [f"--{name} {value}" for name, value, usual in pairs if value != usual]
 
 
-def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tuple[AdaptationOptions, int]:
-    """The adaptation benchmark's options, with the data looked at, and how many classes these have.
+def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tuple[AdaptationOptions, Workload]:
+    """The adaptation benchmark's options, with the data looked at, and the workload with as many classes as these have.
 
     Raises OptionError.
     """
@@ -101,7 +89,7 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
         workers=whole_number("workers", given.get("workers") or str(min(os.cpu_count() or 1, 8))),
         cache_folder=Path(given.get("cache_dir") or DEFAULT_FOLDER).resolve(),
     )
-    return options, data.num_classes
+    return options, replace(workload, num_classes=data.num_classes)
 
 
 def _settings(task: str, plan: Plan, data: Dataset) -> AdaptationSettings:

@@ -7,67 +7,89 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft_update_bench.bench.cells import MATRICES, Selection
-from peft_update_bench.bench.options.adaptation import (
-    ADAPTATION,
-    ADAPTATION_OPTIONS,
-    DEFAULT_WORKLOAD,
-    AdaptationOptions,
-    read_adaptation,
-)
+from peft_update_bench.bench import benchmarks
+from peft_update_bench.bench.benchmarks.base import Benchmark
+from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
+from peft_update_bench.bench.cells import MATRICES, Cell, Selection
+from peft_update_bench.bench.metrics import METRICS, default_tolerances
 from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
-from peft_update_bench.fixtures import own_networks
-from peft_update_bench.fixtures.architectures import ARCHITECTURES, FURTHER_ARCHITECTURES, UnsupportedNetworkError
-from peft_update_bench.fixtures.imported import ImportedNameError, is_imported
-from peft_update_bench.fixtures.methods import METHODS, method_named
+from peft_update_bench.fixtures.architectures import ARCHITECTURES, FURTHER_ARCHITECTURES
+from peft_update_bench.fixtures.imported import is_imported
+from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.workload import Workload
 
-METRICS = ("flops", "memory", "measured_memory", "latency")
-"""The update benchmark's, measured by default."""
+OPTIONS = {
+    "matrix": f"{', '.join(MATRICES)}; default: core, adaptation's subset",
+    "architectures": "comma-separated torchvision names, or MODULE:NAME for one's own; default: the matrix's",
+    "methods": f"comma-separated: {', '.join(METHODS)}, or MODULE:NAME for one's own; default: all",
+    "ranks": "comma-separated ranks for the methods that take one; default: the matrix's",
+    "metrics": "comma-separated; see the list below",
+    "batch_size": "images in a batch; default: 1; adaptation's: 32",
+    "image_size": "height and width of an image in pixels; default: 224; adaptation's: 32",
+    "threads": "threads within an operator; default: 1",
+    "device": "cpu (default) or cuda",
+    "cell_seconds": "how long a cell may take before it is ended and fails; default: 300; 0: no limit, for debuggers",
+    "unstable": "fail or warn (default) where a latency stayed too noisy to judge",
+}
+"""Those of every kind of benchmark, with their help. A kind's own are its class's."""
+
+
+def all_options() -> dict[str, str]:
+    """Every option's help, by its name without dashes."""
+    own = {
+        option: f"{name}: {text}"
+        for name in benchmarks.BENCHMARKS
+        for option, text in benchmarks.kind(name).options.items()
+    }
+    listed = "; ".join(
+        f"{name}: {', '.join(benchmarks.kind(name).metrics())}" if len(benchmarks.BENCHMARKS) > 1 else name
+        for name in benchmarks.BENCHMARKS
+    )
+    usual = ", ".join(benchmarks.kind(benchmarks.DEFAULT).metrics(by_default=True))
+    return {**OPTIONS, "metrics": f"comma-separated names of one benchmark's ({listed}); default: {usual}", **own}
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Cells, workload and metrics of one run. `adaptation` is None in the update benchmark."""
+    """Benchmark, cells, workload and metrics of one run."""
 
+    benchmark: Benchmark = field(default_factory=UpdateBenchmark)
     selection: Selection = field(default_factory=Selection)
     workload: Workload = field(default_factory=Workload)
-    metrics: tuple[str, ...] = METRICS
-    tolerances: Mapping[str, float] = field(default_factory=dict)
+    metrics: tuple[str, ...] = UpdateBenchmark.metrics(by_default=True)
+    tolerances: Mapping[str, float] = field(default_factory=default_tolerances)
     unstable: str = "warn"
     records_baseline: bool = False
     cell_seconds: int = 300
-    adaptation: AdaptationOptions | None = None
-
-    @property
-    def computed(self) -> bool:
-        return "flops" in self.metrics or "memory" in self.metrics
 
     def baseline_folder(self, storage: Path) -> Path:
-        """Where this run's baselines are in `storage`: adaptation's have a folder of their own, so that neither
-        benchmark takes the other's newest file for its own."""
-        return storage if self.adaptation is None else storage / ADAPTATION
+        """Where this run's baselines are in `storage`: each kind of benchmark has a folder of its own, so that none takes
+        another's newest file for its own."""
+        return storage / self.benchmark.folder
+
+    def whole(self) -> list[Cell]:
+        """The cells of the matrix, not narrowed by any filter."""
+        return Selection(matrix=self.selection.matrix, tasks=self.benchmark.all_tasks).cells()
 
     @property
-    def repeat(self) -> str:
-        """The options that repeat this run's workload and cells, as one types them; empty for the default run.
+    def record_command(self) -> str:
+        """What records a baseline of this workload, as one types it.
 
         Filters are left out, because a baseline should be whole; a user's own names are in no matrix, and stay.
         """
-        default, matrix = (Workload(), "core") if self.adaptation is None else (DEFAULT_WORKLOAD, "subset")
-        words = [] if self.adaptation is None else [self.adaptation.repeat]
+        default = self.benchmark.default_workload
+        words = ["pytest --benchmark-save=baseline", *self.benchmark.repeat]
         words += [
             f"--{name.replace('_', '-')} {getattr(self.workload, name)}"
             for name in ("batch_size", "image_size", "threads", "device")
             if getattr(self.workload, name) != getattr(default, name)
         ]
-        if self.selection.matrix != matrix:
+        if self.selection.matrix != self.benchmark.default_matrix:
             words.append(f"--matrix {self.selection.matrix}")
         for name in ("architectures", "methods"):
-            chosen = getattr(self.selection, name) or ()
-            if any(map(is_imported, chosen)):
-                words.append(f"--{name} {','.join(chosen)}")
+            narrowed = getattr(self.selection, name) or ()
+            if any(map(is_imported, narrowed)):
+                words.append(f"--{name} {','.join(narrowed)}")
         return " ".join(words)
 
 
@@ -78,39 +100,32 @@ def read(
 
     Raises OptionError.
     """
-    metrics = names("metrics", given.get("metrics"), (*METRICS, ADAPTATION)) or METRICS
-    adapts = metrics == (ADAPTATION,)
-    if ADAPTATION in metrics and not adapts:
-        raise OptionError(
-            f"--metrics is {given['metrics']!r}; expected adaptation alone, because it has a workload of its own "
-            "(its records hold FLOPs and memory too)"
-        )
-    meaningless = [] if adapts else [name for name in ADAPTATION_OPTIONS if given.get(name) is not None]
-    if meaningless:
-        raise OptionError(
-            f"--{meaningless[0].replace('_', '-')} is given without --metrics adaptation; expected both or neither"
-        )
+    kind, metrics = _metrics(given.get("metrics"))
+    for name in benchmarks.BENCHMARKS:
+        of_another = benchmarks.kind(name)
+        meaningless = [option for option in of_another.options if given.get(option) is not None]
+        if of_another is not kind and meaningless:
+            raise OptionError(
+                f"--{meaningless[0].replace('_', '-')} is given without --metrics {name}; expected both or neither"
+            )
     sizes: dict[str, Any] = {
         name: whole_number(name, given[name])
         for name in ("batch_size", "image_size", "threads")
         if given.get(name) is not None
     }
-    workload = replace(DEFAULT_WORKLOAD if adapts else Workload(), **sizes, device=_device(given.get("device")))
-    adaptation = None
-    if adapts:
-        adaptation, num_classes = read_adaptation(given, workload)
-        workload = replace(workload, num_classes=num_classes)
+    workload = replace(kind.default_workload, **sizes, device=_device(given.get("device")))
+    benchmark, workload = kind.read(given, workload)
     return RunOptions(
+        benchmark=benchmark,
         selection=Selection(
-            matrix=one_of("matrix", given.get("matrix") or ("subset" if adapts else "core"), MATRICES),
+            matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, MATRICES),
             architectures=comma_separated(given.get("architectures"), lambda name: _architecture(name, workload)),
             methods=comma_separated(given.get("methods"), _method),
             ranks=comma_separated(given.get("ranks"), lambda word: whole_number("ranks", word)),
-            tasks=tuple(adaptation.settings) if adaptation else (),
+            tasks=benchmark.tasks,
         ),
         workload=workload,
         metrics=metrics,
-        adaptation=adaptation,
         tolerances=tolerances,
         unstable=one_of("unstable", given.get("unstable") or "warn", ("fail", "warn")),
         records_baseline=records_baseline,
@@ -126,6 +141,23 @@ def storage_folder(location: str) -> Path:
     return Path(path)
 
 
+def _metrics(value: str | None) -> tuple[type[Benchmark], tuple[str, ...]]:
+    """The kind of benchmark that the metrics named belong to, and these, in the table's order."""
+    owner = {metric: name for name in benchmarks.BENCHMARKS for metric in benchmarks.kind(name).metrics()}
+    named = names("metrics", value, owner)
+    if named is None:
+        kind = benchmarks.kind(benchmarks.DEFAULT)
+        return kind, kind.metrics(by_default=True)
+    owners = list(dict.fromkeys(owner[metric] for metric in named))
+    if len(owners) > 1:
+        alone = next(name for name in owners if name != benchmarks.DEFAULT)
+        raise OptionError(
+            f"--metrics is {value!r}; expected {alone} alone, because it has a workload of its own "
+            "(its records hold FLOPs and memory too)"
+        )
+    return benchmarks.kind(owners[0]), tuple(metric for metric in METRICS if metric in named)
+
+
 def _architecture(name: str, workload: Workload) -> str:
     if not is_imported(name):
         return one_of(
@@ -134,6 +166,10 @@ def _architecture(name: str, workload: Workload) -> str:
             (*ARCHITECTURES, *FURTHER_ARCHITECTURES),
             or_else="MODULE:NAME for a network of your own",
         )
+    from peft_update_bench.fixtures import own_networks
+    from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
+    from peft_update_bench.fixtures.imported import ImportedNameError
+
     try:
         own_networks.check(name, workload)
     except (ImportedNameError, UnsupportedNetworkError) as error:
@@ -144,6 +180,9 @@ def _architecture(name: str, workload: Workload) -> str:
 def _method(name: str) -> str:
     if not is_imported(name):
         return one_of("methods", name, METHODS, or_else="MODULE:NAME for a method of your own")
+    from peft_update_bench.fixtures.imported import ImportedNameError
+    from peft_update_bench.fixtures.methods import method_named
+
     try:
         method_named(name)
     except ImportedNameError as error:
@@ -162,6 +201,9 @@ def _cell_seconds(value: str | None) -> int:
 
 def _device(value: str | None) -> str:
     device = one_of("device", value or "cpu", ("cpu", "cuda"))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device is 'cuda'; expected 'cpu', because torch finds no CUDA device on this machine")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise OptionError("--device is 'cuda'; expected 'cpu', because torch finds no CUDA device on this machine")
     return device

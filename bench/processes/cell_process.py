@@ -51,6 +51,9 @@ class Process(Protocol):
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Return ``function(*args)``. Raises MeasurementError where that fails."""
 
+    def close(self) -> None:
+        """End whatever runs."""
+
 
 class ThisProcess:
     """No wall and no limit, for debuggers: what raises shows its traceback, what hangs can be interrupted."""
@@ -63,6 +66,9 @@ class ThisProcess:
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

@@ -38,7 +38,8 @@ class UpdateRuns:
 
     Progress bars are drawn within `visibly()`.
 
-    A context manager: leaving it ends the workers, and drops what was kept where every update's outcome was handed out.
+    A context manager: leaving it, or `close`, ends the workers, and drops what was kept where every update's outcome was
+    handed out.
     """
 
     def __init__(
@@ -67,8 +68,11 @@ class UpdateRuns:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close(wait_for_workers=kind is None)
+
+    def close(self, *, wait_for_workers: bool = True) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            self._pool.shutdown(wait=wait_for_workers, cancel_futures=True)
         if self._handed_out >= set(self._updates):
             for update in self._updates:
                 _path(self.folder, update).unlink(missing_ok=True)

@@ -4,21 +4,24 @@ Integers are bytes or floating-point operations. A metric that was not measured 
 as strict as writing: a figure of the wrong type, a negative one, NaN, or a key that the schema does not know is an
 error.
 
-History of the schema: 1, the first; adaptation was added to it as one more part that may be absent.
+What each version of the schema added stands beside it, in ``record.py``.
 """
 
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationRun, AdaptationSettings
-from peft_update_bench.bench.record.record import Record, RecordError, installed_versions, read_record
+from peft_update_bench.bench.record.record import SCHEMA, Record, RecordError, installed_versions, read_record
 from peft_update_bench.bench.record.update import CLOCKS, Flops, Latency, Memory, WorkloadEntry
 
 __all__ = [
     "CLOCKS",
+    "SCHEMA",
     "Adaptation",
     "AdaptationRun",
     "AdaptationSettings",
     "Flops",
     "Latency",
+    "MeasuredMemory",
     "Memory",
+    "Parameters",
     "Record",
     "RecordError",
     "WorkloadEntry",

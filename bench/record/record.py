@@ -7,14 +7,24 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Literal
 
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationSettings
 from peft_update_bench.bench.record.part import Part
 from peft_update_bench.bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, create_model
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
 """What a record's figures depend on: distribution name to module name."""
+
+
+SCHEMA = 2
+SCHEMAS = {
+    1: "cell, workload, versions; parameters (later with statistics), flops, memory, measured_memory (later with its "
+    "gaps), latency (later with the wall clock's ratio), adaptation",
+    2: "sections of metrics that were added from elsewhere; instructions",
+}
+"""What each version of a record added. All of them are read; the newest is written."""
 
 
 class RecordError(Exception):
@@ -22,9 +32,13 @@ class RecordError(Exception):
 
 
 class Record(Part):
-    """One cell's metrics under one workload, with the versions of the packages that produced them."""
+    """One cell's metrics under one workload, with the versions of the packages that produced them.
 
-    schema_: Literal[1] = Field(alias="schema")
+    The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from elsewhere
+    is a field too, of the subclass that :func:`read_record` makes.
+    """
+
+    schema_: Literal[1, 2] = Field(alias="schema")
     architecture: str
     method: str
     rank: PositiveInt | None = None
@@ -54,13 +68,23 @@ class Record(Part):
 def read_record(data: Any) -> Record:
     """Check one cell's ``extra_info``. Raises RecordError, whose message begins with the key at fault."""
     try:
-        return Record.model_validate(data)
+        return _model().model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the record"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         given = "" if first["type"] == "missing" else f", given {_shortened(first['input'])}"
         raise RecordError(f"{where}: {first['msg']}{given}{more}") from None
+
+
+def _model() -> type[Record]:
+    """Record, with a field for every metric that was added from elsewhere."""
+    added: dict[str, Any] = {
+        name: (metric.model() | None, None)
+        for name, metric in metrics.METRICS.items()
+        if name not in Record.model_fields
+    }
+    return create_model("Record", __base__=Record, **added) if added else Record
 
 
 def installed_versions() -> dict[str, str]:

@@ -45,6 +45,11 @@ class Flops(Part):
     refresh_period: PositiveInt | None = None
     amortised_total: Annotated[FiniteFloat, Field(ge=0)] | None = None
 
+    @property
+    def of_mean_step(self) -> float:
+        """FLOPs of a step in the mean over all, the periodic work included."""
+        return self.total if self.amortised_total is None else self.amortised_total
+
     def of_steps(self, steps: int) -> int:
         """FLOPs of the first `steps` steps, the periodic work at their beginning included."""
         if self.optimizer_refresh is None or self.refresh_period is None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import BaselineError
-from peft_update_bench.bench.gate.summary import ADAPTATION_HEADERS, adaptation_figures
 from peft_update_bench.bench.record import Adaptation, Record
 from tabulate import tabulate
 
@@ -40,8 +40,10 @@ def run(given: argparse.Namespace) -> int:
 
 def report(records: Sequence[Record]) -> str:
     """What the records hold, cell by cell, then the study's statements with what was found."""
-    cells = [[str(record.cell), *adaptation_figures(record.adaptation)] for record in records]
-    table = tabulate(cells, ADAPTATION_HEADERS[:-1], tablefmt="pipe", disable_numparse=True)
+    brief = [(row, row.figure.brief) for row in metrics.rows(("adaptation",)) if row.figure.brief]
+    cells = [[str(record.cell), *(row.entry(record, column)[1] for row, column in brief)] for record in records]
+    headers = ["cell", *(column.title for _, column in brief)]
+    table = tabulate(cells, headers, tablefmt="pipe", disable_numparse=True)
     found = [[statement, find(records)] for statement, find in STATEMENTS]
     return f"{table}\n\n{tabulate(found, ['the study', 'found here'], tablefmt='pipe', disable_numparse=True)}"
 

@@ -3,94 +3,76 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.figures import show
+from peft_update_bench.bench.metrics import Budget, budgets
 from peft_update_bench.bench.record import Record
-
-Name = Literal["memory", "flops", "latency", "flash", "accuracy"]
-WORDS: dict[Name, str] = {
-    "memory": "peak memory", "flops": "FLOPs", "latency": "latency / fft", "flash": "flash", "accuracy": "accuracy",
-}  # fmt: skip
-UNITS: dict[Name, str] = {"memory": "bytes", "flops": "FLOPs", "latency": "×", "flash": "bytes", "accuracy": "%"}
-
-_BYTES_A_PARAMETER = 4  # float32
+from peft_update_bench.bench.units import show
 
 
-def show_figure(name: Name, value: float | None) -> str:
-    """A figure with its unit, an accuracy in per cent, a dash where there is none."""
-    if name == "accuracy" and value is not None:
-        return f"{value:.1%}"
-    return show(value, UNITS[name])
+def show_figure(budget: Budget, value: float | None) -> str:
+    """A figure with its unit, a dash where there is none."""
+    return show(value, budget.unit)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """A cell's figures; None where one is not known.
+    """A cell's figures, by the budget that limits them; one that is not known is absent.
 
-    ``memory``    bytes at the peak, of a step with the optimizer's periodic work where that needs more
-    ``flops``     of one step, of the mean step where some do periodic work
-    ``latency``   as a multiple of full fine-tuning's, of the mean step likewise
-    ``flash``     bytes of the trained parameters, which is what an update must store or ship
-    ``accuracy``  after the update, the worst of the tasks that were measured
+    Each is of the step that a device must be able to do: the peak of the highest step, the FLOPs and the latency of the
+    mean one.
     """
 
     cell: Cell
-    memory: float
-    flops: float
-    flash: float
-    latency: float | None = None
-    accuracy: float | None = None
+    figures: Mapping[str, float]
 
     @classmethod
     def of(cls, record: Record, adaptations: Iterable[Record] = ()) -> Self | None:
-        """The costs in a record, None where it has not all that is computed."""
-        memory, flops, parameters, latency = record.memory, record.flops, record.parameters, record.latency
-        if memory is None or flops is None or parameters is None:
-            return None
-        relative = None
-        if latency is not None:
-            relative = latency.relative if latency.amortised_relative is None else latency.amortised_relative
-            if latency.is_references:
-                relative = 1.0  # full fine-tuning itself
-        accuracies = [other.adaptation.accuracy_after for other in adaptations if other.adaptation is not None]
-        return cls(
-            Cell(record.architecture, record.method, record.rank),
-            memory=max(memory.peak, memory.refresh_peak or 0),
-            flops=flops.total if flops.amortised_total is None else flops.amortised_total,
-            flash=parameters.trainable * _BYTES_A_PARAMETER,
-            latency=relative,
-            accuracy=min(accuracies, default=None),
-        )
+        """The costs in a record, None where it has not all that is computed.
 
-    def figure(self, name: Name) -> float | None:
-        value: float | None = getattr(self, name)
-        return value
+        An accuracy is the worst of the tasks' in `adaptations`.
+        """
+        if record.memory is None or record.flops is None or record.parameters is None:
+            return None
+        found = {}
+        for name, budget in budgets().items():
+            known = [figure for one in (record, *adaptations) if (figure := budget.of(one)) is not None]
+            own = budget.of(record)
+            if own is not None or known:
+                found[name] = own if own is not None else (min if budget.at_least else max)(known)
+        return cls(Cell(record.architecture, record.method, record.rank), found)
+
+    def figure(self, name: str) -> float | None:
+        return self.figures.get(name)
 
 
 @dataclass(frozen=True)
 class Limit:
     """One line of a budget: at most `value`; of an accuracy, at least."""
 
-    name: Name
+    budget: Budget
     value: float
 
     def __str__(self) -> str:
-        return f"{WORDS[self.name]} at {'least' if self.name == 'accuracy' else 'most'} {self.shown}"
+        return f"{self.budget.words} at {'least' if self.budget.at_least else 'most'} {self.shown}"
+
+    @property
+    def name(self) -> str:
+        return self.budget.name
 
     @property
     def shown(self) -> str:
-        return show_figure(self.name, self.value)
+        return show_figure(self.budget, self.value)
 
     def used(self, costs: Costs) -> float:
         """The share of the limit that a cell takes, above 1 where it does not fit; infinite where it is not known."""
         figure = costs.figure(self.name)
         if figure is None:
             return math.inf
-        if self.name == "accuracy":
+        if self.budget.at_least:
             return math.inf if figure == 0 else self.value / figure
         return figure / self.value
 
@@ -98,19 +80,12 @@ class Limit:
         """What would have to change for a cell to fit, in words."""
         figure = costs.figure(self.name)
         if figure is None:
-            return f"a known {WORDS[self.name]} ({_UNKNOWN[self.name]})"
-        if self.name == "accuracy":
+            return f"a known {self.budget.words} ({self.budget.unknown})"
+        if self.budget.unit == "accuracy":
             points = (self.value - figure) * 100
-            return f"{points:.1f} points more accuracy"
-        difference = show_figure(self.name, figure - self.value)
-        return f"{difference} more {_MORE[self.name]} (+{figure / self.value - 1:.0%})"
-
-
-_MORE: dict[Name, str] = {"memory": "memory", "flops": "FLOPs", "latency": "of fft's latency", "flash": "flash"}
-_UNKNOWN: dict[Name, str] = {
-    "latency": "no baseline has timed it under this workload",
-    "accuracy": "the baseline holds no adaptation of it",
-}
+            return f"{points:.1f} points more {self.budget.more}"
+        difference = show_figure(self.budget, figure - self.value)
+        return f"{difference} more {self.budget.more} (+{figure / self.value - 1:.0%})"
 
 
 @dataclass(frozen=True)
@@ -118,7 +93,7 @@ class Answer:
     """Cells that meet every limit, in order; the others, nearest first."""
 
     limits: tuple[Limit, ...]
-    by: Name
+    by: str
     feasible: tuple[Costs, ...]
     left_out: tuple[Costs, ...]
 
@@ -132,7 +107,7 @@ class Answer:
         return max(self.limits, key=lambda limit: limit.used(costs))
 
 
-def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: Name | None) -> Answer:
+def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: str | None) -> Answer:
     """Sort `cells` into those that meet all `limits` and those that do not.
 
     In order of `by`: the best accuracy first, or the lowest of the others. Without it, by accuracy where that is known
@@ -140,13 +115,13 @@ def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: Name | None) -> 
     """
     feasible = [costs for costs in cells if all(limit.used(costs) <= 1 for limit in limits)]
     if by is None:
-        by = "accuracy" if feasible and all(costs.accuracy is not None for costs in feasible) else "memory"
+        by = "accuracy" if feasible and all(costs.figure("accuracy") is not None for costs in feasible) else "memory"
 
     def rank(costs: Costs) -> tuple[float, float]:
         figure = costs.figure(by)
         if figure is None:
-            return math.inf, costs.memory
-        return (-figure if by == "accuracy" else figure), costs.memory
+            return math.inf, costs.figures["memory"]
+        return (-figure if budgets()[by].at_least else figure), costs.figures["memory"]
 
     def distance(costs: Costs) -> tuple[int, float, tuple[float, float]]:
         used = [limit.used(costs) for limit in limits]

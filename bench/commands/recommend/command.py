@@ -20,11 +20,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peft_update_bench.bench import options
+from peft_update_bench.bench import benchmarks, options
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.recommend import devices
-from peft_update_bench.bench.commands.recommend.budget import WORDS, Answer, Costs, Limit, Name, answer, show_figure
+from peft_update_bench.bench.commands.recommend.budget import Answer, Costs, Limit, answer, show_figure
 from peft_update_bench.bench.commands.recommend.quantities import (
     QuantityError,
     parse_accuracy,
@@ -34,22 +34,18 @@ from peft_update_bench.bench.commands.recommend.quantities import (
 )
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
-from peft_update_bench.bench.measurement import CellError, measure
+from peft_update_bench.bench.measurement import FAILURES, measure
+from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.processes.cell_process import CellProcess
 from peft_update_bench.bench.record import WorkloadEntry
+from peft_update_bench.bench.units import count
 from pytest_benchmark.utils import get_machine_id
 from tabulate import tabulate
 
-STORAGE = Path("baselines")
-ADAPTATION_STORAGE = STORAGE / options.ADAPTATION
-LIMITS: dict[Name, tuple[Callable[[str], float], str, str]] = {
-    "memory": (parse_bytes, "64MB", "the most that an update may need at its peak"),
-    "flops": (parse_flops, "2G", "the most FLOPs of one update"),
-    "latency": (parse_ratio, "0.8", "the longest that an update may take, as a multiple of full fine-tuning"),
-    "flash": (parse_bytes, "512KB", "the most that the trained parameters may take, in float32"),
-    "accuracy": (parse_accuracy, "0.7", "the least accuracy after the update"),
-}
+PARSERS: dict[str, Callable[[str], float]] = {
+    "bytes": parse_bytes, "FLOPs": parse_flops, "ratio": parse_ratio, "accuracy": parse_accuracy,
+}  # fmt: skip
 OPTIONS = {
     "matrix": "core or full; default: core",
     "architectures": "comma-separated; MODULE:NAME for one's own; default: the matrix's",
@@ -70,16 +66,14 @@ class Collected:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for limit, (_, example, meaning) in LIMITS.items():
-        parser.add_argument(f"--{limit}", metavar=example, help=meaning)
+    for budget in budgets().values():
+        parser.add_argument(f"--{budget.name}", metavar=budget.example, help=budget.help)
     parser.add_argument("--device", metavar="NAME", help=f"a device's limits: {', '.join(devices.names())}")
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
-    parser.add_argument("--by", choices=list(LIMITS), help="the order; default: accuracy where known, else memory")
-    parser.add_argument("--baseline", metavar="PATH", help=f"where costs come from; default: the newest in {STORAGE}")
-    parser.add_argument(
-        "--adaptation", metavar="PATH", help=f"where accuracy comes from; default: the newest in {ADAPTATION_STORAGE}"
-    )
+    parser.add_argument("--by", choices=list(budgets()), help="the order; default: accuracy where known, else memory")
+    parser.add_argument("--baseline", metavar="PATH", help="where costs come from; default: the newest")
+    parser.add_argument("--adaptation", metavar="PATH", help="where accuracy comes from; default: the newest")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -87,8 +81,9 @@ def run(given: argparse.Namespace) -> int:
     device = devices.named(given.device) if given.device else None
     limits = _limits(given, device)
     run = _options(given)
-    known = _baseline(given.baseline, STORAGE)
-    adapted = _baseline(given.adaptation, ADAPTATION_STORAGE)
+    project = options.read_project(Path.cwd())
+    known = _baseline(given.baseline, project.baselines_of(benchmarks.DEFAULT))
+    adapted = _baseline(given.adaptation, project.baselines_of("adaptation"))
     collected = _collect(run, known, adapted)
     found = answer(collected.costs, limits, given.by)
     lines = [f"Budget: {', '.join(map(str, limits))}."]
@@ -102,11 +97,11 @@ def run(given: argparse.Namespace) -> int:
 def _limits(given: argparse.Namespace, device: devices.Device | None) -> list[Limit]:
     """The device's limits, and those given, which count before the device's."""
     chosen = {limit.name: limit for limit in (device.limits if device else ())}
-    for name, (parse, _, _) in LIMITS.items():
+    for name, budget in budgets().items():
         text = getattr(given, name)
         if text is not None:
             try:
-                chosen[name] = Limit(name, parse(text))
+                chosen[name] = Limit(budget, PARSERS[budget.quantity](text))
             except QuantityError as error:
                 raise CommandError(f"--{name}: {error}") from None
     if not chosen:
@@ -149,12 +144,12 @@ def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None) 
     }
     missing = [cell for cell in cells if cell not in found]
     failures: dict[Cell, str] = {}
-    with closing(CellProcess(run.cell_seconds, CellError)) as process:
+    with closing(CellProcess(run.cell_seconds, FAILURES)) as process:
         for number, cell in enumerate(missing, 1):
             print(f"[{number}/{len(missing)}] computing {cell}", file=sys.stderr, flush=True)
             try:
                 costs = Costs.of(measure(cell, run, process).record, adaptations[cell])
-            except CellError as error:
+            except FAILURES as error:
                 failures[cell] = str(error).splitlines()[0]
                 continue
             assert costs is not None
@@ -170,13 +165,13 @@ def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | Non
         f"{workload.optimizer}, {workload.dtype}."
     ]
     if known is not None and collected.from_baseline:
-        timed = any(costs.latency is not None for costs in collected.costs)
+        timed = any(costs.figure("latency") is not None for costs in collected.costs)
         clock = "; latency is of its machine, another's ratio is only roughly the same" if timed else ""
-        parts.append(f"{_cells(collected.from_baseline)} from {known.name}{clock}.")
+        parts.append(f"{count(collected.from_baseline, 'cell')} from {known.name}{clock}.")
     computed = len(collected.costs) - collected.from_baseline
     if computed:
-        parts.append(f"{_cells(computed)} computed now, with latency not known.")
-    if adapted is not None and any(costs.accuracy is not None for costs in collected.costs):
+        parts.append(f"{count(computed, 'cell')} computed now, with latency not known.")
+    if adapted is not None and any(costs.figure("accuracy") is not None for costs in collected.costs):
         settings = next(iter(adapted.records.values())).workload
         parts.append(
             f"Accuracy from {adapted.path.parent.name}/{adapted.name}, the worse of its tasks, "
@@ -185,15 +180,12 @@ def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | Non
     return " ".join(parts)
 
 
-def _cells(number: int) -> str:
-    return f"{number} cell{'' if number == 1 else 's'}"
-
-
 def _told(found: Answer, failures: dict[Cell, str]) -> list[str]:
     parts = []
     if found.feasible:
-        order = f"best {WORDS[found.by]} first" if found.by == "accuracy" else f"lowest {WORDS[found.by]} first"
-        parts.append(f"{_cells(len(found.feasible))} within the budget, {order}:")
+        by = budgets()[found.by]
+        order = f"{'best' if by.at_least else 'lowest'} {by.words} first"
+        parts.append(f"{count(len(found.feasible), 'cell')} within the budget, {order}:")
         parts.append(_table(found.feasible, lambda costs: _used(found, costs), "tightest limit"))
         if found.by != "accuracy":
             parts.append("The order says what an update costs, not how well it adapts.")
@@ -203,21 +195,21 @@ def _told(found: Answer, failures: dict[Cell, str]) -> list[str]:
         nearest = found.left_out[0]
         name = "Next best" if found.feasible else "Nearest"
         parts.append(f"{name}: {nearest.cell} would need {_needs(found, nearest)}.")
-        parts.append(f"{_cells(len(found.left_out))} left out, the nearest first:")
+        parts.append(f"{count(len(found.left_out), 'cell')} left out, the nearest first:")
         parts.append(_table(found.left_out, lambda costs: _needs(found, costs), "would need"))
     parts += [f"Not computed: {cell}: {reason}" for cell, reason in failures.items()]
     return parts
 
 
 def _table(rows: Sequence[Costs], last: Callable[[Costs], str], title: str) -> str:
-    names = [name for name in LIMITS if any(costs.figure(name) is not None for costs in rows)]
-    body = [[str(c.cell), *(show_figure(name, c.figure(name)) for name in names), last(c)] for c in rows]
-    return tabulate(body, ["cell", *(WORDS[name] for name in names), title], tablefmt="github", disable_numparse=True)
+    shown = [b for b in budgets().values() if any(costs.figure(b.name) is not None for costs in rows)]
+    body = [[str(c.cell), *(show_figure(b, c.figure(b.name)) for b in shown), last(c)] for c in rows]
+    return tabulate(body, ["cell", *(b.words for b in shown), title], tablefmt="github", disable_numparse=True)
 
 
 def _used(found: Answer, costs: Costs) -> str:
     limit = found.tightest(costs)
-    return f"{WORDS[limit.name]}, {limit.used(costs):.0%} of it"
+    return f"{limit.budget.words}, {limit.used(costs):.0%} of it"
 
 
 def _needs(found: Answer, costs: Costs) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.recommend.budget import Limit
 from peft_update_bench.bench.commands.recommend.quantities import parse_bytes
+from peft_update_bench.bench.metrics import budgets
 
 _FILE = Path(__file__).with_name("devices.toml")
 
@@ -33,9 +34,9 @@ def named(name: str) -> Device:
     if name not in table:
         raise CommandError(f"--device is {name!r}; expected one of {', '.join(table)}")
     entry = table[name]
-    limits = [Limit("memory", parse_bytes(str(entry["memory"])) * float(entry["memory_share"]))]
+    limits = [Limit(budgets()["memory"], parse_bytes(str(entry["memory"])) * float(entry["memory_share"]))]
     if "flash" in entry:
-        limits.append(Limit("flash", parse_bytes(str(entry["flash"])) * float(entry["flash_share"])))
+        limits.append(Limit(budgets()["flash"], parse_bytes(str(entry["flash"])) * float(entry["flash_share"])))
     return Device(name, tuple(limits), str(entry["source"]), str(entry["assumed"]))
 
 

@@ -7,18 +7,17 @@ serves a telephone, a wide screen, light and dark. A chart that has nothing to s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.report.pareto import front
-from peft_update_bench.bench.gate.figures import show
+from peft_update_bench.bench.metrics import Curve, Row
 from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.units import show
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 Rows = list[dict[str, Any]]
-Estimate = tuple[float, float | None, float | None]
 
 MIB = 2**20
 CATEGORIES = {
@@ -52,42 +51,6 @@ CONFIG: dict[str, Any] = {
     },
     "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "fontSize": 13},
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure that is drawn: `of` gives estimate, low and high, the last two None where it is exact."""
-
-    key: str
-    title: str
-    axis: str
-    unit: str
-    scale: float
-    of: Callable[[Record], Estimate | None]
-
-
-def _flops(record: Record) -> Estimate | None:
-    return None if record.flops is None else (record.flops.total, None, None)
-
-
-def _memory(record: Record) -> Estimate | None:
-    return None if record.memory is None else (record.memory.peak, None, None)
-
-
-def _latency(record: Record) -> Estimate | None:
-    latency = record.latency
-    if latency is None:
-        return None
-    if latency.is_references:
-        return 1.0, None, None
-    return latency.relative, latency.relative_low, latency.relative_high
-
-
-BY_RANK = (
-    Metric("flops", "FLOPs of an ordinary step", "GFLOPs", "FLOPs", 1e9, _flops),
-    Metric("memory", "Peak memory of an ordinary step", "MiB", "bytes", MIB, _memory),
-    Metric("latency", "Latency relative to full fine-tuning", "× fft", "×", 1.0, _latency),
-)  # fmt: skip
 
 
 def memory_by_category(records: Sequence[Record]) -> Chart | None:
@@ -129,53 +92,53 @@ def memory_by_category(records: Sequence[Record]) -> Chart | None:
     return layers.properties(height=18 * len({row["cell"] for row in rows}))
 
 
-def by_rank(records: Sequence[Record], metric: Metric) -> Chart | None:
-    """A metric against rank, a line for each method; methods without a rank are level lines."""
+def by_rank(records: Sequence[Record], row: Row, curve: Curve) -> Chart | None:
+    """A figure against rank, a line for each method; methods without a rank are level lines."""
+    unit = row.figure.unit
     rows: Rows = []
     for record in records:
-        figure = metric.of(record)
+        figure = curve.estimate(record) if curve.estimate else row.of(record)
         if figure is None:
             continue
-        value, low, high = figure
-        row = {
-            "cell": _label(record.cell), "method": record.method, "rank": record.rank, "value": value / metric.scale,
-            metric.axis: show(value, metric.unit),
+        value, low, high = figure if isinstance(figure, tuple) else (figure, figure, figure)
+        point = {
+            "cell": _label(record.cell), "method": record.method, "rank": record.rank, "value": value / curve.scale,
+            curve.axis: show(value, unit),
         }  # fmt: skip
-        if low is not None and high is not None:
-            row |= {"low": low / metric.scale, "high": high / metric.scale}
-            row["interval"] = f"{show(low, metric.unit)} to {show(high, metric.unit)}"
-        rows.append(row)
-    ranked = [row for row in rows if row["rank"] is not None]
+        if low < high:
+            point |= {"low": low / curve.scale, "high": high / curve.scale}
+            point["interval"] = f"{show(low, unit)} to {show(high, unit)}"
+        rows.append(point)
+    ranked = [point for point in rows if point["rank"] is not None]
     if not ranked:
         return None
-    level = [row for row in rows if row["rank"] is None]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    ranks = sorted({row["rank"] for row in ranked})
+    level = [point for point in rows if point["rank"] is None]
+    methods = list(dict.fromkeys(point["method"] for point in rows))
+    ranks = sorted({point["rank"] for point in ranked})
     x = alt.X(
         "rank:Q",
         title="rank",
         scale=alt.Scale(type="log", base=2, domain=[ranks[0] / 1.3, ranks[-1] * 1.3], nice=False),
         axis=alt.Axis(values=ranks, grid=False),
     )
-    y = alt.Y("value:Q", title=metric.axis, scale=alt.Scale(zero=True))
+    y = alt.Y("value:Q", title=curve.axis, scale=alt.Scale(zero=True))
     color, shape = _by_method(methods)
-    tooltip = ["cell:N", alt.Tooltip(f"{metric.axis}:N"), *(["interval:N"] if "interval" in ranked[0] else [])]
+    tooltip = ["cell:N", alt.Tooltip(f"{curve.axis}:N"), *(["interval:N"] if "interval" in ranked[0] else [])]
     lines = _chart(ranked).mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color)
     points = _chart(ranked).mark_point(filled=True, size=60, opacity=1).encode(
         x=x, y=y, color=color, shape=shape, tooltip=tooltip
     )  # fmt: skip
     layers: list[alt.Chart] = [lines, points]
-    if any("low" in row for row in ranked):
-        intervals = [row for row in ranked if "low" in row]
+    if intervals := [point for point in ranked if "low" in point]:
         layers.append(
             _chart(intervals)
             .mark_rule(strokeWidth=1.5)
             .encode(x=x, y="low:Q", y2="high:Q", color=color, tooltip=tooltip)
         )
-    for place, row in enumerate(level):
+    for place, point in enumerate(level):
         # Level lines often lie on each other; where one is dashed, both show.
-        line = _chart([row]).mark_rule(strokeWidth=2, strokeDash=DASHES[place % len(DASHES)])
-        layers.append(line.encode(y=y, color=color, tooltip=tooltip if "interval" in row else tooltip[:2]))
+        line = _chart([point]).mark_rule(strokeWidth=2, strokeDash=DASHES[place % len(DASHES)])
+        layers.append(line.encode(y=y, color=color, tooltip=tooltip if "interval" in point else tooltip[:2]))
     return alt.layer(*layers).properties(height=260)
 
 

@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from peft_update_bench.bench import options
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import figures, history, matrix, runs
 from peft_update_bench.bench.commands.report.figures import Figure
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--history",
         nargs="?",
-        const=runs.STORAGE,
+        const=Path(),
         type=Path,
         metavar="FOLDER",
         help="every run in a folder and below over time, such as CI's artifacts; default: baselines",
@@ -68,7 +69,10 @@ def _output(word: str) -> Path:
 
 def run(given: argparse.Namespace) -> int:
     """Write what was asked for. Returns 0: a regression is the gate's to fail, the report shows it."""
-    over_time = history.read_folder(given.history) if given.history else None
+    over_time = None
+    if given.history is not None:
+        folder = options.read_project(Path.cwd()).storage_folder if given.history == Path() else given.history
+        over_time = history.read_folder(folder)
     for line in over_time.unreadable if over_time else ():
         print(f"left out: {line}", file=sys.stderr)
     shown = _shown(given.measured, over_time)

@@ -11,6 +11,7 @@ from textwrap import wrap
 from typing import Any
 
 import vl_convert
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import charts
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions
@@ -42,7 +43,11 @@ def of_run(run: Baseline) -> Iterator[Figure]:
         drawn: list[tuple[str, str, charts.Chart | None, list[Record]]] = [
             ("memory-by-category", "Peak memory by category", charts.memory_by_category(steps), steps)
         ]
-        drawn += [(f"{m.key}-by-rank", m.title, charts.by_rank(steps, m), steps) for m in charts.BY_RANK]
+        drawn += [
+            (f"{row.metric.name}-by-rank", curve.title, charts.by_rank(steps, row, curve), steps)
+            for row in metrics.rows()
+            if (curve := row.figure.curve) is not None
+        ]
         for task in dict.fromkeys(record.adaptation.task for record in ours if record.adaptation):
             of_task = [record for record in ours if record.adaptation and record.adaptation.task == task]
             drawn += _accuracy(task, of_task)

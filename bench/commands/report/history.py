@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import charts
@@ -14,16 +15,7 @@ from peft_update_bench.bench.commands.report.figures import Figure, figure
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions, judge
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
-from peft_update_bench.bench.gate.figures import show, show_change
-
-DRAWN = {
-    "flops.total": ("FLOPs", "FLOPs"),
-    "memory.peak": ("Peak memory", "bytes"),
-    "measured_memory.rss_peak": ("RSS peak", "bytes"),
-    "latency.relative": ("Latency relative to its reference", "×"),
-    "adaptation.accuracy_after": ("Accuracy after the update", "%"),
-}
-"""The metrics that have a chart; steps are named for every gated one."""
+from peft_update_bench.bench.units import show
 
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
@@ -51,12 +43,11 @@ class History:
 
     @property
     def sentence(self) -> str:
-        count = len(self.runs)
-        if count == 1:
+        if len(self.runs) == 1:
             return f"One run, {self.labels[0]}: nothing to compare over time yet."
-        found = f"{len(self.steps)} figures stepped" if self.steps else "no figure stepped"
+        found = f"{count(len(self.steps), 'figure')} stepped" if self.steps else "no figure stepped"
         return (
-            f"{count} runs from {self.labels[0]} to {self.labels[-1]}: {found}. "
+            f"{len(self.runs)} runs from {self.labels[0]} to {self.labels[-1]}: {found}. "
             "A computed figure steps when it changes at all, a measured one when it passes its tolerance."
         )
 
@@ -86,8 +77,11 @@ def figures(history: History) -> Iterator[Figure]:
     cells = dict.fromkeys(cell for run in history.runs for cell in run.records)
     for architecture in dict.fromkeys(cell.architecture for cell in cells):
         ours = [cell for cell in cells if cell.architecture == architecture]
-        for metric, (title, unit) in DRAWN.items():
-            rows = [row for cell in ours for row in _series(history, cell, metric, unit)]
+        for metric in metrics.rows():
+            title = metric.figure.over_time
+            if not title:
+                continue
+            rows = [row for cell in ours for row in _series(history, cell, metric)]
             methods = list(dict.fromkeys(cell.method for cell in ours))
             chart = charts.over_time(rows, methods, history.labels)
             if chart is not None:
@@ -123,45 +117,34 @@ def _steps(runs: Sequence[Baseline], labels: Sequence[str]) -> Iterator[Step]:
                         verdict.metric,
                         show(verdict.before, verdict.unit),
                         show(verdict.now, verdict.unit),
-                        show_change(verdict),
+                        verdict.shown_change,
                     )
 
 
-def _series(history: History, cell: Cell, metric: str, unit: str) -> charts.Rows:
+def _series(history: History, cell: Cell, metric: metrics.Row) -> charts.Rows:
     """One cell's figure in every run that has it.
 
     Its line breaks where the conditions change and, for measured figures, the machine.
     """
-    section, _, key = metric.partition(".")
-    stepped = {step.run for step in history.steps if step.cell == str(cell) and _same(step.metric, metric)}
+    parts = {str(metric), *(f"{metric.metric.name}.{part}" for part in metric.figure.parts)}
+    stepped = {step.run for step in history.steps if step.cell == str(cell) and step.metric in parts}
     first: dict[str, float] = {}
     rows: charts.Rows = []
     for run, label in zip(history.runs, history.labels, strict=True):
         record = run.records.get(cell)
-        part = getattr(record, section) if record else None
-        value = getattr(part, key) if part is not None else None
+        value = metric.of(record) if record else None
         if record is None or value is None:
             continue
-        segment = f"{record.conditions} {run.machine if section in {'measured_memory', 'latency'} else ''}"
+        segment = f"{record.conditions} {run.machine if metric.figure.evidence.needs_machine else ''}"
         start = first.setdefault(segment, value)
         rows.append(
             {
                 "cell": str(cell), "method": cell.method, "run": label, "segment": segment,
-                "figure": _shown(value, unit),
+                "figure": show(value, metric.figure.unit),
                 "change": (value / start - 1) * 100 if start else 0.0, "stepped": label in stepped,
             }
         )  # fmt: skip
     return rows
-
-
-def _shown(value: float, unit: str) -> str:
-    return f"{value * 100:.1f} %" if unit == "%" else show(value, unit)
-
-
-def _same(stepped: str, drawn: str) -> bool:
-    """Whether a gated metric is, or is a part of, the one that is drawn."""
-    parts = {"flops.total": {"flops.forward", "flops.backward", "flops.optimizer"}}
-    return stepped in parts.get(drawn, {drawn})
 
 
 def _held(history: History, cells: Iterable[Cell]) -> Conditions:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.report.runs import Comparison
 from peft_update_bench.bench.gate.baseline import Baseline
-from peft_update_bench.bench.gate.figures import show, show_whole_change
 from peft_update_bench.bench.gate.summary import escape, kind_of
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.units import count, show
 from tabulate import tabulate
 
 Figure = int | float
@@ -25,65 +26,19 @@ class Entry:
     text: str
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of figures, shown in `unit` or by `shown`; `of` reads the figure from a record."""
-
-    title: str
-    unit: str
-    of: Callable[[Record], Figure | None]
-    shown: Callable[[Record, Figure], str] | None = None
-
-    def entry(self, record: Record) -> Entry:
-        value = self.of(record)
-        if value is None:
-            return Entry(None, "–")
-        return Entry(
-            value, self.shown(record, value) if self.shown else show(value, self.unit).removesuffix(" parameters")
-        )
+Column = tuple[metrics.Row, metrics.Column]
+"""A figure of the table of metrics, and the column that shows it."""
 
 
-def _latency(record: Record) -> float | None:
-    """Relative to full fine-tuning, which is 1; its own ratio, to the calibration step, is on another scale."""
-    latency = record.latency
-    if latency is None:
-        return None
-    return 1 if latency.is_references else latency.relative
+def _columns(records: Iterable[Record]) -> tuple[Column, ...]:
+    """Every column that some record fills.
 
-
-def _latency_text(record: Record, _: Figure) -> str:
-    latency = record.latency
-    assert latency is not None
-    if latency.is_references:
-        text = "1 (reference)"
-    else:
-        text = f"{latency.relative:.3f} ({latency.relative_low:.3f} to {latency.relative_high:.3f})"
-    return text if latency.stable else f"{text} unstable"
-
-
-def _percent(_: Record, value: Figure) -> str:
-    return f"{value * 100:.1f} %"
-
-
-def _plain(_: Record, value: Figure) -> str:
-    return str(value)
-
-
-COLUMNS = (
-    Column("trainable parameters", "parameters", lambda r: r.parameters.trainable if r.parameters else None),
-    Column("FLOPs", "FLOPs", lambda r: r.flops.total if r.flops else None),
-    Column("FLOPs, mean with refreshes", "FLOPs", lambda r: r.flops.amortised_total if r.flops else None),
-    Column("peak memory", "bytes", lambda r: r.memory.peak if r.memory else None),
-    Column("peak of a refreshing step", "bytes", lambda r: r.memory.refresh_peak if r.memory else None),
-    Column("RSS peak", "bytes", lambda r: r.measured_memory.rss_peak if r.measured_memory else None),
-    Column("latency / fft", "×", _latency, _latency_text),
-    Column("accuracy before", "", lambda r: r.adaptation.accuracy_before if r.adaptation else None, _percent),
-    Column("accuracy after", "", lambda r: r.adaptation.accuracy_after if r.adaptation else None, _percent),
-    Column("steps to target", "", lambda r: r.adaptation.steps_to_target if r.adaptation else None, _plain),
-    Column("FLOPs to target", "FLOPs", lambda r: r.adaptation.flops_to_target if r.adaptation else None),
-)
-"""FLOPs and peak memory are an ordinary step's; GaLore's rare refreshing step has columns of its own. An adaptation is
-a cell of its own, which has the last columns."""
+    FLOPs and peak memory are an ordinary step's; GaLore's rare refreshing step has columns of its own. An adaptation is
+    a cell of its own, with columns of its own.
+    """
+    shown = [(row, row.figure.column) for row in metrics.rows() if row.figure.column is not None]
+    held = list(records)
+    return tuple(pair for pair in shown if any(pair[0].entry(record, pair[1])[0] is not None for record in held))
 
 
 @dataclass(frozen=True)
@@ -96,21 +51,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Matrix:
-    columns: tuple[Column, ...]
+    columns: tuple[metrics.Column, ...]
     rows: tuple[Row, ...]
 
 
 def matrix(run: Baseline, comparison: Comparison | None) -> Matrix:
     """Every cell; a column that no record fills is left out."""
     records = run.records
-    columns = tuple(c for c in COLUMNS if any(c.of(record) is not None for record in records.values()))
+    columns = _columns(records.values())
     rows = [
-        Row(cell, tuple(c.entry(record) for c in columns), kind_of(comparison.results[cell]) if comparison else "")
+        Row(
+            cell,
+            tuple(Entry(*row.entry(record, c)) for row, c in columns),
+            kind_of(comparison.results[cell]) if comparison else "",
+        )
         for cell, record in records.items()
     ]
     lost = [result for result in comparison.results.values() if result.record is None] if comparison else []
     rows += [Row(result.cell, tuple(Entry(None, "–") for _ in columns), kind_of(result)) for result in lost]
-    return Matrix(columns, tuple(rows))
+    return Matrix(tuple(column for _, column in columns), tuple(rows))
 
 
 def moved_row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
@@ -122,7 +81,7 @@ def moved_row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
         verdict.kind,
         show(verdict.before, verdict.unit),
         show(verdict.now, verdict.unit),
-        show_whole_change(verdict) if both else verdict.note or "–",
+        verdict.whole_change if both else verdict.note or "–",
     )
 
 
@@ -140,12 +99,12 @@ def markdown(run: Baseline, comparison: Comparison | None, conditions: Iterable[
     whole = _pipe(headers, rows, right=len(table.columns))
     about = "\n".join(f"- {escape(line)}" for line in conditions)
     if comparison is None:
-        return f"{len(rows)} cells of {escape(run.name)}, compared with nothing\n\n{whole}\n\n{about}\n"
-    parts = [("" if comparison.passes else "**Does not hold its baseline.** ") + escape(comparison.headline)]
+        return f"{count(len(rows), 'cell')} of {escape(run.name)}, compared with nothing\n\n{whole}\n\n{about}\n"
+    parts = [("" if comparison.passes else "**Does not hold its baseline.** ") + escape(comparison.summary.headline)]
     if comparison.moved:
         parts.append(_pipe(list(MOVED_HEADERS), [list(moved_row(*pair)) for pair in comparison.moved], right=0))
-    parts += [escape(note) for note in comparison.notes]
-    parts.append(f"<details><summary>All {len(rows)} cells</summary>\n\n{whole}\n\n</details>")
+    parts += [escape(note) for note in comparison.summary.notes]
+    parts.append(f"<details><summary>All {count(len(rows), 'cell')}</summary>\n\n{whole}\n\n</details>")
     return "\n\n".join([*parts, about]) + "\n"
 
 

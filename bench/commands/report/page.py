@@ -13,10 +13,10 @@ from peft_update_bench.bench.commands.report.history import History
 from peft_update_bench.bench.commands.report.matrix import MOVED_HEADERS, matrix, moved_row
 from peft_update_bench.bench.commands.report.runs import Comparison, conditions
 from peft_update_bench.bench.gate.baseline import Baseline
-from peft_update_bench.bench.gate.figures import show
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study.grouped_convolution import Steps
 from peft_update_bench.bench.study.statements import Finding
+from peft_update_bench.bench.units import show
 
 
 @dataclass(frozen=True)

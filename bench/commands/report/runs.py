@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft_update_bench.bench import options
+from peft_update_bench.bench import benchmarks, options
 from peft_update_bench.bench.cells import Cell, is_smaller
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
-from peft_update_bench.bench.gate.gate import Result, compare, finds_slower, suspects_slowdown
-from peft_update_bench.bench.gate.slowdown import ErrorBudget
-from peft_update_bench.bench.gate.summary import kind_of
+from peft_update_bench.bench.gate.gate import Result, judge_saved
+from peft_update_bench.bench.gate.summary import Summary, kind_of
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import AdaptationSettings, Record
+from peft_update_bench.bench.units import count
 from pytest_benchmark.utils import get_machine_id
-
-STORAGE = Path("baselines")
 
 MOVED: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new")
 """What a reader looks at first, in this order."""
@@ -37,7 +34,7 @@ def newest(before: Baseline | None = None) -> Path:
     """The newest committed baseline, one of adaptation where `before` is a run of that; where it is `before` itself,
     the one before it. Raises CommandError."""
     adapts = before is not None and any(cell.task for cell in before.records)
-    storage = STORAGE / options.ADAPTATION if adapts else STORAGE
+    storage = options.read_project(Path.cwd()).baselines_of("adaptation" if adapts else benchmarks.DEFAULT)
     try:
         path = baseline.find(storage, None, get_machine_id())
     except BaselineError as error:
@@ -97,10 +94,10 @@ class Comparison:
     left_out: tuple[Cell, ...]
 
     @property
-    def headline(self) -> str:
-        counts = Counter(kind_of(result) for result in self.results.values())
-        words = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-        return f"{len(self.results)} cells, against {self.other.name}: {words}"
+    def summary(self) -> Summary:
+        left_out = count(len(self.left_out), "cell")
+        remarks = [f"{left_out} of {self.other.name} not in this run and not judged."] if self.left_out else []
+        return Summary(list(self.results.values()), baseline=self.other.name, remarks=tuple(remarks))
 
     @property
     def passes(self) -> bool:
@@ -111,15 +108,6 @@ class Comparison:
         """Every figure that moved, worst kind first."""
         found = [(cell, verdict) for cell, result in self.results.items() for verdict in result.verdicts]
         return sorted((pair for pair in found if pair[1].kind in MOVED), key=lambda pair: MOVED.index(pair[1].kind))
-
-    @property
-    def notes(self) -> list[str]:
-        verdicts = [verdict for result in self.results.values() for verdict in result.verdicts]
-        reasons = sorted({verdict.note for verdict in verdicts if verdict.kind == "not comparable"})
-        notes = [f"Not compared: measured memory and latency ({'; '.join(reasons)})."] if reasons else []
-        if self.left_out:
-            notes.append(f"{len(self.left_out)} cells of {self.other.name} are not in this run and were not judged.")
-        return notes
 
 
 def compare_runs(run: Baseline, other: Baseline) -> Comparison:
@@ -152,21 +140,9 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
 
 
 def judge(run: Baseline, others: Mapping[Cell, Baseline]) -> dict[Cell, Result]:
-    """Judge the cells of `run` that have a baseline in `others`.
-
-    What was saved of a suspected slowdown is the measurement that was to confirm it, so it spends the budget of errors
-    as the gate's does.
-    """
-    limits = options.project_tolerances()
-    results: dict[Cell, Result] = {}
-    budget = ErrorBudget()
-    for cell, other in others.items():
-        record, seconds = run.records[cell], run.seconds.get(cell)
-        verdicts = compare(record, seconds, other, run.machine, limits, budget.rate)
-        if suspects_slowdown(verdicts):
-            budget.spend(found_slower=finds_slower(verdicts))
-        results[cell] = Result(cell, record, verdicts)
-    return results
+    """Judge the cells of `run` that have a baseline in `others`, as the run that saved them would."""
+    saved = [(run.records[cell], run.seconds.get(cell), other) for cell, other in others.items()]
+    return judge_saved(saved, options.tolerances(options.read_project(Path.cwd()).tolerances), run.machine)
 
 
 def _some(run: Baseline) -> str:

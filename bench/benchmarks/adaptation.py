@@ -1,0 +1,106 @@
+"""A trained network updated to a shift of its images or to new classes: does the update work?
+
+Every seed's update is done in a worker process, beside others. The record says how accurate the network was before, on
+the way and after, and what that cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
+from peft_update_bench.fixtures.workload import Workload
+
+if TYPE_CHECKING:
+    from peft_update_bench.bench.cells import Cell
+    from peft_update_bench.bench.gate.baseline import Baseline
+    from peft_update_bench.bench.gate.gate import Gate, Result
+    from peft_update_bench.bench.options import RunOptions
+    from peft_update_bench.bench.options.adaptation import AdaptationOptions
+    from peft_update_bench.bench.processes.update_runs import UpdateRuns
+
+
+class AdaptationBenchmark(Benchmark):
+    name = "adaptation"
+    default_matrix = "subset"
+    default_workload = Workload(batch_size=32, image_size=32)
+    """Small images in batches, as an update on a device sees them."""
+    folder = "adaptation"
+    options = {  # noqa: RUF012 - as the base class has it
+        "tasks": "comma-separated names out of shift, unseen; default: both",
+        "seeds": "updates of each cell, each with its own seed; default: 2",
+        "steps": "steps of an update; default: 60",
+        "data": "mnist_5k (default) or digits, which packages ship; cifar10, cifar10-c or folder",
+        "data_root": "where cifar10, cifar10-c or folder lies",
+        "corruption": "what shifts the images, by ImageNet-C's name; default: fog",
+        "severity": "how strong the shift is, 1 to 5; default: 5",
+        "weights": "packaged (default), or torchvision for its ImageNet weights, which it downloads",
+        "workers": "processes, each with one thread; default: one a core",
+        "cache_dir": "where trained networks are kept; default: the user's cache folder",
+    }
+
+    def __init__(self, options: AdaptationOptions) -> None:
+        self.adaptation = options
+        self._updates: UpdateRuns | None = None
+
+    @classmethod
+    def read(cls, given: Mapping[str, str | None], workload: Workload) -> tuple[Self, Workload]:
+        from peft_update_bench.bench.options.adaptation import read_adaptation
+
+        options, workload = read_adaptation(given, workload)
+        return cls(options), workload
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.adaptation.settings)
+
+    @property
+    def all_tasks(self) -> tuple[str, ...]:
+        from peft_update_bench.fixtures.data.tasks import TASKS
+
+        return TASKS
+
+    @property
+    def repeat(self) -> list[str]:
+        return [f"--metrics {self.name}", *self.adaptation.repeat]
+
+    @property
+    def remarks(self) -> list[str]:
+        updates = self._updates
+        if updates is None or not updates.kept:
+            return []
+        return [f"{updates.kept} updates were there from an interrupted run, in {updates.folder}."]
+
+    def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
+        from peft_update_bench.bench.gate.baseline import check_adaptation
+
+        check_adaptation(baseline, self.adaptation.settings, cells)
+
+    def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
+        from peft_update_bench.bench.adaptation import reference, updates
+        from peft_update_bench.bench.processes.update_runs import UpdateRuns
+
+        options = self.adaptation
+        needed = [update for cell in cells for one in (reference(cell), cell) for update in updates(one, options)]
+        self._updates = UpdateRuns(needed, options.plan, options.cache_folder, options.workers, visibly)
+
+    def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
+        from peft_update_bench.bench.adaptation import record, reference, updates
+
+        assert self._updates is not None, "a run prepares a benchmark before it measures"
+        benchmark.group = f"{cell.architecture} (time spent waiting; updates run beside each other)"
+        outcomes = benchmark.pedantic(self._updates.outcomes, args=(updates(cell, self.adaptation),))
+        of_reference = self._updates.outcomes(updates(reference(cell), self.adaptation))
+        return gate.judge(record(cell, run.workload, self.adaptation, outcomes, of_reference))
+
+    @classmethod
+    def failures(cls) -> tuple[type[Exception], ...]:
+        from peft_update_bench.bench.adaptation import FAILURES
+
+        return FAILURES
+
+    def close(self) -> None:
+        if self._updates is not None:
+            self._updates.close()
+            self._updates = None

@@ -1,0 +1,88 @@
+"""What a kind of benchmark answers: which cells, under which workload, how they are measured, where their baselines are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from peft_update_bench.bench.metrics import names_of
+from peft_update_bench.fixtures.workload import Workload
+
+if TYPE_CHECKING:
+    from peft_update_bench.bench.cells import Cell
+    from peft_update_bench.bench.gate.baseline import Baseline
+    from peft_update_bench.bench.gate.gate import Gate, Result
+    from peft_update_bench.bench.options import RunOptions
+
+Visibly = Callable[[], AbstractContextManager[object]]
+"""Within it, what is printed reaches the terminal, which pytest otherwise keeps for itself."""
+
+
+class Benchmark(ABC):
+    """A kind of benchmark as a class; an instance is one as a run asked for it.
+
+    ``name``              by which ``--metrics`` may name it, and its test file's ``BENCHMARK``
+    ``default_matrix``    where ``--matrix`` names no other
+    ``default_workload``  what options change
+    ``folder``            below the storage, of its baselines: the newest file in it is what a run is judged by
+    ``options``           those that mean nothing to other kinds, with their help
+    """
+
+    name: ClassVar[str]
+    default_matrix: ClassVar[str] = "core"
+    default_workload: ClassVar[Workload] = Workload()
+    folder: ClassVar[str] = ""
+    options: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def metrics(cls, *, by_default: bool = False) -> tuple[str, ...]:
+        """What it can measure, or what it measures where no metric is named."""
+        return names_of(cls.name, by_default=by_default)
+
+    @classmethod
+    def read(cls, given: Mapping[str, str | None], workload: Workload) -> tuple[Self, Workload]:
+        """An instance from the options as typed, and the workload as this kind completes it. Raises OptionError."""
+        return cls(), workload
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What divides an architecture's cells further; empty where nothing does."""
+        return ()
+
+    @property
+    def all_tasks(self) -> tuple[str, ...]:
+        """The tasks of a run that is not narrowed."""
+        return ()
+
+    @property
+    def repeat(self) -> list[str]:
+        """The options that name this kind, as one types them; those at their default are left out."""
+        return []
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader should know of how the run went, each a sentence."""
+        return []
+
+    def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
+        """Refuse a baseline that cannot judge `cells`. Raises BaselineError. The workload has been looked at."""
+
+    def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
+        """Called once, when it is known which `cells` will be measured, before the first is."""
+
+    @abstractmethod
+    def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
+        """Measure one cell and judge it; give `benchmark`, pytest-benchmark's fixture, its rounds.
+
+        Raises one of `failures` where the cell cannot be measured; the others still run.
+        """
+
+    @classmethod
+    @abstractmethod
+    def failures(cls) -> tuple[type[Exception], ...]:
+        """What one cell may fail with, each a sentence for the user."""
+
+    def close(self) -> None:
+        """End whatever was started for the run."""

@@ -1,0 +1,85 @@
+"""One update step of every cell: FLOPs, memory, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
+
+if TYPE_CHECKING:
+    from peft_update_bench.bench.cells import Cell
+    from peft_update_bench.bench.gate.gate import Gate, Result
+    from peft_update_bench.bench.measurement import Measurement
+    from peft_update_bench.bench.options import RunOptions
+    from peft_update_bench.bench.processes.cell_process import Process
+
+
+class UpdateBenchmark(Benchmark):
+    name = "update"
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+
+    def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
+        if cells and "measured_memory" in run.metrics:
+            from peft_update_bench.fixtures.instruments import measured_memory
+
+            # While the first cell is computed: its imports take seconds.
+            measured_memory.start_server()
+
+    def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
+        from peft_update_bench.bench.measurement import measure_latency_again
+
+        process = self._where(run)
+        measured = self._measure(cell, run, process, benchmark)
+        result = gate.judge(measured.record, measured.median_seconds)
+        if result.is_unstable and not result.suspects_slowdown:
+            measured = measure_latency_again(measured, run, process)
+            result = gate.judge(measured.record, measured.median_seconds)
+        if result.suspects_slowdown:
+            # A slowdown fails only if a measurement that was not chosen for being slow shows it too.
+            measured = measure_latency_again(measured, run, process, gate.decision(cell))
+            result = gate.judge(measured.record, measured.median_seconds, confirming=True)
+        return result
+
+    @classmethod
+    def failures(cls) -> tuple[type[Exception], ...]:
+        from peft_update_bench.bench.measurement import FAILURES
+
+        return FAILURES
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _where(self, run: RunOptions) -> Process:
+        """Where cells are measured."""
+        if self._process is None:
+            from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
+
+            limited = CellProcess(run.cell_seconds, self.failures(), run.workload.device)
+            self._process = limited if run.cell_seconds else ThisProcess()
+        return self._process
+
+    def _measure(self, cell: Cell, run: RunOptions, process: Process, benchmark: Any) -> Measurement:
+        """Measure a cell and give pytest-benchmark its rounds.
+
+        With latency these are the update steps that were timed in pairs, and one more that the plugin times itself.
+        Without, nothing was updated: the one round is what the measurement took, in a group of its own so that nobody
+        reads it as an update's.
+        """
+        from peft_update_bench.bench.measurement import measure, update_once
+
+        if "latency" not in run.metrics:
+            benchmark.group = f"{cell.architecture} (the measurement's own time; no update was timed)"
+            measurement: Measurement = benchmark.pedantic(measure, args=(cell, run, process))
+            return measurement
+        benchmark.group = cell.architecture
+        measurement = measure(cell, run, process)
+        benchmark.pedantic(process.call, args=(update_once, cell, run.workload))
+        if benchmark.stats is not None:  # None under --benchmark-disable
+            for seconds in measurement.step_seconds:
+                benchmark.stats.update(seconds)
+        return measurement

@@ -1,0 +1,63 @@
+"""Every failure in words: what regressed, by how much, what may have caused it, and what to do."""
+
+from __future__ import annotations
+
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.verdict import Verdict, fails
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.units import show
+
+
+def explain_failure(result: Result, baseline: Baseline | None, record_command: str, *, unstable_fails: bool) -> str:
+    """The message of a failing result, empty where nothing fails."""
+    failing = [verdict for verdict in result.verdicts if fails(verdict, unstable_fails)]
+    if not failing or result.record is None or baseline is None:
+        return ""
+    lines = [f"{result.cell} does not hold its baseline {baseline.name}:"]
+    lines += [f"  {_sentence(verdict)}" for verdict in failing]
+    lines += [f"  {line}" for line in _causes(result.record, baseline.records[result.cell], failing)]
+    lines.append(f"If the change is meant, record a new baseline: {record_command}")
+    return "\n".join(lines)
+
+
+def explain_loss(cell: Cell, baseline: Baseline, record_command: str) -> str:
+    """The message of a cell that the baseline has, and that the run should have and has no longer."""
+    return (
+        f"{cell} is in {baseline.name} and no longer in the run.\n"
+        f"If it was removed on purpose, record a new baseline: {record_command}"
+    )
+
+
+def _sentence(verdict: Verdict) -> str:
+    if verdict.kind == "missing":
+        return f"{verdict.metric} is missing: {verdict.note}"
+    tolerance = f"{verdict.tolerance:.0%}" if verdict.unit != "accuracy" else f"{100 * verdict.tolerance:.1f} points"
+    note = f"; {verdict.note}" if verdict.note else ""
+    return (
+        f"{verdict.metric} {verdict.kind}: {show(verdict.before, verdict.unit)} → {show(verdict.now, verdict.unit)} "
+        f"({verdict.whole_change}; tolerance {tolerance}{note})"
+    )
+
+
+def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
+    """What differs beside the failing figures and may explain them."""
+    causes = []
+    if any(verdict.metric.startswith("memory.") for verdict in failing) and now.memory and before.memory:
+        moved = [
+            f"{name} {show(old, 'bytes')} → {show(new, 'bytes')}"
+            for (name, new), old in zip(
+                now.memory.categories().items(), before.memory.categories().values(), strict=True
+            )
+            if new != old
+        ]
+        where = f"{now.memory.peak_phase}, {now.memory.peak_module}"
+        causes.append(f"at the peak ({where}): {', '.join(moved) or 'every category as before'}")
+    changed = [
+        f"{package} {before.versions.get(package, 'none')}, now {now.versions.get(package, 'none')}"
+        for package in sorted({*now.versions, *before.versions})
+        if now.versions.get(package) != before.versions.get(package)
+    ]
+    causes.append(f"recorded with {'; '.join(changed)}" if changed else "recorded with the same package versions")
+    return causes

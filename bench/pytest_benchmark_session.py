@@ -1,0 +1,73 @@
+"""The one place that touches the inside of pytest-benchmark's session, which has no public door for any of this."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft_update_bench.bench.storage import BaselineStorage
+from pytest_benchmark.utils import get_machine_id
+
+DEFAULT_STORAGE = "file://./.benchmarks"
+"""pytest-benchmark's own, which means that none was named."""
+
+
+class PytestBenchmarkSession:
+    """pytest-benchmark's session of one run of pytest."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @property
+    def _session(self) -> Any:
+        return self._config._benchmarksession  # type: ignore[attr-defined]
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether a baseline is to be saved at the end."""
+        option = self._config.option
+        return bool(option.benchmark_save or option.benchmark_autosave)
+
+    @property
+    def machine_id(self) -> str:
+        """The name of this machine's folder in a storage."""
+        return str(get_machine_id())
+
+    @property
+    def machine_info(self) -> dict[str, Any]:
+        info: dict[str, Any] = self._session.get_machine_info()
+        return info
+
+    def take_compare_option(self) -> str | bool:
+        """What ``--benchmark-compare`` names: True for the newest file, False where it was not given.
+
+        Taken away from the plugin, which passes over an unreadable baseline with a warning.
+        """
+        option = self._config.option
+        compare, option.benchmark_compare = option.benchmark_compare, []
+        return True if compare is True else (compare or False)
+
+    def store_in(self, folder: Path) -> None:
+        """Save baselines there, each complete or not at all."""
+        self._session.storage = BaselineStorage(folder, self._session.logger)  # type: ignore[no-untyped-call]
+
+    def show_beside(self, baseline: Path) -> None:
+        """Let the plugin's own table show `baseline` too."""
+        self._session.compare = str(baseline.resolve())
+        with warnings.catch_warnings():
+            # Another machine is the gate's to judge; the plugin warns of every field that differs.
+            warnings.simplefilter("ignore")
+            self._session.handle_loading()
+
+    def cancel_saving(self) -> bool:
+        """Save nothing at the end; whether something would have been saved."""
+        saving = bool(self._session.save or self._session.autosave)
+        self._session.save = self._session.autosave = None
+        return saving
+
+    @property
+    def saving_failure(self) -> str:
+        """Why the baseline could not be saved, empty where it could."""
+        return str(getattr(self._session.storage, "failure", ""))

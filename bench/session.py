@@ -1,0 +1,134 @@
+"""One run's state: what it was asked for, what came of each cell, and what a reader must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from peft_update_bench.bench.benchmarks.base import Visibly
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, check_workload
+from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.messages import explain_failure, explain_loss
+from peft_update_bench.bench.gate.summary import Summary
+from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.record import WorkloadEntry
+from peft_update_bench.bench.units import count
+
+
+@dataclass
+class Session:
+    """A run of benchmarks and its results, cell by cell."""
+
+    run: RunOptions
+    gate: Gate
+    results: dict[Cell, Result] = field(default_factory=dict)
+    tests: dict[str, Cell] = field(default_factory=dict)
+    """The tests that were collected and measure a cell, by node id."""
+    finished: int = 0
+    """How many tests have come to their end."""
+    unsaved: str = ""
+    """Why a baseline that was asked for was not saved."""
+    unwritten: list[str] = field(default_factory=list)
+    """The files that could not be written."""
+
+    @classmethod
+    def of(cls, run: RunOptions) -> Session:
+        return cls(run, Gate(run.tolerances))
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        return self.run.selection.cells()
+
+    @cached_property
+    def lost(self) -> frozenset[Cell]:
+        """The cells that the baseline has and the run should have and has no longer."""
+        baseline = self.gate.baseline
+        if baseline is None:
+            return frozenset()
+        return frozenset(self.run.selection.no_longer_there(baseline.records, baseline.matrix))
+
+    def compare_with(self, baseline: Baseline) -> None:
+        """Judge against `baseline` from now on. Raises BaselineError where it cannot judge this run."""
+        check_workload(baseline, WorkloadEntry(**self.run.workload.as_record()), self.cells)
+        self.run.benchmark.check_baseline(baseline, self.cells)
+        uncovered = [cell for cell in self.cells if cell not in baseline.records]
+        if baseline.is_filtered and uncovered and not self.run.selection.is_filtered:
+            raise BaselineError(
+                f"{baseline.path}: was saved by a filtered run and lacks {len(uncovered)} of this run's "
+                f"{len(self.cells)} cells, {uncovered[0]} for one; run with the same filters, "
+                f"or record a whole one: {self.run.record_command}"
+            )
+        self.gate.baseline = baseline
+
+    @property
+    def header(self) -> str:
+        """What is about to run, for the head of pytest's report."""
+        baseline = self.gate.baseline
+        against = f"against {baseline.path}" if baseline else "without a baseline"
+        return f"update benchmark: {count(len(self.cells), 'cell')}, {', '.join(self.run.metrics)}, {against}"
+
+    @property
+    def suite_entry(self) -> dict[str, str | bool]:
+        """What a saved file says of the run: which matrix, and whether only a part of it was measured."""
+        return {"matrix": self.run.selection.matrix, "is_filtered": not {*self.run.whole()} <= {*self.results}}
+
+    def cells_of(self, module: ModuleType) -> list[Cell] | None:
+        """The cells of a test file's benchmark in this run; None where the file has no benchmark.
+
+        One that the baseline has and the run no longer has is a test too: one that fails. A file may choose cells of its
+        own, which no baseline judges, by ``select_cells(run)``.
+        """
+        if hasattr(module, "select_cells"):
+            chosen: list[Cell] = module.select_cells(self.run)
+            return chosen
+        if not hasattr(module, "BENCHMARK"):
+            return None
+        if self.run.benchmark.name != module.BENCHMARK:
+            return []
+        return [*self.cells, *sorted(self.lost, key=str)]
+
+    def prepare(self, visibly: Visibly) -> None:
+        """Called when `tests` are known, before the first runs."""
+        wanted: Sequence[Cell] = [cell for cell in self.tests.values() if cell not in self.lost]
+        self.run.benchmark.prepare(self.run, wanted, visibly)
+
+    def run_cell(self, cell: Cell, benchmark: Any) -> str:
+        """Measure, record and judge a cell; returns the failure's message, empty where it holds its baseline.
+
+        `benchmark` is pytest-benchmark's fixture.
+        """
+        baseline = self.gate.baseline
+        if cell in self.lost:
+            assert baseline is not None
+            self.results[cell] = Result(
+                cell, verdicts=(Verdict("the cell", "missing", note="the run no longer has it"),)
+            )
+            return explain_loss(cell, baseline, self.run.record_command)
+        try:
+            result = self.run.benchmark.measure(cell, self.run, self.gate, benchmark)
+        except self.run.benchmark.failures() as error:
+            self.results[cell] = Result(cell, error=str(error))
+            return f"{cell}: {error}"
+        self.results[cell] = result
+        assert result.record is not None
+        benchmark.extra_info.update(result.record.as_extra_info())
+        unstable_fails = self.run.unstable == "fail"
+        return explain_failure(result, baseline, self.run.record_command, unstable_fails=unstable_fails)
+
+    @property
+    def summary(self) -> Summary:
+        remarks = [*self.run.benchmark.remarks]
+        if self.unsaved:
+            remarks.append(f"No baseline was saved: {self.unsaved}.")
+        return Summary(
+            list(self.results.values()),
+            measured=self.run.metrics,
+            baseline=self.gate.baseline.name if self.gate.baseline else "",
+            record_command=self.run.record_command,
+            remarks=tuple(remarks),
+        )
