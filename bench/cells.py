@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from peft_update_bench.fixtures.architectures import ARCHITECTURES, CORE_ARCHITECTURES
+from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, CORE_ARCHITECTURES
 from peft_update_bench.fixtures.imported import is_imported
-from peft_update_bench.fixtures.methods import METHODS, method_named
+from peft_update_bench.fixtures.methods import METHODS, takes_rank
 
 RANKS = {"subset": (4,), "core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
 MATRICES = tuple(RANKS)
@@ -77,7 +77,7 @@ class Selection:
             for architecture in self.architectures or default
             for task in self.tasks or (None,)
             for method in self.methods or tuple(METHODS)
-            for rank in (ranks if method_named(method).takes_rank else (None,))
+            for rank in (ranks if takes_rank(method) else (None,))
         ]
 
     def no_longer_there(self, recorded: Iterable[Cell], recorded_matrix: str) -> list[Cell]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,6 +18,7 @@ from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study.adaptation_table import report
+from peft_update_bench.fixtures.methods.learning_rates import PATH
 from scipy.stats import t
 
 from tests.adaptations import adapted
@@ -297,15 +299,39 @@ def test_bad_rates_are_one_line(rates: str, capsys: pytest.CaptureFixture[str]) 
     assert "expected comma-separated numbers above 0 and at most 1" in error
 
 
-def test_a_search_writes_its_choice_and_every_score(tmp_path: Path) -> None:
-    output = tmp_path / "rates.json"
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """A search of one step, whose updates all end alike."""
+    monkeypatch.setattr(
+        "peft_update_bench.bench.processes.update_runs.adaptation.run",
+        lambda update, *_: _outcome(update.learning_rate),
+    )
     options = ["--architectures=mobilenet_v3_small", "--tasks=unseen", "--steps=1", "--workers=1", "--rates=1e-3"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "peft_update_bench.bench.processes.update_runs.adaptation.run",
-            lambda update, *_: _outcome(update.learning_rate),
-        )
-        assert main(["search", *options, f"--cache-dir={tmp_path}", f"--output={output}"]) == 0
+    return lambda *more: main(["search", *options, f"--cache-dir={tmp_path}", *more])
+
+
+def test_a_search_prints_its_choice_and_writes_nothing(
+    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rates that methods read took hours; one network and one step must not replace them."""
+    before = PATH.read_bytes()
+    assert search() == 0
+    assert PATH.read_bytes() == before
+    assert "| lora    | 50.0%   | 0.001    |" in capsys.readouterr().out
+
+
+def test_a_search_cannot_write_its_output(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(f"--output={tmp_path}") == 2
+    told = capsys.readouterr()
+    assert "| lora    | 50.0%" in told.out
+    assert told.err == f"python -m bench search: --output {tmp_path} cannot be written (Is a directory)\n"
+
+
+def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], tmp_path: Path) -> None:
+    output = tmp_path / "rates.json"
+    assert search(f"--output={output}") == 0
     found = json.loads(output.read_text())
     assert found["chosen"] == dict.fromkeys(("fft", "head", "bn_head", "lora", "dora", "galore"), 0.001)
     assert found["scores"]["dora"] == {"0.001": {"mobilenet_v3_small-unseen": 0.5}}

@@ -1,8 +1,8 @@
 """Learning rates for all methods, from one search with an equal budget for each: ``python -m bench search``.
 
 Every method is tried with the same rates on the same networks, tasks and seed, and takes the rate with the best mean
-accuracy on the validation data; the test data are not looked at. The result, with every score, is written to
-``fixtures/methods/learning_rates.json``, from which the methods read. An interrupted search continues.
+accuracy on the validation data; the test data are not looked at. The scores are printed; ``--output`` writes them to a
+file as well. Methods read ``fixtures/methods/learning_rates.json``. An interrupted search continues.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from peft_update_bench.bench.options import OptionError
 from peft_update_bench.bench.processes.update_runs import UpdateRuns
 from peft_update_bench.bench.record import installed_versions
 from peft_update_bench.fixtures.data.datasets import DataError
-from peft_update_bench.fixtures.methods import METHODS, method_named
-from peft_update_bench.fixtures.methods.learning_rates import PATH
+from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from peft_update_bench.fixtures.training.adaptation import AdaptationError, Plan, Update
 from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER, write_atomically
 from tabulate import tabulate
@@ -51,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", help=f"of each update; default: {Plan.steps}")
     parser.add_argument("--workers", help="processes, each with one thread; default: one a core")
     parser.add_argument("--cache-dir", help=f"where trained networks are kept; default: {DEFAULT_FOLDER}")
-    parser.add_argument("--output", type=Path, default=PATH, help="default: the file that methods read")
+    parser.add_argument("--output", type=Path, help="write the result to this JSON file; default: print it only")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Search, write the file, and print its scores as Markdown. Raises CommandError."""
+    """Search, print the scores as Markdown, and write the file where one is named. Raises CommandError."""
     words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
     try:
         asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
@@ -67,7 +66,7 @@ def run(given: argparse.Namespace) -> int:
     rates = _rates(given.rates)
     updates = {
         (method, rate, f"{architecture}-{task}"): Update(
-            architecture, method, RANK if method_named(method).takes_rank else None, task, SEED, rate
+            architecture, method, RANK if takes_rank(method) else None, task, SEED, rate
         )
         for architecture in asked.selection.architectures or ()
         for task in adaptation.settings
@@ -85,9 +84,13 @@ def run(given: argparse.Namespace) -> int:
                 scores[method][rate][where] = outcome.curve[-1]
     except (AdaptationError, DataError) as error:
         raise CommandError(str(error)) from None
-    found = _result(scores, plan)
-    write_atomically(given.output, (json.dumps(found, indent=1) + "\n").encode("ascii"))
     print(report(scores))
+    if given.output is not None:
+        found = json.dumps(_result(scores, plan), indent=1) + "\n"
+        try:
+            write_atomically(given.output, found.encode("ascii"))
+        except OSError as error:
+            raise CommandError(f"--output {given.output} cannot be written ({error.strerror})") from None
     return 0
 
 
