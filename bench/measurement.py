@@ -136,12 +136,6 @@ def measure_latency(measuring: Measuring) -> None:
     measuring.sections["latency"], measuring.step_seconds = found
 
 
-def update_once(cell: Cell, workload: Workload) -> None:
-    """One more update of the cell that was timed last."""
-    with _users_warnings(cell):
-        _finished(_step(cell, workload), workload)()
-
-
 def _build(cell: Cell, workload: Workload, device: str) -> UpdateStep:
     return build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
 
@@ -160,19 +154,12 @@ def _users_warnings(cell: Cell) -> Iterator[None]:
         yield
 
 
-@lru_cache(maxsize=1)
-def _step(cell: Cell, workload: Workload) -> UpdateStep:
-    """The step that is timed: kept, so that it can do one more update."""
-    return _build(cell, workload, workload.device)
-
-
 def _time_anew(
     cell: Cell, run: RunOptions, limits: SamplingLimits, must_train: bool, decision: Decision | None = None
 ) -> tuple[dict[str, Any], tuple[float, ...]]:
     """The `latency` of a step built afresh, and the seconds of each timed update."""
-    _step.cache_clear()
     with _users_warnings(cell):
-        step = _step(cell, run.workload)
+        step = _build(cell, run.workload, run.workload.device)
         if must_train:
             with fixed_threads(run.workload.threads):
                 _must_train(*_train(step))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from peft_update_bench.fixtures.methods.lora import LoRA
+from peft_update_bench.fixtures.update_step import UpdateStep
 
 REPOSITORY = Path(__file__).parent.parent
 SMALL = ("--image-size=64", "--architectures=mobilenet_v3_small", "--methods=fft,lora", "--ranks=4")
@@ -284,11 +287,40 @@ def test_every_metric_is_measured_recorded_and_compared(suite: Suite, storage: P
     info = entry["extra_info"]
     assert {"parameters", "flops", "memory", "measured_memory", "latency"} <= set(info)
     assert {"computed_gap", "unexplained_gap"} <= set(info["measured_memory"])
-    assert info["latency"]["rounds"] + 1 == entry["stats"]["rounds"]
+    assert info["latency"]["rounds"] == entry["stats"]["rounds"]
     assert info["latency"]["refresh_relative"] > info["latency"]["relative"]
     result = suite(COMPARE, *options, small=False, computed=False)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["mobilenet_v3_small-galore-r4 * ok"])
+
+
+@pytest.mark.usefixtures("few_rounds")
+def test_only_updates_with_the_run_s_threads_are_rounds(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call of the step is noted with its threads and its duration; these tests' own processes have one thread."""
+    notes = tmp_path / "notes"
+    update = UpdateStep.__call__
+
+    def noted(self: UpdateStep) -> torch.Tensor:
+        start = time.perf_counter()
+        loss = update(self)
+        with notes.open("a") as file:
+            file.write(f"{torch.get_num_threads()} {time.perf_counter() - start}\n")
+        return loss
+
+    monkeypatch.setattr(UpdateStep, "__call__", noted)
+    run = tmp_path / "run.json"
+    suite(
+        "--methods=head", "--metrics=latency", "--threads=2", f"--benchmark-json={run}", computed=False
+    ).assert_outcomes(passed=1)
+    threads, seconds = zip(*(line.split() for line in notes.read_text().splitlines()), strict=True)
+    assert set(threads) == {"2"}
+    (entry,) = json.loads(run.read_text())["benchmarks"]
+    rounds = entry["stats"]["data"]
+    assert len(rounds) == entry["extra_info"]["latency"]["rounds"]
+    # The clock around an update reads what the one within it does, and a little more.
+    assert min(rounds) >= min(map(float, seconds))
 
 
 @pytest.mark.usefixtures("few_rounds")

@@ -15,7 +15,7 @@ from peft_update_bench.bench.commands.report.figures import Figure, figure
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions, judge
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
-from peft_update_bench.bench.units import show
+from peft_update_bench.bench.units import count, show
 
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
