@@ -10,7 +10,6 @@ from statistics import variance
 from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Adaptation, AdaptationRun, Flops, Record
-from scipy.stats import t
 
 COMPARISONS_PER_CELL = 3
 """Accuracy on the target, on the source, and what it takes to the target accuracy."""
@@ -49,6 +48,8 @@ class Spread:
         # Šidák's correction (JASA 62, 1967).
         error = 1 - (1 - FAMILY_ERROR) ** (1 / comparisons)
         scale = math.hypot(self.deviation * math.sqrt(1 / seeds_now + 1 / seeds_before), self.networks * math.sqrt(2))
+        from scipy.stats import t  # seconds, which no run without accuracies should wait for
+
         return max(float(t.isf(error, self.freedom)) * scale, 2 / images)
 
 

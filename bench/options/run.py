@@ -13,7 +13,7 @@ from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
 from peft_update_bench.bench.cells import MATRICES, Cell, Selection
 from peft_update_bench.bench.metrics import METRICS, default_tolerances
 from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
-from peft_update_bench.fixtures.architectures import ARCHITECTURES, FURTHER_ARCHITECTURES
+from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, FURTHER_ARCHITECTURES
 from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.workload import Workload
