@@ -1,4 +1,4 @@
-"""What a kind of benchmark answers: which cells, under which workload, how they are measured, where their baselines are."""
+"""What a kind of benchmark answers: which cells, under which workload, how they are measured, where baselines are."""
 
 from __future__ import annotations
 
