@@ -1,3 +1,3 @@
-"""What this repository's own tests need. The benchmarks' options, hooks and fixtures are the plugin's (bench/plugin.py)."""
+"""What the suite's own tests need. Options, hooks and fixtures of the benchmarks are the plugin's (bench/plugin.py)."""
 
 pytest_plugins = ["pytester"]

@@ -18,6 +18,13 @@ from peft_update_bench.bench.session import Session
 
 SESSION = pytest.StashKey[Session]()
 
+MARKERS = {
+    "instrument_cost": "what a computed metric costs",
+    "decoder": "the transformer reference, computed only",
+    "claims": "the published study's statements on cost, re-measured",
+}
+"""What is in this folder and is run only where ``-m`` names it."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Each option has a short name, unless a conftest or another plugin has taken it, and one that nobody else has."""
@@ -39,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options and read the baseline before anything runs: both fail in one sentence."""
+    for name, text in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {text}; run with -m {name}")
     # Users' own networks and methods are found as the commands find them, in the current folder too.
     sys.path.insert(0, str(Path.cwd()))
     theirs = PytestBenchmarkSession(config)
@@ -93,6 +102,14 @@ def pytest_pycollect_makeitem(
     if callable(obj) and name.startswith("test_") and collector.config.stash[SESSION].cells_of(collector.obj) == []:
         return []
     return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    unasked = {name for name in MARKERS if name not in config.option.markexpr}
+    left_out = [item for item in items if any(mark.name in unasked for mark in item.iter_markers())]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -80,8 +80,8 @@ class Session:
     def cells_of(self, module: ModuleType) -> list[Cell] | None:
         """The cells of a test file's benchmark in this run; None where the file has no benchmark.
 
-        One that the baseline has and the run no longer has is a test too: one that fails. A file may choose cells of its
-        own, which no baseline judges, by ``select_cells(run)``.
+        One that the baseline has and the run no longer has is a test too: one that fails. A file may choose cells of
+        its own, which no baseline judges, by ``select_cells(run)``.
         """
         if hasattr(module, "select_cells"):
             chosen: list[Cell] = module.select_cells(self.run)

@@ -1,7 +1,7 @@
 """The kinds of benchmark, by name. Each is one class (``base.py`` says what it answers) and one test file.
 
-The test file says which kind it is by ``BENCHMARK = NAME``; its test is ``test_NAME``, by which its records are known in
-a baseline.
+The test file says which kind it is by ``BENCHMARK = NAME``; its test is ``test_NAME``, by which its records are known
+in a baseline.
 """
 
 from __future__ import annotations

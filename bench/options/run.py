@@ -63,8 +63,8 @@ class RunOptions:
     cell_seconds: int = 300
 
     def baseline_folder(self, storage: Path) -> Path:
-        """Where this run's baselines are in `storage`: each kind of benchmark has a folder of its own, so that none takes
-        another's newest file for its own."""
+        """Where this run's baselines are in `storage`: each kind of benchmark has a folder of its own, so that none
+        takes another's newest file for its own."""
         return storage / self.benchmark.folder
 
     def whole(self) -> list[Cell]:

@@ -38,8 +38,8 @@ class UpdateRuns:
 
     Progress bars are drawn within `visibly()`.
 
-    A context manager: leaving it, or `close`, ends the workers, and drops what was kept where every update's outcome was
-    handed out.
+    A context manager: leaving it, or `close`, ends the workers, and drops what was kept where every update's outcome
+    was handed out.
     """
 
     def __init__(

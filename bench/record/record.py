@@ -34,8 +34,8 @@ class RecordError(Exception):
 class Record(Part):
     """One cell's metrics under one workload, with the versions of the packages that produced them.
 
-    The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from elsewhere
-    is a field too, of the subclass that :func:`read_record` makes.
+    The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from
+    elsewhere is a field too, of the subclass that :func:`read_record` makes.
     """
 
     schema_: Literal[1, 2] = Field(alias="schema")
