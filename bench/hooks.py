@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from peft_update_bench.bench import options
+from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.progress import Progress
@@ -153,11 +154,12 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     output_json["suite"] = config.stash[SESSION].suite_entry
+    ours = {f"{name}.py" for name in test_names()}
     for entry in output_json["benchmarks"]:
-        # Seen from another repository the tests lie in the installed package, wherever that is.
-        folder, _, name = entry["fullname"].rpartition("bench/test_")
-        if folder:
-            entry["fullname"] = f"bench/test_{name}"
+        path, _, test = entry["fullname"].partition("::")
+        # Seen from another repository the file lies in the installed package, wherever that is.
+        if (file := Path(path).name) in ours:
+            entry["fullname"] = f"bench/{file}::{test}"
 
 
 @pytest.hookimpl(wrapper=True)

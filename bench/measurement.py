@@ -131,8 +131,8 @@ def measure_latency(measuring: Measuring) -> None:
     # A measurement of memory trains the cell too, and looks.
     must_train = "measured_memory" not in run.metrics
     # A baseline is what many runs lean on.
-    limits = CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS
-    found = measuring.process.call(_time_anew, measuring.cell, run, limits, must_train)
+    limits = _judged_by(run, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
+    found = measuring.process.call(_time_anew, measuring.cell, run.workload, limits, must_train)
     measuring.sections["latency"], measuring.step_seconds = found
 
 
@@ -154,25 +154,30 @@ def _users_warnings(cell: Cell) -> Iterator[None]:
         yield
 
 
+def _judged_by(run: RunOptions, limits: SamplingLimits) -> SamplingLimits:
+    """`limits` that are as narrow as the run's tolerance asks for."""
+    return replace(limits, tolerance=run.tolerances["latency"])
+
+
 def _time_anew(
-    cell: Cell, run: RunOptions, limits: SamplingLimits, must_train: bool, decision: Decision | None = None
+    cell: Cell, workload: Workload, limits: SamplingLimits, must_train: bool, decision: Decision | None = None
 ) -> tuple[dict[str, Any], tuple[float, ...]]:
     """The `latency` of a step built afresh, and the seconds of each timed update."""
     with _users_warnings(cell):
-        step = _build(cell, run.workload, run.workload.device)
+        step = _build(cell, workload, workload.device)
         if must_train:
-            with fixed_threads(run.workload.threads):
+            with fixed_threads(workload.threads):
                 _must_train(*_train(step))
-        sample = _time(cell, step, run, limits, decision)
+        sample = _time(cell, step, workload, limits, decision)
     return sample.as_record(), sample.step_seconds
 
 
 def _time_both_anew(
-    cell: Cell, run: RunOptions, limits: SamplingLimits, decision: Decision | None
+    cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None
 ) -> tuple[dict[str, Any], tuple[float, ...]]:
     """As `_time_anew`, with the reference built afresh too."""
     _full_fine_tuning.cache_clear()
-    return _time_anew(cell, run, limits, False, decision)
+    return _time_anew(cell, workload, limits, False, decision)
 
 
 def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
@@ -193,8 +198,8 @@ def measure_latency_again(
     Afresh, because where memory lies is decided when a step is built. Longest where it is to make a `decision`, unless
     that is made early. Raises one of FAILURES.
     """
-    limits = CAREFUL_LIMITS if decision is None else DECIDING_LIMITS
-    entry, seconds = process.call(_time_both_anew, measurement.record.cell, run, limits, decision)
+    limits = _judged_by(run, CAREFUL_LIMITS if decision is None else DECIDING_LIMITS)
+    entry, seconds = process.call(_time_both_anew, measurement.record.cell, run.workload, limits, decision)
     record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})
     return Measurement(record, seconds)
 
@@ -209,19 +214,19 @@ def until(decision: Decision, confidence: float) -> Until:
 
 
 def _time(
-    cell: Cell, step: UpdateStep, run: RunOptions, limits: SamplingLimits, decision: Decision | None
+    cell: Cell, step: UpdateStep, workload: Workload, limits: SamplingLimits, decision: Decision | None
 ) -> PairedSample:
     """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
-    reference, reference_name = _reference(cell, run.workload)
-    clock = Clock.for_threads(run.workload.threads)
+    reference, reference_name = _reference(cell, workload)
+    clock = Clock.for_threads(workload.threads)
     timed = latency.measure
     if step.periodic_work is not None:
         timed = partial(latency.measure_periodic, periodic_work=step.periodic_work)
-    with fixed_threads(run.workload.threads):
+    with fixed_threads(workload.threads):
         return timed(
-            _finished(step, run.workload),
-            _finished(reference, run.workload),
-            limits=replace(limits, tolerance=run.tolerances["latency"]),
+            _finished(step, workload),
+            _finished(reference, workload),
+            limits=limits,
             clock=clock,
             reference_name=reference_name,
             until=until(decision, limits.confidence) if decision else None,
