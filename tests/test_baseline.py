@@ -30,6 +30,12 @@ def test_a_valid_baseline(tmp_path: Path) -> None:
     assert (baseline.commit, baseline.time) == ("", None)
 
 
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_record_of_an_older_schema_is_read_and_stays_what_it_is(tmp_path: Path, schema: int) -> None:
+    (record,) = read(write(tmp_path / "0001_a.json", baseline_data(extra_info(schema=schema)))).records.values()
+    assert record.as_extra_info() == extra_info(schema=schema)
+
+
 def test_an_untimed_cell_has_no_seconds(tmp_path: Path) -> None:
     data = baseline_data(extra_info(latency=None))
     del data["benchmarks"][0]["stats"]
