@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.record import Record, read_record
+from peft_update_bench.bench.record import SCHEMA, Record, read_record
 
 WORKLOAD: dict[str, Any] = {
     "batch_size": 1, "image_size": 224, "num_classes": 10, "optimizer": "AdamW", "dtype": "float32", "threads": 1,
@@ -29,7 +29,7 @@ LORA = Cell("resnet18", "lora", 4)
 def extra_info(cell: Cell = LORA, **parts: Any) -> dict[str, Any]:
     """A complete record as JSON holds it; `parts` replace its entries, None takes one out."""
     data: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "architecture": cell.architecture,
         "method": cell.method,
         "rank": cell.rank,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Machine, names_a_cell, read, read_machine
+from peft_update_bench.bench.gate.baseline import Machine, read, read_machine
 
 from tests.records import VERSIONS, baseline_data, extra_info, write
 
@@ -28,6 +28,12 @@ def test_a_valid_baseline(tmp_path: Path) -> None:
     assert baseline.seconds == {Cell("resnet18", "lora", 4): 0.05, Cell("resnet18", "fft"): 0.05}
     assert baseline.name == "0001_a.json"
     assert (baseline.commit, baseline.time) == ("", None)
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_record_of_an_older_schema_is_read_and_stays_what_it_is(tmp_path: Path, schema: int) -> None:
+    (record,) = read(write(tmp_path / "0001_a.json", baseline_data(extra_info(schema=schema)))).records.values()
+    assert record.as_extra_info() == extra_info(schema=schema)
 
 
 def test_an_untimed_cell_has_no_seconds(tmp_path: Path) -> None:
@@ -88,19 +94,6 @@ def test_the_machine(info: dict[str, Any], machine: Machine) -> None:
 
 def test_a_machine_in_words() -> None:
     assert str(Machine("A CPU", 2)) == "A CPU, 2 cores"
-
-
-@pytest.mark.parametrize(
-    ("nodeid", "named"),
-    [
-        ("bench/test_update.py::test_update[resnet18-fft]", True),
-        ("bench/test_adaptation.py::test_adaptation[resnet18-fft-shift]", True),
-        ("bench/test_update.py::test_update", False),
-        ("bench/test_claims.py::test_claims[test_update[a]", False),
-    ],
-)
-def test_which_tests_are_of_cells(nodeid: str, named: bool) -> None:
-    assert names_a_cell(nodeid) == named
 
 
 def test_other_benchmarks_in_the_file_are_passed_over(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from peft_update_bench.bench.gate.figures import show, show_change, show_fraction, show_whole_change
-from peft_update_bench.bench.gate.verdict import Unit, Verdict
+from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.bench.units import count, show, show_fraction
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,12 @@ def test_a_change_with_its_sign(fraction: float | None, text: str) -> None:
         ("FLOPs", None, 5, "–", "–"),
     ],
 )
-def test_how_far_a_figure_moved(unit: Unit, before: float | None, now: float | None, brief: str, whole: str) -> None:
+def test_how_far_a_figure_moved(unit: str, before: float | None, now: float | None, brief: str, whole: str) -> None:
     verdict = Verdict("any", "ok", unit, now, before)
-    assert show_change(verdict) == brief
-    assert show_whole_change(verdict) == whole
+    assert verdict.shown_change == brief
+    assert verdict.whole_change == whole
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 cells"), (1, "1 cell"), (2, "2 cells")])
+def test_a_number_of_things(number: int, text: str) -> None:
+    assert count(number, "cell") == text

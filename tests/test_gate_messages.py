@@ -8,20 +8,19 @@ from typing import Any
 from peft_update_bench.bench.gate.baseline import Baseline, Machine
 from peft_update_bench.bench.gate.gate import Gate
 from peft_update_bench.bench.gate.verdict import Verdict
-from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import Record
 
 from tests.adaptations import SETTINGS, adapted
-from tests.gates import ADAPTING, HERE, SHIFT, TOLERANCES, gate, slower
+from tests.gates import ADAPTING, HERE, SHIFT, TOLERANCES, explain, gate, session, slower
 from tests.records import VERSIONS, changed, record
 
 
 def failure(now: Record, before: Record, *, seconds: float | None = None, **run: Any) -> list[str]:
     """The lines between the first, which names cell and baseline, and the last, which names the command."""
-    judge = gate(before, **run)
-    lines = judge.failure(judge.judge(now, seconds)).splitlines()
+    judge = gate(before)
+    lines = explain(judge.judge(now, seconds), judge.baseline, **run).splitlines()
     assert lines[0] == f"{now.cell} does not hold its baseline 0001_a.json:"
-    assert lines[-1] == f"If the change is meant, record a new baseline: {judge.record_command}"
+    assert lines[-1] == f"If the change is meant, record a new baseline: {session(**run).run.record_command}"
     return lines[1:-1]
 
 
@@ -65,7 +64,7 @@ def test_accuracy_in_words() -> None:
 
 
 def test_an_accuracy_from_another_machine_is_judged_as_another_networks() -> None:
-    judge = gate(of_seeds(0.8), **ADAPTING)
+    judge = gate(of_seeds(0.8))
     notes = []
     for machine in (HERE, Machine("Another CPU", 2), None):
         judge.machine = machine
@@ -104,7 +103,7 @@ def test_what_is_said_of_absolute_times() -> None:
     def judge(machine: Machine = HERE) -> Gate:
         before = record()
         baseline = Baseline(Path("0001_a.json"), {before.cell: before}, {before.cell: 0.05}, HERE, "core", False)
-        return Gate(RunOptions(tolerances=TOLERANCES), baseline, machine)
+        return Gate(TOLERANCES, baseline, machine)
 
     assert of_median(judge(), record(), 0.06) == [Verdict("stats.median", "ok", "s", 0.06, 0.05, 1.0, "")]
     updated = record(versions={**VERSIONS, "torch": "2.15.0"})

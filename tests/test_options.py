@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.metrics import default_tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.fixtures.architectures import ARCHITECTURES
 
@@ -85,7 +86,9 @@ def test_cuda_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tolerances() -> None:
-    assert options.tolerances({"latency": 0.1, "rss_peak": 0}, ["latency=0.2"]) == {"latency": 0.2, "rss_peak": 0.0}
+    assert options.tolerances({}) == default_tolerances()
+    overridden = options.tolerances({"latency": 0.15, "rss_peak": 0}, ["latency=0.2"])
+    assert overridden == {**default_tolerances(), "latency": 0.2, "rss_peak": 0.0}
 
 
 @pytest.mark.parametrize("override", ["latency", "speed=0.1", "latency=-0.1", "latency=10", "latency=nan", "latency=a"])
@@ -105,8 +108,10 @@ def test_a_bad_tolerance_table_names_the_file() -> None:
 
 
 def test_the_command_that_repeats_a_run() -> None:
-    assert read().repeat == ""
-    assert read(batch_size="8", threads="2", matrix="full").repeat == "--batch-size 8 --threads 2 --matrix full"
+    saving = "pytest --benchmark-save=baseline"
+    assert read().record_command == saving
+    run = read(batch_size="8", threads="2", matrix="full")
+    assert run.record_command == f"{saving} --batch-size 8 --threads 2 --matrix full"
 
 
 @pytest.mark.parametrize("location", ["baselines", "file://baselines"])

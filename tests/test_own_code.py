@@ -105,8 +105,9 @@ def test_cells_of_own_networks_and_methods() -> None:
     assert [str(cell) for cell in run.selection.cells()][:4] == [
         "mine:build-fft", "mine:build-mine:Biases", "mine:build-mine:Ranked-r4", "mine:build-mine:INSTANCE-r4",
     ]  # fmt: skip
-    assert run.repeat == (
-        "--image-size 48 --architectures mine:build,resnet18 --methods fft,mine:Biases,mine:Ranked,mine:INSTANCE"
+    assert run.record_command == (
+        "pytest --benchmark-save=baseline --image-size 48 "
+        "--architectures mine:build,resnet18 --methods fft,mine:Biases,mine:Ranked,mine:INSTANCE"
     )
 
 

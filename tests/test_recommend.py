@@ -18,6 +18,7 @@ from peft_update_bench.bench.commands.recommend.quantities import (
     parse_flops,
     parse_ratio,
 )
+from peft_update_bench.bench.metrics import budgets
 
 from tests import records
 from tests.adaptations import adapted
@@ -96,10 +97,10 @@ def test_just_below_at_and_above_each_limit(ask: Ask, budget: str, fit: list[str
 def test_the_answer_says_what_binds_and_what_would_have_to_change(ask: Ask) -> None:
     status, output, _ = ask("--memory=1.5MiB", "--flops=1.5G")
     assert status == 0
-    assert output.startswith("Budget: peak memory at most 1.50 MiB, FLOPs at most 1.500 GFLOPs.\n")
+    assert output.startswith("Budget: FLOPs at most 1.500 GFLOPs, peak memory at most 1.50 MiB.\n")
     assert "3 cells from 0001_baseline.json; latency is of its machine" in output
     assert "1 cell within the budget, lowest peak memory first:" in output
-    assert "| peak memory, 67% of it |" in output
+    assert "| FLOPs, 67% of it |" in output
     need = "512.00 KiB more memory (+33%); 500.0 MFLOPs more FLOPs (+33%)"
     assert f"Next best: resnet18-lora-r4 would need {need}." in output
     assert "2 cells left out, the nearest first:" in output
@@ -154,11 +155,11 @@ def test_an_accuracy_that_no_baseline_holds_fits_no_floor(ask: Ask) -> None:
 @pytest.mark.parametrize(("floor", "fit"), [(0.69, [LORA, HEAD]), (0.7, [LORA, HEAD]), (0.71, [LORA])])
 def test_an_accuracy_floor_and_the_order_by_accuracy(floor: float, fit: list[Cell]) -> None:
     cells = [
-        Costs(HEAD, memory=1, flops=1, flash=1, accuracy=0.7),
-        Costs(LORA, memory=2, flops=2, flash=2, accuracy=0.8),
-        Costs(FFT, memory=3, flops=3, flash=3, accuracy=0.0),
+        Costs(HEAD, {"memory": 1, "flops": 1, "flash": 1, "accuracy": 0.7}),
+        Costs(LORA, {"memory": 2, "flops": 2, "flash": 2, "accuracy": 0.8}),
+        Costs(FFT, {"memory": 3, "flops": 3, "flash": 3, "accuracy": 0.0}),
     ]
-    found = answer(cells, [Limit("accuracy", floor)], None)
+    found = answer(cells, [Limit(budgets()["accuracy"], floor)], None)
     assert found.by == "accuracy"
     assert [costs.cell for costs in found.feasible] == fit
     assert [costs.cell for costs in found.left_out][-1] == FFT
@@ -166,12 +167,15 @@ def test_an_accuracy_floor_and_the_order_by_accuracy(floor: float, fit: list[Cel
 
 
 def test_without_every_accuracy_the_order_is_by_memory() -> None:
-    cells = [Costs(LORA, memory=2, flops=1, flash=1, accuracy=0.9), Costs(HEAD, memory=1, flops=2, flash=2)]
-    found = answer(cells, [Limit("memory", 2)], None)
+    cells = [
+        Costs(LORA, {"memory": 2, "flops": 1, "flash": 1, "accuracy": 0.9}),
+        Costs(HEAD, {"memory": 1, "flops": 2, "flash": 2}),
+    ]
+    found = answer(cells, [Limit(budgets()["memory"], 2)], None)
     assert found.by == "memory"
     assert [costs.cell for costs in found.feasible] == [HEAD, LORA]
-    assert [c.cell for c in answer(cells, [Limit("memory", 2)], "accuracy").feasible] == [LORA, HEAD]
-    assert [c.cell for c in answer(cells, [Limit("memory", 2)], "flops").feasible] == [LORA, HEAD]
+    assert [c.cell for c in answer(cells, [Limit(budgets()["memory"], 2)], "accuracy").feasible] == [LORA, HEAD]
+    assert [c.cell for c in answer(cells, [Limit(budgets()["memory"], 2)], "flops").feasible] == [LORA, HEAD]
 
 
 def test_another_workload_is_computed_and_its_latency_is_not_known(ask: Ask) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.report import charts, figures, history, runs
@@ -73,7 +74,7 @@ def test_history_names_the_commit_at_which_a_figure_stepped(
     assert said.count("\n") == 1
     assert said.startswith(f"left out: {folder / 'junk.json'}: has no 'benchmarks'")
     html = page.read_text()
-    assert "3 runs from aaaaaaaaa to ccccccccc: 1 figures stepped." in html
+    assert "3 runs from aaaaaaaaa to ccccccccc: 1 figure stepped." in html
     (row,) = [line for line in html.splitlines() if "flops.forward" in line and "<tr>" in line]
     for text in ("bbbbbbbbb", "resnet18-lora-r4", "1.000 kFLOPs", "1.100 kFLOPs", "+10.0 %"):
         assert text in row
@@ -115,7 +116,9 @@ def test_the_front_holds_what_nothing_beats(points: list[tuple[float, float]], e
 
 def test_a_users_method_has_a_colour_of_its_own() -> None:
     records = [record(Cell("resnet18", method, 4)) for method in ("lora", "mine", "yours")]
-    chart = charts.by_rank(records, charts.BY_RANK[0])
+    flops = metrics.row("flops.total")
+    assert flops.figure.curve is not None
+    chart = charts.by_rank(records, flops, flops.figure.curve)
     assert chart is not None
     scale = charts.specification(chart, "")["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"] == ["lora", "mine", "yours"]
@@ -154,8 +157,8 @@ def test_accuracy_has_a_history() -> None:
     assert figure.title == "Accuracy after the update by commit"
     rows = [row for data in figure.specification["datasets"].values() for row in data]
     assert [(row["run"], row["figure"], round(row["change"])) for row in rows] == [
-        ("a", "80.0 %", 0),
-        ("b", "60.0 %", -25),
+        ("a", "80.0%", 0),
+        ("b", "60.0%", -25),
     ]
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate import summary
-from peft_update_bench.bench.gate.gate import Gate
-from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.summary import Summary
 from peft_update_bench.bench.processes import child_process
 
 from tests.test_run import REPOSITORY
@@ -56,12 +55,11 @@ def test_no_command_goes_through_a_shell() -> None:
     "name", ["<script>alert(1)</script>", "a|b", "a\\|b", "a`b`", "a\nb", "<img src=x onerror=y>", "[a](b)"]
 )
 def test_a_name_is_text_in_markdown(name: str) -> None:
-    gate = Gate(RunOptions())
-    gate.fail(Cell(name, "lora", 4), f"cannot be measured: {name}")
-    table = summary.markdown(gate)
+    summary = Summary([Result(Cell(name, "lora", 4), error=f"cannot be measured: {name}")], ("flops", "memory"))
+    table = summary.markdown
     assert not re.search(r"<\s*/?\s*\w", table), "no tag"
     row = table.splitlines()[-1]
-    assert row.count("|") == len(summary.HEADERS) + 1, "no more cells than the table has columns"
+    assert row.count("|") == len(summary.headers) + 1, "no more cells than the table has columns"
     assert "[a]" not in row
     assert html.unescape(row).startswith(f"| {name}-lora-r4 ".replace("\n", " "))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from peft_update_bench.bench.gate.gate import Result, finds_slower
+from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.record import Record
@@ -27,7 +27,7 @@ from tests.records import LORA, record
 )
 def test_what_is_worth_a_second_measurement(verdict: Verdict, suspected: bool) -> None:
     other = Verdict("flops.forward", "regressed", "FLOPs", 2000, 1000)
-    assert gate().suspects_slowdown(Result(LORA, record(), (other, verdict))) == suspected
+    assert Result(LORA, record(), (other, verdict)).suspects_slowdown == suspected
 
 
 def test_only_second_measurements_spend_of_the_error_budget() -> None:
@@ -73,7 +73,7 @@ def kind(now: Record, rate: float) -> str:
     ],
 )
 def test_what_counts_as_found_slower(verdicts: list[Verdict], found: bool) -> None:
-    assert finds_slower(verdicts) == found
+    assert Result(LORA, record(), tuple(verdicts)).finds_slower == found
 
 
 def test_what_a_second_measurement_is_to_decide() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft_update_bench.bench.gate.storage import BaselineStorage
+from peft_update_bench.bench.storage import BaselineStorage
 from pytest_benchmark.logger import Logger
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, Machine
 from peft_update_bench.bench.gate.gate import Gate
-from peft_update_bench.bench.gate.verdict import GATED, Verdict, judge
-from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
+from peft_update_bench.bench.metrics import Evidence
 from peft_update_bench.bench.record import Record
 
+from tests.gates import explain, run_cell, session
 from tests.records import LATENCY, LORA, VERSIONS, changed, lacking, record
 
 TOLERANCES = {"allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1, "median_seconds": 1.0}
 
 
 def verdicts(now: Record, before: Record | None, incomparable: str = "") -> dict[str, Verdict]:
-    judged = judge(now, before, tolerances=TOLERANCES, incomparable=incomparable, error_rate=0.01)
+    judged = judge(now, before, Terms(TOLERANCES, incomparable, error_rate=0.01))
     return {verdict.metric: verdict for verdict in judged}
 
 
@@ -28,7 +31,8 @@ def kinds(now: Record, before: Record | None, incomparable: str = "") -> dict[st
 
 def test_unchanged_is_ok_in_every_metric() -> None:
     assert kinds(record(), record()) == {}
-    assert len(verdicts(record(), record())) == len(GATED) - 3 + 2  # without GaLore's three, with latency's two
+    judged = [row for row in metrics.rows() if row.figure.evidence not in {Evidence.SHOWN, Evidence.SEEDS}]
+    assert len(verdicts(record(), record())) == len(judged) - 3  # without GaLore's three
 
 
 def test_without_a_baseline_a_cell_is_new() -> None:
@@ -142,16 +146,18 @@ def test_a_figure_that_only_one_side_has_fails() -> None:
 HERE = Machine("A CPU", 2)
 
 
-def gate(before: Record, machine: Machine = HERE, **run: Any) -> Gate:
-    from pathlib import Path
-
+def gate(before: Record, machine: Machine = HERE) -> Gate:
     baseline = Baseline(Path("baselines/0001_a.json"), {before.cell: before}, {before.cell: 0.05}, HERE, "core", False)
-    return Gate(RunOptions(tolerances=TOLERANCES, **run), baseline, machine)
+    return Gate(TOLERANCES, baseline, machine)
+
+
+def failure(judge: Gate, now: Record, **run: Any) -> str:
+    return explain(judge.judge(now), judge.baseline, **run)
 
 
 def test_a_failure_names_metric_values_difference_tolerance_file_and_versions() -> None:
     judge = gate(record(versions={**VERSIONS, "peft": "0.14.0", "torch": "2.9.1"}))
-    message = judge.failure(judge.judge(record(**changed("flops", forward=1_500_000, total=1_502_000))))
+    message = failure(judge, record(**changed("flops", forward=1_500_000, total=1_502_000)))
     assert message.splitlines() == [
         "resnet18-lora-r4 does not hold its baseline 0001_a.json:",
         "  flops.forward regressed: 1.000 kFLOPs → 1.500 MFLOPs (+149900.0 %, +1.499 MFLOPs; tolerance 0%)",
@@ -162,7 +168,7 @@ def test_a_failure_names_metric_values_difference_tolerance_file_and_versions() 
 
 def test_a_memory_failure_says_what_grew_and_where() -> None:
     judge = gate(record())
-    message = judge.failure(judge.judge(record(**changed("memory", peak=1600, activations=1000))))
+    message = failure(judge, record(**changed("memory", peak=1600, activations=1000)))
     assert "memory.peak regressed: 1000 Bytes → 1.56 KiB (+60.0 %, +600 Bytes; tolerance 0%)" in message
     assert "at the peak (backward, layer4): activations 400 Bytes → 1000 Bytes" in message
     assert "recorded with the same package versions" in message
@@ -171,33 +177,32 @@ def test_a_memory_failure_says_what_grew_and_where() -> None:
 def test_what_does_not_fail_has_no_failure_message() -> None:
     judge = gate(record())
     for now in (record(), record(**changed("flops", elementwise=1)), record(Cell("resnet18", "fft"))):
-        assert judge.failure(judge.judge(now)) == ""
+        assert failure(judge, now) == ""
 
 
 def test_measured_metrics_are_compared_on_a_comparable_machine_only() -> None:
     slow = record(**scaled(2.0))
-    assert "latency.relative regressed" in (here := gate(record())).failure(here.judge(slow))
+    assert "latency.relative regressed" in failure(gate(record()), slow)
     for machine in (Machine("Another CPU", 2), Machine("A CPU", 4)):
         elsewhere = gate(record(), machine)
         result = elsewhere.judge(slow)
-        assert elsewhere.failure(result) == ""
+        assert explain(result, elsewhere.baseline) == ""
         notes = {v.note for v in result.verdicts if v.kind == "not comparable"}
         assert notes == {f"measured on {machine}; the baseline on A CPU, 2 cores"}
 
 
 def test_unstable_fails_only_when_asked_to() -> None:
     unstable = record(latency={**LATENCY, "relative_low": 0.5, "relative_high": 1.3})
-    lenient, strict = gate(record()), gate(record(), unstable="fail")
-    assert lenient.failure(lenient.judge(unstable)) == ""
-    assert "latency.relative unstable" in strict.failure(strict.judge(unstable))
-    assert lenient.finds_unstable(lenient.judge(unstable))
-    assert not lenient.finds_unstable(lenient.judge(record()))
+    judge = gate(record())
+    assert failure(judge, unstable) == ""
+    assert "latency.relative unstable" in failure(judge, unstable, unstable="fail")
+    assert judge.judge(unstable).is_unstable
+    assert not judge.judge(record()).is_unstable
 
 
 @pytest.mark.parametrize(("factor", "suspected"), [(1.09, False), (1.11, True), (1.5, True), (0.5, False)])
 def test_a_slowdown_past_the_tolerance_is_measured_again(factor: float, suspected: bool) -> None:
-    judge = gate(record())
-    assert judge.suspects_slowdown(judge.judge(record(**scaled(factor)))) == suspected
+    assert gate(record()).judge(record(**scaled(factor))).suspects_slowdown == suspected
 
 
 def test_the_more_suspicions_of_a_run_came_to_nothing_the_more_evidence_the_next_needs() -> None:
@@ -217,7 +222,8 @@ def test_the_more_suspicions_of_a_run_came_to_nothing_the_more_evidence_the_next
 def test_slowdowns_that_were_confirmed_do_not_shield_the_next() -> None:
     judge = gate(record())
     slow = record(**scaled(1.155))
-    assert {judge.failure(judge.judge(slow, confirming=True)) != "" for _ in range(10)} == {True}
+    messages = [explain(judge.judge(slow, confirming=True), judge.baseline) for _ in range(10)]
+    assert all(messages)
 
 
 def test_a_second_measurement_knows_what_it_is_to_decide() -> None:
@@ -226,14 +232,15 @@ def test_a_second_measurement_knows_what_it_is_to_decide() -> None:
     assert decision.before["relative"].estimate == 0.8
     assert (decision.tolerance, decision.error_rate) == (0.1, 0.05 / 8)
     assert gate(record(latency=None)).decision(record().cell) is None
-    assert Gate(gate(record()).run).decision(record().cell) is None
+    assert Gate(TOLERANCES).decision(record().cell) is None
 
 
 def test_a_lost_cell_fails() -> None:
-    lost = gate(record(Cell("resnet18", "lora", 2)))
-    assert lost.missing == {Cell("resnet18", "lora", 2)}
-    assert "resnet18-lora-r2 is in 0001_a.json and no longer in the run" in lost.lose(Cell("resnet18", "lora", 2))
-    assert gate(record(LORA)).missing == frozenset()
+    lost = Cell("resnet18", "lora", 2)
+    run = session(record(lost))
+    assert run.lost == {lost}
+    assert "resnet18-lora-r2 is in 0001_a.json and no longer in the run" in run_cell(run, lost)
+    assert session(record(LORA)).lost == frozenset()
 
 
 @pytest.mark.parametrize(("seconds", "kind"), [(0.1, "ok"), (0.1001, "regressed"), (0.025, "ok"), (0.0249, "improved")])

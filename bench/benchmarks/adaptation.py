@@ -101,6 +101,6 @@ class AdaptationBenchmark(Benchmark):
         return FAILURES
 
     def close(self) -> None:
+        # Kept: what it has to say of the run is asked for afterwards.
         if self._updates is not None:
             self._updates.close()
-            self._updates = None

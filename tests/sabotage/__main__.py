@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from peft_update_bench.bench.gate.figures import show, show_change
+from peft_update_bench.bench.units import show
 from tabulate import tabulate
 
 from tests.sabotage.cases import ADAPTATION, COMPUTED, LATENCY, MEASURED
@@ -27,7 +27,7 @@ def columns(row: Row) -> tuple[str, ...]:
     if not row.alarms:
         return said, row.case.cell, "none", "", "", "", "", verdict
     worst = max(row.alarms, key=lambda alarm: abs(alarm.change or 0.0))
-    figures = (show(worst.before, worst.unit), show(worst.now, worst.unit), show_change(worst))
+    figures = (show(worst.before, worst.unit), show(worst.now, worst.unit), worst.shown_change)
     others = ", ".join(alarm.metric for alarm in row.alarms if alarm is not worst)
     return said, row.case.cell, worst.metric, *figures, others, verdict
 

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.adaptation import FAILURES, record, reference, updates
+from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, Machine
-from peft_update_bench.bench.gate.figures import show, show_change
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.verdict import FAILING, Verdict
 from peft_update_bench.bench.measurement import measure
 from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.cell_process import ThisProcess
 from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.training import adaptation
@@ -39,7 +41,9 @@ METRICS: dict[Instrument, str] = {
 
 @cache
 def run_options(instrument: Instrument) -> RunOptions:
-    return options.read({"metrics": METRICS[instrument]}, options.project_tolerances())
+    return options.read(
+        {"metrics": METRICS[instrument]}, options.tolerances(options.read_project(REPOSITORY).tolerances)
+    )
 
 
 @cache
@@ -60,25 +64,24 @@ def unsabotaged(name: str, instrument: Instrument) -> Record:
 
 def measured(cell: Cell, run: RunOptions) -> Record:
     """Raises one of FAILURES."""
-    if run.adaptation is None:
+    if not isinstance(run.benchmark, AdaptationBenchmark):
         return measure(cell, run, ThisProcess()).record
-    return record(cell, run, adapted(cell, run), adapted(reference(cell), run))
+    given = run.benchmark.adaptation
+    return record(cell, run.workload, given, adapt(cell, given), adapt(reference(cell), given))
 
 
-def adapted(cell: Cell, run: RunOptions) -> list[Outcome]:
+def adapt(cell: Cell, given: AdaptationOptions) -> list[Outcome]:
     """Each seed's update, done here: nothing of a fault may be kept for a run without it."""
-    assert run.adaptation is not None
-    plan, folder = run.adaptation.plan, run.adaptation.cache_folder
     with fixed_threads(1):
-        return [adaptation.run(update, plan, folder) for update in updates(cell, run.adaptation)]
+        return [adaptation.run(update, given.plan, given.cache_folder) for update in updates(cell, given)]
 
 
 def train_on_the_source(cell: Cell, run: RunOptions) -> None:
     """A fault in the update must not come into the trained network, which is kept."""
-    if run.adaptation is not None and cell.task is not None:
-        plan = run.adaptation.plan
+    if isinstance(run.benchmark, AdaptationBenchmark) and cell.task is not None:
+        plan, folder = run.benchmark.adaptation.plan, run.benchmark.adaptation.cache_folder
         with fixed_threads(1):
-            adaptation.pretrain(cell.architecture, tasks.load(cell.task, plan.data), plan, run.adaptation.cache_folder)
+            adaptation.pretrain(cell.architecture, tasks.load(cell.task, plan.data), plan, folder)
 
 
 def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
@@ -87,14 +90,14 @@ def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
     cell = cell_of(name, instrument)
     # An accuracy is judged as on the baseline's machine; elsewhere another network tells that it is none.
     machine = committed(instrument).machine if instrument == "adaptation" else HERE
-    gate = Gate(run_options(instrument), machine=machine)
-    train_on_the_source(cell, gate.run)
+    given = run_options(instrument)
+    gate = Gate(given.tolerances, machine=machine)
+    train_on_the_source(cell, given)
     try:
         with injected(fault) if fault else nullcontext():
-            now = measured(cell, gate.run)
+            now = measured(cell, given)
     except FAILURES as error:
-        gate.fail(cell, str(error))
-        return gate.results[cell]
+        return Result(cell, error=str(error))
     if instrument in {"computed", "adaptation"}:
         gate.baseline = committed(instrument)
     else:
@@ -153,4 +156,4 @@ def _otherwise(verdict: Verdict, expected: Range | None) -> list[str]:
 
 def _in_words(verdict: Verdict) -> str:
     figures = f"{show(verdict.before, verdict.unit)} → {show(verdict.now, verdict.unit)}"
-    return f"{verdict.metric} {verdict.kind}, {figures} ({show_change(verdict)})"
+    return f"{verdict.metric} {verdict.kind}, {figures} ({verdict.shown_change})"

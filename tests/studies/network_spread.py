@@ -20,6 +20,7 @@ from statistics import fmean, variance
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.adaptation import updates
+from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.options import RunOptions
@@ -43,8 +44,8 @@ HEADERS = ("network", "task", "accuracy on", "between networks", "between seeds"
 
 def outcomes(run: RunOptions, number: int) -> dict[Cell, Outcome]:
     """One update of each cell, of networks whose training differs in the last digit from those of another `number`."""
-    given = run.adaptation
-    assert given is not None
+    assert isinstance(run.benchmark, AdaptationBenchmark)
+    given = run.benchmark.adaptation
     training = given.plan.source_training
     training = replace(training, peak_learning_rate=training.peak_learning_rate * (1 + number * LAST_DIGIT))
     plan = replace(given.plan, source_training=training)
@@ -75,7 +76,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.networks < 2:
         parser.error(f"--networks is {given.networks}; expected at least 2, whose spread is looked at")
-    run = options.read({"metrics": options.ADAPTATION, "architectures": given.architectures, "ranks": "4"}, {})
+    run = options.read({"metrics": AdaptationBenchmark.name, "architectures": given.architectures, "ranks": "4"}, {})
     by_network = []
     for number in range(given.networks):
         print(f"network {number + 1} of {given.networks}", file=sys.stderr, flush=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
-from peft_update_bench.bench.gate.figures import show_fraction
-from peft_update_bench.bench.gate.verdict import Verdict, judge
+from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
+from peft_update_bench.bench.metrics import default_tolerances
+from peft_update_bench.bench.units import show_fraction
 
 REPOSITORY = Path(__file__).parents[2]
 COMPUTED = "--metrics=flops,memory"
@@ -42,9 +43,7 @@ def moved(now: Baseline, before: Baseline) -> Moved:
     """What is not as in the baseline, by method and metric."""
     found: Moved = {}
     for cell, record in now.records.items():
-        for verdict in judge(
-            record, before.records.get(cell), tolerances={}, incomparable="only computed", error_rate=0.05
-        ):
+        for verdict in judge(record, before.records.get(cell), Terms(default_tolerances(), "only computed")):
             if verdict.kind != "ok":
                 found.setdefault((cell.method, verdict.metric), []).append((cell, verdict))
     return found
