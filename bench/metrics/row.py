@@ -1,0 +1,151 @@
+"""What a row of the table of metrics is made of."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
+
+from peft_update_bench.bench.units import NOTHING, show
+
+if TYPE_CHECKING:
+    from peft_update_bench.bench.record import Record
+
+Number = int | float
+Quantity = Literal["bytes", "FLOPs", "ratio", "accuracy"]
+
+
+class Evidence(Enum):
+    """What a figure is worth as evidence, which decides how it is judged."""
+
+    SHOWN = "not judged"
+    EXACT = "equal on every machine; may fall and not rise"
+    PINNED = "equal on every machine; another figure is another method, also a lower one"
+    TOLERANCE = "measured; judged on a machine like the baseline's, by a fraction"
+    INTERVAL = "measured beside a reference on a machine like the baseline's; two intervals are compared"
+    SEEDS = "an accuracy, or what it takes to one; compared with what seeds scatter"
+
+    @property
+    def needs_machine(self) -> bool:
+        return self in {Evidence.TOLERANCE, Evidence.INTERVAL}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. `text` and `value` take a record; without them the column shows the row's own figure."""
+
+    title: str
+    text: Callable[[Record], str] | None = None
+    value: Callable[[Record], Number | None] | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A chart against rank. `estimate` gives the figure with the ends of its interval, None where it is exact."""
+
+    title: str
+    axis: str
+    scale: float = 1.0
+    estimate: Callable[[Record], tuple[float, float, float] | None] | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit that ``recommend`` knows, named after its option.
+
+    `of` reads the figure from a record; of several records the worst counts. `more` says what a cell lacks that misses
+    the limit, `unknown` why a cell's figure may not be known.
+    """
+
+    name: str
+    words: str
+    quantity: Quantity
+    unit: str
+    example: str
+    help: str
+    of: Callable[[Record], float | None]
+    more: str
+    unknown: str = "the record holds none"
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the record.
+
+    `tolerance` is the default of ``[tool.peft-update-bench.tolerances]``'s entry `limit`, a fraction. `column` is for
+    the page and the report, `brief` for the table that ends a run. `over_time` is the title of its chart over commits;
+    it counts as moved where one of its `parts` did.
+    """
+
+    key: str
+    unit: str
+    evidence: Evidence = Evidence.SHOWN
+    limit: str = ""
+    tolerance: float | None = None
+    column: Column | None = None
+    brief: Column | None = None
+    curve: Curve | None = None
+    over_time: str = ""
+    parts: tuple[str, ...] = ()
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A section of the record and its figures.
+
+    ``words``      how a sentence names it
+    ``section``    the section's pydantic model, as MODULE:NAME
+    ``measure``    the function that measures it, as MODULE:NAME (``bench/measurement.py`` says what it is given);
+                   metrics with the same one are measured in one call. Empty where another metric's does it.
+    ``benchmark``  whose ``--metrics`` may name it; empty where none does
+    ``conditions`` reads from two sections why they cannot be compared, empty where they can
+    """
+
+    name: str
+    words: str
+    section: str
+    figures: tuple[Figure, ...]
+    measure: str = ""
+    benchmark: str = ""
+    by_default: bool = False
+    conditions: Callable[[Any, Any], str] | None = None
+
+    def model(self) -> Any:
+        return load(self.section)
+
+    def of(self, record: Record) -> Any:
+        """The record's section, None where it was not measured."""
+        return getattr(record, self.name, None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure with the metric that it is of."""
+
+    metric: Metric
+    figure: Figure
+
+    def __str__(self) -> str:
+        return f"{self.metric.name}.{self.figure.key}"
+
+    def of(self, record: Record) -> Number | None:
+        section = self.metric.of(record)
+        value: Number | None = None if section is None else getattr(section, self.figure.key)
+        return value
+
+    def entry(self, record: Record, column: Column) -> tuple[Number | None, str]:
+        """What `column` holds of a record, and how it is shown."""
+        value = column.value(record) if column.value else self.of(record)
+        if value is None:
+            return None, NOTHING
+        return value, column.text(record) if column.text else show(value, self.figure.unit).removesuffix(" parameters")
+
+
+def load(name: str) -> Any:
+    """The object that MODULE:NAME means. What is not needed is not imported."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
