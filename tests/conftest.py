@@ -16,7 +16,7 @@ from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
 
-from tests.records import FFT, LATENCY, LORA, baseline_data, extra_info, write
+from tests.helpers.records import FFT, LATENCY, LORA, baseline_data, extra_info, write
 
 # One thread, as the default workload: several would compete with each other for a CI machine's two cores.
 torch.set_num_threads(1)

@@ -31,7 +31,7 @@ with atheris.instrument_imports(
     from peft_update_bench.bench.gate.baseline import BaselineError
     from peft_update_bench.bench.options import OptionError
 
-from tests.records import baseline_data, extra_info
+from tests.helpers.records import baseline_data, extra_info
 
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 TEXT_OPTIONS = (

@@ -47,13 +47,13 @@ from peft_update_bench.fixtures.instruments.latency import (
 from scipy.stats import binomtest
 from tabulate import tabulate
 
-from tests.studies import injected
-from tests.studies.injected import Slowdown
+from tests.studies import injected_slowdown as injected
+from tests.studies.injected_slowdown import Slowdown
 
 TOLERANCE = 0.10
 CLOCKS = {"CPU time": "relative", "wall clock": "wall_relative"}
 TESTS = (1, 5)
-PRELOAD = ("tests.studies.injected",)
+PRELOAD = ("tests.studies.injected_slowdown",)
 TIMEOUT_S = 600
 
 CELLS = (

@@ -1,0 +1,296 @@
+"""``python -m bench recommend``: budgets as typed, the answer and its exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.recommend import devices
+from peft_update_bench.bench.commands.recommend.budget import Costs, Limit, answer
+from peft_update_bench.bench.commands.recommend.quantities import (
+    QuantityError,
+    parse_accuracy,
+    parse_bytes,
+    parse_flops,
+    parse_ratio,
+)
+from peft_update_bench.bench.metrics import budgets
+
+from tests.helpers import records
+from tests.helpers.adaptation_records import adapted
+
+Ask = Callable[..., tuple[int, str, str]]
+
+HEAD, LORA, FFT = Cell("resnet18", "head"), Cell("resnet18", "lora", 4), Cell("resnet18", "fft")
+CELLS = ("--architectures=resnet18", "--methods=head,lora,fft", "--ranks=4")
+
+
+def costing(cell: Cell, *, peak: int, flops: int, trained: int, relative: float | None, **parts: Any) -> dict[str, Any]:
+    """A record's JSON with these costs; its categories and phases add up."""
+    info = records.extra_info(cell)
+    memory = {**info["memory"], "peak": peak, "activations": info["memory"]["activations"] + peak - 1000}
+    counted = {**info["flops"], "forward": flops - 2000, "total": flops}
+    bounds = ("relative", "relative_low", "relative_high", "wall_relative", "wall_relative_low", "wall_relative_high")
+    latency = None if relative is None else {**info["latency"], **dict.fromkeys(bounds, relative)}
+    if cell.method == "fft" and latency:
+        latency["reference"] = "calibration"
+    parameters = {"total": 10**6, "trainable": trained}
+    return records.extra_info(cell, memory=memory, flops=counted, latency=latency, parameters=parameters, **parts)
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Runs the command in a folder whose baseline has three cells: head, LoRA and full fine-tuning, ever dearer."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "baselines").mkdir()
+    data = records.baseline_data(
+        costing(HEAD, peak=2**20, flops=10**9, trained=1000, relative=0.25),
+        costing(LORA, peak=2 * 2**20, flops=2 * 10**9, trained=2000, relative=0.8),
+        costing(FFT, peak=4 * 2**20, flops=3 * 10**9, trained=10**6, relative=40.0),
+    )
+    records.write(tmp_path / "baselines" / "0001_baseline.json", data)
+
+    def run(*options: str) -> tuple[int, str, str]:
+        status = main(["recommend", *CELLS, *options])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def fitting(output: str) -> list[str]:
+    """The cells of the first table, if that is the one of those that fit."""
+    if "No cell fits." in output:
+        return []
+    table = output.partition(" within the budget, ")[2].partition("\n\n")[2].partition("\n\n")[0]
+    return [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize(
+    ("budget", "fit"),
+    [
+        ("--memory=1048575B", []),
+        ("--memory=1MiB", ["resnet18-head"]),
+        ("--memory=2097151", ["resnet18-head"]),
+        ("--memory=2mib", ["resnet18-head", "resnet18-lora-r4"]),
+        ("--flops=1999999999", ["resnet18-head"]),
+        ("--flops=2G", ["resnet18-head", "resnet18-lora-r4"]),
+        ("--flops=2.000000001GFLOPs", ["resnet18-head", "resnet18-lora-r4"]),
+        ("--latency=0.79", ["resnet18-head"]),
+        ("--latency=0.8", ["resnet18-head", "resnet18-lora-r4"]),
+        ("--latency=100%", ["resnet18-head", "resnet18-lora-r4", "resnet18-fft"]),
+        ("--flash=7.999KB", ["resnet18-head"]),
+        ("--flash=8KB", ["resnet18-head", "resnet18-lora-r4"]),
+    ],
+)
+def test_just_below_at_and_above_each_limit(ask: Ask, budget: str, fit: list[str]) -> None:
+    status, output, errors = ask(budget)
+    assert fitting(output) == fit
+    assert status == (0 if fit else 1)
+    assert errors == ""
+
+
+def test_the_answer_says_what_binds_and_what_would_have_to_change(ask: Ask) -> None:
+    status, output, _ = ask("--memory=1.5MiB", "--flops=1.5G")
+    assert status == 0
+    assert output.startswith("Budget: FLOPs at most 1.500 GFLOPs, peak memory at most 1.50 MiB.\n")
+    assert "3 cells from 0001_baseline.json; latency is of its machine" in output
+    assert "1 cell within the budget, lowest peak memory first:" in output
+    assert "| FLOPs, 67% of it |" in output
+    need = "512.00 KiB more memory (+33%); 500.0 MFLOPs more FLOPs (+33%)"
+    assert f"Next best: resnet18-lora-r4 would need {need}." in output
+    assert "2 cells left out, the nearest first:" in output
+    assert "The order says what an update costs, not how well it adapts." in output
+
+
+def test_nothing_fits(ask: Ask) -> None:
+    status, output, _ = ask("--memory=64KB")
+    assert status == 1
+    assert "No cell fits." in output
+    assert "Nearest: resnet18-head would need 961.50 KiB more memory (+1538%)." in output
+
+
+@pytest.mark.parametrize(
+    ("by", "first"), [("memory", HEAD), ("flops", HEAD), ("latency", HEAD), ("flash", HEAD), ("accuracy", HEAD)]
+)
+def test_the_order_that_was_asked_for(ask: Ask, by: str, first: Cell) -> None:
+    status, output, _ = ask("--memory=1GB", f"--by={by}")
+    assert status == 0
+    assert fitting(output)[0] == str(first)
+    assert f"{'best' if by == 'accuracy' else 'lowest'} " in output
+
+
+def test_accuracy_is_the_worst_task_of_the_newest_baseline_of_adaptation(ask: Ask) -> None:
+    folder = Path("baselines") / "adaptation"
+    folder.mkdir()
+    found = [
+        adapted(Cell("resnet18", method, rank, task), 0.1, accuracy).as_extra_info()
+        for method, rank, task, accuracy in (
+            ("head", None, "shift", 0.6), ("head", None, "unseen", 0.9),
+            ("lora", 4, "shift", 0.8), ("lora", 4, "unseen", 0.7),
+            ("fft", None, "shift", 0.95),
+        )
+    ]  # fmt: skip
+    records.write(folder / "0001_old.json", records.baseline_data(*found[2:]))
+    records.write(folder / "0002_new.json", records.baseline_data(*found))
+    status, output, _ = ask("--accuracy=0.7")
+    assert status == 0
+    assert fitting(output) == [str(FFT), str(LORA)]
+    assert "Next best: resnet18-head would need 10.0 points more accuracy." in output
+    assert "Accuracy from adaptation/0002_new.json, the worse of its tasks, batch 1, 3×224×224." in output
+    status, output, _ = ask("--accuracy=0.7", "--adaptation=baselines/adaptation/0001_old.json")
+    assert "resnet18-head would need a known accuracy (the baseline holds no adaptation of it)" in output
+
+
+def test_an_accuracy_that_no_baseline_holds_fits_no_floor(ask: Ask) -> None:
+    status, output, _ = ask("--accuracy=0.7")
+    assert status == 1
+    assert "would need a known accuracy (the baseline holds no adaptation of it)" in output
+
+
+@pytest.mark.parametrize(("floor", "fit"), [(0.69, [LORA, HEAD]), (0.7, [LORA, HEAD]), (0.71, [LORA])])
+def test_an_accuracy_floor_and_the_order_by_accuracy(floor: float, fit: list[Cell]) -> None:
+    cells = [
+        Costs(HEAD, {"memory": 1, "flops": 1, "flash": 1, "accuracy": 0.7}),
+        Costs(LORA, {"memory": 2, "flops": 2, "flash": 2, "accuracy": 0.8}),
+        Costs(FFT, {"memory": 3, "flops": 3, "flash": 3, "accuracy": 0.0}),
+    ]
+    found = answer(cells, [Limit(budgets()["accuracy"], floor)], None)
+    assert found.by == "accuracy"
+    assert [costs.cell for costs in found.feasible] == fit
+    assert [costs.cell for costs in found.left_out][-1] == FFT
+    assert found.binding(cells[2])[0].shortfall(cells[2]) == f"{floor * 100:.1f} points more accuracy"
+
+
+def test_without_every_accuracy_the_order_is_by_memory() -> None:
+    cells = [
+        Costs(LORA, {"memory": 2, "flops": 1, "flash": 1, "accuracy": 0.9}),
+        Costs(HEAD, {"memory": 1, "flops": 2, "flash": 2}),
+    ]
+    found = answer(cells, [Limit(budgets()["memory"], 2)], None)
+    assert found.by == "memory"
+    assert [costs.cell for costs in found.feasible] == [HEAD, LORA]
+    assert [c.cell for c in answer(cells, [Limit(budgets()["memory"], 2)], "accuracy").feasible] == [LORA, HEAD]
+    assert [c.cell for c in answer(cells, [Limit(budgets()["memory"], 2)], "flops").feasible] == [LORA, HEAD]
+
+
+def test_another_workload_is_computed_and_its_latency_is_not_known(ask: Ask) -> None:
+    status, output, errors = ask("--memory=1GB", "--latency=2", "--image-size=32", "--methods=head")
+    assert status == 1
+    assert "[1/1] computing resnet18-head" in errors
+    assert "1 cell computed now, with latency not known." in output
+    assert "would need a known latency / fft (no baseline has timed it under this workload)" in output
+    status, output, _ = ask("--memory=1GB", "--image-size=32", "--methods=head")
+    assert (status, fitting(output)) == (0, ["resnet18-head"])
+
+
+def test_a_network_of_ones_own(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "chosen.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        "    pool = nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), *pool, nn.Linear(4, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    status, output, _ = ask(
+        "--memory=1MB", "--image-size=32", "--architectures=resnet18,chosen:build", "--methods=head"
+    )
+    assert (status, fitting(output)) == (0, ["chosen:build-head"])
+    assert "resnet18-head would need" in output
+
+
+def test_a_baseline_of_ones_own_choice(ask: Ask, tmp_path: Path) -> None:
+    path = records.write(
+        tmp_path / "mine.json",
+        records.baseline_data(costing(HEAD, peak=5 * 2**20, flops=10**9, trained=1000, relative=None)),
+    )
+    _, output, _ = ask("--memory=1MiB", "--methods=head", f"--baseline={path}")
+    assert "1 cell from mine.json." in output
+    assert "resnet18-head would need 4.00 MiB more memory (+400%)" in output
+
+
+@pytest.mark.parametrize("name", devices.names())
+def test_every_device_has_limits_and_a_source(ask: Ask, name: str) -> None:
+    device = devices.named(name)
+    assert device.source
+    assert device.assumed
+    status, output, _ = ask(f"--device={name}")
+    assert f"{name}: {device.source}. Assumed: {device.assumed}." in output
+    assert status == 0
+
+
+def test_a_limit_of_ones_own_counts_before_the_devices(ask: Ask) -> None:
+    assert "peak memory at most 1.00 MiB, flash at most 1.00 MiB" in ask("--device=stm32h743")[1]
+    assert "peak memory at most 2.00 MiB, flash at most 1.00 MiB" in ask("--device=stm32h743", "--memory=2MiB")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ((), "no budget is given; expected at least one of --memory"),
+        (("--memory=64XB",), "--memory: given '64XB', whose unit 'XB' is not known; expected bytes, such as 64MB"),
+        (("--memory=-1MB",), "--memory: given '-1MB', expected bytes"),
+        (("--memory=0",), "--memory: given '0', expected more than nothing"),
+        (("--memory=nan",), "--memory: given 'nan', expected bytes"),
+        (("--memory=",), "--memory: given '', expected bytes"),
+        (("--memory=64MB!",), "--memory: given '64MB!', expected bytes"),
+        (("--flops=2GB",), "--flops: given '2GB', whose unit 'GB' is not known; expected FLOPs"),
+        (("--latency=inf",), "--latency: given 'inf', expected a multiple"),
+        (("--flash=0KB",), "--flash: given '0KB', expected more than nothing"),
+        (("--accuracy=1.01",), "--accuracy: given '1.01', expected a fraction from 0 to 1"),
+        (("--device=toaster",), "--device is 'toaster'; expected one of raspberry-pi-4-1gb"),
+        (("--memory=1MB", "--methods=qlora"), "--methods is 'qlora'; expected one of fft"),
+        (("--memory=1MB", "--architectures=nowhere:build"), "there is no module 'nowhere'"),
+        (("--memory=1MB", "--image-size=0"), "--image-size is '0'"),
+        (("--memory=1MB", "--baseline=none.json"), "none.json: cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line(ask: Ask, options: tuple[str, ...], complaint: str) -> None:
+    status, output, errors = ask(*options)
+    assert status == 2
+    assert output == ""
+    assert errors.startswith("python -m bench recommend: ")
+    assert complaint in errors
+    assert errors.count("\n") == 1
+
+
+def test_an_unknown_order_is_one_line(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        ask("--memory=1MB", "--by=beauty")
+    assert ended.value.code == 2
+    assert "argument --by: invalid choice: 'beauty'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("64MB", 64e6), ("64M", 64e6), ("64 mb", 64e6), ("64MiB", 64 * 2**20), ("64Mi", 64 * 2**20), ("1", 1),
+        ("512KB", 512e3), ("512KiB", 512 * 1024), ("1.5GiB", 1.5 * 2**30), (".5k", 500), ("1e6", 1e6), ("1e3kB", 1e6),
+    ],
+)  # fmt: skip
+def test_bytes(text: str, value: float) -> None:
+    assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("2G", 2e9), ("2GFLOPs", 2e9), ("2 gflop", 2e9), ("1.5e9", 1.5e9)])
+def test_flops(text: str, value: float) -> None:
+    assert parse_flops(text) == value
+
+
+def test_ratios_and_accuracies() -> None:
+    assert parse_ratio("0.8") == parse_ratio("80%") == parse_ratio("0.8x") == 0.8
+    assert parse_accuracy("1") == parse_accuracy("100%") == 1
+    assert parse_accuracy("70%") == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("text", ["1e400", "1e99", "−1", "1_000", "٣", "1,5MB", "0x10", "--", "1 2"])
+def test_what_is_no_quantity(text: str) -> None:
+    if text == "1e99":
+        assert parse_bytes(text) == 1e99
+        return
+    with pytest.raises(QuantityError, match="expected bytes"):
+        parse_bytes(text)

@@ -1,0 +1,187 @@
+"""The report's charts: as PNG, over time, and of accuracy against cost."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft_update_bench.bench import metrics
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.report import charts, figures, history, runs
+from peft_update_bench.bench.commands.report.page import Contents, render
+from peft_update_bench.bench.commands.report.pareto import front
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
+
+from tests.helpers.adaptation_records import SETTINGS, adapted
+from tests.helpers.records import FFT, baseline_data, extra_info, record, write
+
+SHIFT = Cell("resnet18", "lora", 4, "shift")
+
+
+def test_figures_are_written_as_png_by_name(run_file: Path, tmp_path: Path) -> None:
+    assert main(["report", str(run_file), "--figures", str(tmp_path / "figures")]) == 0
+    written = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert set(written) == {
+        "resnet18-memory-by-category.png", "resnet18-flops-by-rank.png", "resnet18-memory-by-rank.png",
+        "resnet18-latency-by-rank.png",
+    }  # fmt: skip
+    for image in written.values():
+        assert image.startswith(b"\x89PNG")
+        width = int.from_bytes(image[16:20], "big")
+        assert width > figures.WIDTH * figures.PIXELS_PER_INCH / 96
+
+
+def test_a_figure_says_its_workload_versions_and_machine(run_file: Path) -> None:
+    for figure in figures.of_run(runs.read(run_file)):
+        described = figure.specification["description"]
+        for said in ("batch 1 of 3×224×224", "torch 2.14.1", "galore-torch 1.0", "A CPU, 2 cores"):
+            assert said in described
+
+
+def test_a_run_without_ranks_has_no_chart_against_rank(tmp_path: Path) -> None:
+    run = runs.read(write(tmp_path / "run.json", baseline_data(extra_info(FFT))))
+    assert [figure.name for figure in figures.of_run(run)] == ["resnet18-memory-by-category"]
+
+
+def stepped(data: dict[str, Any], commit: str, day: int, **flops: int) -> dict[str, Any]:
+    """A run's data at another commit, with some FLOPs changed in its last cell."""
+    data = copy.deepcopy(data)
+    data["commit_info"] = {"id": commit * 40, "time": f"2026-11-{day}T12:00:00+00:00"}
+    info = data["benchmarks"][-1]["extra_info"]
+    info["flops"].update(flops)
+    info["flops"]["total"] = sum(info["flops"][phase] for phase in ("forward", "backward", "optimizer"))
+    return data
+
+
+def test_history_names_the_commit_at_which_a_figure_stepped(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = json.loads(run_file.read_text())
+    folder = tmp_path / "artifacts"
+    (folder / "later").mkdir(parents=True)
+    # The files' names are in another order than the commits.
+    write(folder / "later" / "a.json", stepped(data, "c", 22, forward=1100))
+    write(folder / "b.json", stepped(data, "a", 20))
+    write(folder / "c.json", stepped(data, "b", 21, forward=1100))
+    write(folder / "junk.json", {"no": "run"})
+    page = tmp_path / "page.html"
+    assert main(["report", "--history", str(folder), "--output", str(page), "--no-claims"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"left out: {folder / 'junk.json'}: has no 'benchmarks'")
+    html = page.read_text()
+    assert "3 runs from aaaaaaaaa to ccccccccc: 1 figure stepped." in html
+    (row,) = [line for line in html.splitlines() if "flops.forward" in line and "<tr>" in line]
+    for text in ("bbbbbbbbb", "resnet18-lora-r4", "1.000 kFLOPs", "1.100 kFLOPs", "+10.0 %"):
+        assert text in row
+    assert "Left out: " in html
+    assert "<title>Update benchmark: a.json</title>" in html, "the newest run is the one shown"
+
+
+def test_runs_of_one_commit_are_told_apart_by_their_file(run_file: Path, tmp_path: Path) -> None:
+    data = json.loads(run_file.read_text())
+    folder = tmp_path / "artifacts"
+    (folder / "again").mkdir(parents=True)
+    write(folder / "run.json", stepped(data, "a", 20))
+    write(folder / "again" / "run.json", stepped(data, "a", 20))
+    labels = history.read_folder(folder).labels
+    assert set(labels) == {"aaaaaaaaa run.json", "aaaaaaaaa again/run.json"}
+
+
+@pytest.mark.usefixtures("run_file")
+def test_one_run_is_no_history(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", "--history", str(tmp_path), "--output", str(page), "--no-claims"]) == 0
+    assert "nothing to compare over time yet" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([], []),
+        ([(1, 0.5)], [0]),
+        ([(2, 0.9), (1, 0.5), (3, 0.8)], [1, 0]),
+        ([(1, 0.5), (1, 0.6)], [1]),
+        ([(1, 0.5), (2, 0.5)], [0]),
+        ([(1, 0.5), (1, 0.5)], [0, 1]),
+    ],
+)
+def test_the_front_holds_what_nothing_beats(points: list[tuple[float, float]], expected: list[int]) -> None:
+    assert front(points) == expected
+
+
+def test_a_users_method_has_a_colour_of_its_own() -> None:
+    records = [record(Cell("resnet18", method, 4)) for method in ("lora", "mine", "yours")]
+    flops = metrics.row("flops.total")
+    assert flops.figure.curve is not None
+    chart = charts.by_rank(records, flops, flops.figure.curve)
+    assert chart is not None
+    scale = charts.specification(chart, "")["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"] == ["lora", "mine", "yours"]
+    assert len(set(scale["range"])) == 3
+
+
+def adapted_run(*methods: tuple[str, float, int]) -> Baseline:
+    """A run in which each method came to an accuracy at a peak memory, in MiB."""
+    records = [
+        adapted(Cell("resnet18", name, 4 if name == "lora" else None, "shift"), 0.3, accuracy, peak_memory=mib * 2**20)
+        for name, accuracy, mib in methods
+    ]
+    return Baseline(Path("run.json"), {r.cell: r for r in records}, {}, Machine("A CPU", 2), "core", False)
+
+
+def test_accuracy_is_drawn_against_memory_and_flops_with_its_front() -> None:
+    run = adapted_run(("fft", 0.9, 190), ("lora", 0.8, 65), ("head", 0.5, 50), ("bn_head", 0.45, 50))
+    drawn = {figure.name: figure for figure in figures.of_run(run)}
+    assert set(drawn) == {"resnet18-shift-accuracy-memory", "resnet18-shift-accuracy-flops"}
+    rows = {
+        row["cell"]: row
+        for data in drawn["resnet18-shift-accuracy-memory"].specification["datasets"].values()
+        for row in data
+    }
+    assert {cell: (round(row["accuracy"]), row["cost"], row["front"]) for cell, row in rows.items()} == {
+        "fft": (90, 190, True), "lora r=4": (80, 65, True), "head": (50, 50, True), "bn_head": (45, 50, False),
+    }  # fmt: skip
+    # All cost the same FLOPs, so that only the most accurate is on that front.
+    flops = drawn["resnet18-shift-accuracy-flops"].specification["datasets"].values()
+    assert {row["cell"] for data in flops for row in data if row["front"]} == {"fft"}
+
+
+def test_accuracy_has_a_history() -> None:
+    before, after = adapted_run(("fft", 0.8, 190)), adapted_run(("fft", 0.6, 190))
+    (figure,) = history.figures(history.History((before, after), ("a", "b"), (), ()))
+    assert figure.title == "Accuracy after the update by commit"
+    rows = [row for data in figure.specification["datasets"].values() for row in data]
+    assert [(row["run"], row["figure"], round(row["change"])) for row in rows] == [
+        ("a", "80.0%", 0),
+        ("b", "60.0%", -25),
+    ]
+
+
+def test_a_page_with_accuracy_does_not_say_that_there_is_none() -> None:
+    run = adapted_run(("fft", 0.9, 190), ("lora", 0.8, 65))
+    html = render(Contents(run, None, list(figures.of_run(run))))
+    assert "measured no accuracy" not in html
+    assert "Accuracy (shift) against peak memory" in html
+
+
+def test_another_corruption_is_no_step(tmp_path: Path) -> None:
+    """Nor is it drawn as one line with the first."""
+    for day, (corruption, accuracy) in enumerate((("fog", 0.9), ("snow", 0.5), ("fog", 0.5)), start=1):
+        settings = {**SETTINGS, "corruption": corruption, "severity": 3}
+        runs_of = [
+            {"seed": seed, "curve": [0.1, accuracy], "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
+            for seed in (0, 1)
+        ]
+        found = adapted(SHIFT, 0.1, accuracy, settings=settings, runs=runs_of, accuracy_spread=0.0)
+        data = baseline_data(found.as_extra_info())
+        data["commit_info"] = {"id": f"{day}" * 40, "time": f"2026-11-0{day}T12:00:00+00:00"}
+        write(tmp_path / f"{day}.json", data)
+    steps = history.read_folder(tmp_path).steps
+    assert [(step.run, step.metric, step.change) for step in steps] == [
+        ("333333333", "adaptation.accuracy_after", "-40.0 points")
+    ]

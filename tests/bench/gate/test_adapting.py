@@ -1,0 +1,344 @@
+"""What adaptation's gate, search and tables make of records, at their limits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.search import choose
+from peft_update_bench.bench.gate.adapting import BETWEEN_NETWORKS, Spread, judge_adaptation
+from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
+from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.study.adaptation_table import report
+from peft_update_bench.fixtures.methods.learning_rates import PATH
+from scipy.stats import t
+
+from tests.helpers.adaptation_records import adapted
+from tests.helpers.records import baseline_data, record, write
+
+CELL = Cell("mobilenet_v2", "lora", 4, "shift")
+
+
+def of_seeds(*after: float, cell: Cell = CELL, **figures: Any) -> Record:
+    """A record of seeds that came to `after`, each from 10 %, without a spread on the way."""
+    runs = [
+        {"seed": seed, "curve": [0.1, a], "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
+        for seed, a in enumerate(after)
+    ]
+    mean = sum(after) / len(after)
+    return adapted(cell, 0.1, mean, runs=runs, accuracy_spread=abs(after[0] - after[1]) / 2**0.5, **figures)
+
+
+def verdicts(now: Record, before: Record) -> dict[str, str]:
+    return {verdict.metric: verdict.kind for verdict in judge_adaptation(now, before, [before])}
+
+
+def test_without_spread_two_images_of_a_hundred_are_tolerated_and_three_are_not() -> None:
+    before = of_seeds(0.8, 0.8)
+    kinds = [verdicts(of_seeds(a, a), before)["adaptation.accuracy_after"] for a in (0.77, 0.78, 0.8, 0.82, 0.83)]
+    assert kinds == ["regressed", "ok", "ok", "ok", "improved"]
+
+
+def test_the_tolerance_grows_with_the_spread_over_seeds() -> None:
+    now = of_seeds(0.7, 0.7)
+    assert verdicts(now, of_seeds(0.8, 0.8))["adaptation.accuracy_after"] == "regressed"
+    assert verdicts(now, of_seeds(0.75, 0.85))["adaptation.accuracy_after"] == "ok"
+
+
+def test_a_target_that_is_never_reached_any_more_is_missing() -> None:
+    before = of_seeds(0.8, 0.8, target_accuracy=0.7, steps_to_target=10, flops_to_target=10)
+    assert verdicts(of_seeds(0.67, 0.67), before)["adaptation.flops_to_target"] == "missing"
+
+
+def tolerated(deviation: float, *, freedom: int, comparisons: int, seeds: tuple[int, int]) -> float:
+    """How far means over `seeds` may be apart, from the quantile: all comparisons hold together in 95 runs of 100."""
+    each = (1 - FAMILY_ERROR) ** (1 / comparisons)
+    return float(t.ppf(each, freedom)) * deviation * math.sqrt(1 / seeds[0] + 1 / seeds[1])
+
+
+def started(*before: float, seeds: tuple[int, ...] = (0, 1), source: float = 0.9) -> Record:
+    """A record of seeds that started from accuracies `before` and came to 80 %, without a spread."""
+    runs = [
+        {"seed": seed, "curve": [first, 0.8], "source_accuracy_before": source, "source_accuracy_after": 0.8}
+        for seed, first in zip(seeds, before, strict=True)
+    ]
+    return adapted(CELL, fmean(before), 0.8, runs=runs, accuracy_spread=0.0, source_accuracy_before=source)
+
+
+BASELINE = started(0.1, 0.2)
+WIDE = float(t.ppf((1 - FAMILY_ERROR) ** (1 / 3), 2 - 1)) * BETWEEN_NETWORKS * math.sqrt(2)
+
+
+@pytest.mark.parametrize(
+    ("now", "another_machine", "wide"),
+    [
+        (started(0.1, 0.2), False, False),
+        (started(0.1, 0.2), True, True),
+        # On the same machine a network is known by its accuracy on the source data.
+        (started(0.1, 0.2, source=0.91), False, True),
+        # A method that moves the accuracy before the first step gets nothing for it.
+        (started(0.1, 0.21), False, False),
+        (started(0.1, 0.2, seeds=(0, 2)), False, False),
+    ],
+)
+def test_another_network_is_allowed_to_adapt_otherwise(now: Record, another_machine: bool, wide: bool) -> None:
+    found = list(judge_adaptation(now, BASELINE, [BASELINE], another_machine=another_machine))
+    assert [verdict.tolerance for verdict in found] == pytest.approx([WIDE if wide else 2 / 100] * 2)
+    assert {verdict.note for verdict in found} == {
+        "from the spread over seeds and between networks" if wide else "from the spread over seeds"
+    }
+
+
+def test_the_tolerance_is_students_t_for_as_many_comparisons() -> None:
+    found = Spread(0.05, 4).tolerance(3, 2, comparisons=6, images=100)
+    assert found == pytest.approx(tolerated(0.05, freedom=4, comparisons=6, seeds=(3, 2)))
+    assert Spread(0.0, 1).tolerance(2, 2, comparisons=1, images=50) == 2 / 50
+    both = Spread(0.05, 4, networks=0.03).tolerance(3, 2, comparisons=6, images=100)
+    assert both == pytest.approx(found * math.sqrt(1 + 2 * 0.03**2 / (0.05**2 * (1 / 3 + 1 / 2))))
+
+
+FFT = Cell("mobilenet_v2", "fft", None, "shift")
+ELSEWHERE = (
+    of_seeds(0.1, 0.9, cell=Cell("resnet18", "fft", None, "shift")),
+    of_seeds(0.1, 0.9, cell=Cell("mobilenet_v2", "fft", None, "unseen")),
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "deviation"),
+    [
+        # Pooled with three seeds of another method, whose variance is 0.0004; the cell's own where that is more.
+        ((0.80, 0.81), math.sqrt((0.00005 + 2 * 0.0004) / 3)),
+        ((0.70, 0.90), math.sqrt(0.02)),
+    ],
+)
+def test_seeds_of_the_same_architecture_and_task_are_pooled(own: tuple[float, ...], deviation: float) -> None:
+    before = of_seeds(*own)
+    single = adapted(Cell("mobilenet_v2", "head", None, "shift"), 0.1, 0.3)
+    baseline = [before, of_seeds(0.70, 0.72, 0.74, cell=FFT), single, *ELSEWHERE, record()]
+    accuracy, source = judge_adaptation(of_seeds(0.8, 0.8, 0.8), before, baseline)
+    # Three comparisons for each of the five records that adapt.
+    tolerance = tolerated(deviation, freedom=3, comparisons=15, seeds=(3, 2))
+    assert accuracy.tolerance == pytest.approx(tolerance)
+    assert source.tolerance == 2 / 100, "on the source no seed differs"
+
+
+def test_a_cell_of_one_seed_has_no_spread_of_its_own() -> None:
+    before = adapted(CELL, 0.1, 0.8)
+    accuracy, _ = judge_adaptation(of_seeds(0.8, 0.8), before, [before, of_seeds(0.70, 0.74, cell=FFT)])
+    deviation = 0.04 / math.sqrt(2)
+    assert accuracy.tolerance == pytest.approx(tolerated(deviation, freedom=1, comparisons=6, seeds=(2, 1)))
+
+
+def test_one_seed_alone_is_no_measure() -> None:
+    before = adapted(CELL, 0.1, 0.8)
+    assert list(judge_adaptation(of_seeds(0.5, 0.5), before, [before])) == [
+        Verdict("adaptation", "not comparable", note="adapted with one seed, which says nothing of the spread")
+    ]
+
+
+def test_both_accuracies_say_what_they_were() -> None:
+    before, now = of_seeds(0.8, 0.8), of_seeds(0.7, 0.7)
+    note = "from the spread over seeds"
+    assert list(judge_adaptation(now, before, [before])) == [
+        Verdict("adaptation.accuracy_after", "regressed", "accuracy", 0.7, 0.8, 0.02, note),
+        Verdict("adaptation.source_accuracy_after", "ok", "accuracy", 0.8, 0.8, 0.02, note),
+    ]
+
+
+def test_the_source_is_judged_by_the_spread_on_the_source() -> None:
+    def on_source(*after: float) -> Record:
+        runs = [
+            {"seed": seed, "curve": [0.1, 0.8], "source_accuracy_before": 0.9, "source_accuracy_after": a}
+            for seed, a in enumerate(after)
+        ]
+        mean = sum(after) / len(after)
+        return adapted(CELL, 0.1, 0.8, runs=runs, accuracy_spread=0.0, source_accuracy_after=mean)
+
+    before = on_source(0.70, 0.74)
+    accuracy, source = judge_adaptation(on_source(0.5, 0.5), before, [before])
+    assert accuracy.tolerance == 2 / 100
+    deviation = 0.04 / math.sqrt(2)
+    assert source.tolerance == pytest.approx(tolerated(deviation, freedom=1, comparisons=3, seeds=(2, 2)))
+    assert (source.kind, source.now, source.before) == ("ok", 0.5, 0.72)
+    sure = on_source(0.72, 0.72)
+    assert verdicts(on_source(0.5, 0.5), sure)["adaptation.source_accuracy_after"] == "regressed"
+
+
+def test_a_baseline_without_the_cells_adaptation_is_missing() -> None:
+    assert list(judge_adaptation(of_seeds(0.8, 0.8), record(), [])) == [
+        Verdict("adaptation", "missing", note="the baseline has no such figure")
+    ]
+
+
+def along(*curves: tuple[float, ...], **figures: Any) -> Record:
+    """A record of seeds that were evaluated after 0, 2, 5 and 10 steps of 3000 FLOPs."""
+    runs = [
+        {"seed": seed, "curve": list(curve), "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
+        for seed, curve in enumerate(curves)
+    ]
+    first, last = (fmean(curve[point] for curve in curves) for point in (0, -1))
+    found = adapted(CELL, first, last, runs=runs, evaluated_at=[0, 2, 5, 10], accuracy_spread=0.0, **figures)
+    return found.model_copy(update={"flops": record().flops})
+
+
+def judged_cost(now: Record, before: Record) -> Verdict:
+    *_, cost = judge_adaptation(now, before, [before])
+    return cost
+
+
+AIMED = {"target_accuracy": 0.5, "steps_to_target": 2, "flops_to_target": 6000}
+REACHED = (0.1, 0.5, 0.8, 0.8)
+NOTE = "to 50.0% less 2.0 points for the spread over seeds"
+
+
+@pytest.mark.parametrize(
+    ("curve", "kind", "flops"),
+    [
+        ((0.1, 0.485, 0.8, 0.8), "ok", 6000),
+        ((0.1, 0.475, 0.485, 0.8), "ok", 15000),
+        ((0.1, 0.475, 0.475, 0.8), "regressed", 30000),
+    ],
+)
+def test_the_target_may_be_reached_one_evaluation_later(curve: tuple[float, ...], kind: Kind, flops: int) -> None:
+    before = along(REACHED, REACHED, **AIMED)
+    expected = Verdict("adaptation.flops_to_target", kind, "FLOPs", flops, 6000, 1.5, NOTE)
+    assert judged_cost(along(curve, curve), before) == expected
+
+
+def test_a_target_reached_at_the_last_evaluation_has_none_later() -> None:
+    last = (0.1, 0.2, 0.3, 0.5)
+    before = along(last, last, target_accuracy=0.5, steps_to_target=10, flops_to_target=30000)
+    assert judged_cost(along(last, last), before) == Verdict(
+        "adaptation.flops_to_target", "ok", "FLOPs", 30000, 30000, 0.0, NOTE
+    )
+
+
+def test_a_target_never_reached_says_what_it_was() -> None:
+    never = (0.1, 0.2, 0.3, 0.4)
+    assert judged_cost(along(never, never), along(REACHED, REACHED, **AIMED)) == Verdict(
+        "adaptation.flops_to_target", "missing", "FLOPs", None, 6000, note=f"never comes {NOTE}"
+    )
+
+
+def test_without_flops_the_steps_to_the_target_are_judged() -> None:
+    now = along(REACHED, REACHED).model_copy(update={"flops": None})
+    cost = judged_cost(now, along(REACHED, REACHED, **AIMED))
+    assert (cost.kind, cost.now) == ("ok", None)
+
+
+def test_a_baseline_without_a_target_has_no_cost_to_judge() -> None:
+    assert len(verdicts(along(REACHED, REACHED), along(REACHED, REACHED))) == 2
+    unreached = along(REACHED, REACHED, target_accuracy=0.95)
+    assert len(verdicts(along(REACHED, REACHED), unreached)) == 2
+    aimless = along(REACHED, REACHED, steps_to_target=2, flops_to_target=6000)
+    assert len(verdicts(along(REACHED, REACHED), aimless)) == 2
+
+
+def test_accuracy_is_judged_by_the_spread_at_the_end() -> None:
+    before = along((0.1, 0.5, 0.8, 0.78), (0.1, 0.5, 0.8, 0.82))
+    accuracy, _ = judge_adaptation(along(REACHED, REACHED), before, [before])
+    assert accuracy.tolerance == pytest.approx(tolerated(0.04 / math.sqrt(2), freedom=1, comparisons=3, seeds=(2, 2)))
+    # Of one that scatters no less on the way and not at the end, nothing but two images.
+    before = along((0.1, 0.4, 0.8, 0.8), (0.1, 0.6, 0.8, 0.8))
+    accuracy, _ = judge_adaptation(along(REACHED, REACHED), before, [before])
+    assert accuracy.tolerance == 2 / 100
+
+
+def test_the_target_is_lowered_by_the_spread_where_it_was_reached() -> None:
+    """Seeds that part on the way and meet at the end, and the other way round."""
+    before = along((0.1, 0.48, 0.8, 0.8), (0.1, 0.52, 0.8, 0.8), **AIMED)
+    allowed = tolerated(0.04 / math.sqrt(2), freedom=1, comparisons=3, seeds=(2, 2))
+    cost = judged_cost(along(REACHED, REACHED), before)
+    assert cost.note == f"to 50.0% less {100 * allowed:.1f} points for the spread over seeds"
+    parted = along((0.1, 0.5, 0.8, 0.7), (0.1, 0.5, 0.8, 0.9), **AIMED)
+    assert judged_cost(along(REACHED, REACHED), parted).note == NOTE
+
+
+def test_the_search_takes_the_best_mean_and_of_equal_ones_the_lowest_rate() -> None:
+    scores = {"fft": {0.01: {"a": 0.5, "b": 0.7}, 0.001: {"a": 0.6, "b": 0.6}, 0.1: {"a": 0.9, "b": 0.1}}}
+    assert choose(scores) == {"fft": 0.001}
+
+
+def test_the_tables_say_what_was_found_beside_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [
+        of_seeds(a, a + 0.02, cell=Cell("mobilenet_v2", method, rank, "shift"), **steps)
+        for method, rank, a, steps in (
+            ("fft", None, 0.9, {}),
+            ("bn_head", None, 0.5, {}),
+            ("lora", 4, 0.8, {"steps_to_target": 10, "flops_to_target": 1}),
+            ("dora", 4, 0.7, {}),
+            ("galore", 4, 0.88, {"steps_to_target": 10, "flops_to_target": 1}),
+        )
+    ]
+    text = report(records)
+    assert "10.0% → 81.0% ± 1.4" in next(line for line in text.splitlines() if "mobilenet_v2-lora-r4-shift" in line)
+    assert "up to 10.0 points apart" in text
+    assert "points behind full fine-tuning on the shift: mobilenet_v2 40.0" in text
+    assert "1.00 times as many on average over 1 pairs; in 0 more" in text
+    data = baseline_data(*(found.as_extra_info() for found in records))
+    assert main(["adaptation", str(write(tmp_path / "0001_a.json", data))]) == 0
+    assert capsys.readouterr().out.strip() == text
+    assert main(["adaptation", str(write(tmp_path / "0002_b.json", baseline_data()))]) == 2
+    assert "holds no adaptation; expected a baseline of --metrics adaptation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rates", ["", "0", "2", "x", "1e-3,-1"])
+def test_bad_rates_are_one_line(rates: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", f"--rates={rates}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "expected comma-separated numbers above 0 and at most 1" in error
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """A search of one step, whose updates all end alike."""
+    monkeypatch.setattr(
+        "peft_update_bench.bench.processes.update_runs.adaptation.run",
+        lambda update, *_: _outcome(update.learning_rate),
+    )
+    options = ["--architectures=mobilenet_v3_small", "--tasks=unseen", "--steps=1", "--workers=1", "--rates=1e-3"]
+    return lambda *more: main(["search", *options, f"--cache-dir={tmp_path}", *more])
+
+
+def test_a_search_prints_its_choice_and_writes_nothing(
+    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rates that methods read took hours; one network and one step must not replace them."""
+    before = PATH.read_bytes()
+    assert search() == 0
+    assert PATH.read_bytes() == before
+    assert "| lora    | 50.0%   | 0.001    |" in capsys.readouterr().out
+
+
+def test_a_search_cannot_write_its_output(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(f"--output={tmp_path}") == 2
+    told = capsys.readouterr()
+    assert "| lora    | 50.0%" in told.out
+    assert told.err == f"python -m bench search: --output {tmp_path} cannot be written (Is a directory)\n"
+
+
+def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], tmp_path: Path) -> None:
+    output = tmp_path / "rates.json"
+    assert search(f"--output={output}") == 0
+    found = json.loads(output.read_text())
+    assert found["chosen"] == dict.fromkeys(("fft", "head", "bn_head", "lora", "dora", "galore"), 0.001)
+    assert found["scores"]["dora"] == {"0.001": {"mobilenet_v3_small-unseen": 0.5}}
+    assert found["seed"] == 1000
+
+
+def _outcome(_: float) -> Any:
+    from peft_update_bench.fixtures.training.adaptation import Outcome
+
+    return Outcome([0.1, 0.5], 0.9, 0.8)

@@ -1,0 +1,90 @@
+"""What a baseline can judge: runs of its own workload, and adaptations done as its own were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import (
+    Baseline,
+    BaselineError,
+    Machine,
+    check_adaptation,
+    check_workload,
+    read,
+)
+from peft_update_bench.bench.record import AdaptationSettings, Record, WorkloadEntry
+
+from tests.helpers.adaptation_records import SETTINGS, adapted
+from tests.helpers.records import WORKLOAD, baseline_data, record, write
+
+
+def test_another_workload_is_named(tmp_path: Path) -> None:
+    baseline: Baseline = read(write(tmp_path / "0001_a.json", baseline_data()))
+    cell = Cell("resnet18", "lora", 4)
+    check_workload(baseline, WorkloadEntry(**WORKLOAD), [cell])
+    other = WorkloadEntry(**{**WORKLOAD, "batch_size": 8, "threads": 2})
+    # The first cell has no record and the second is the one that is refused.
+    with pytest.raises(BaselineError) as error:
+        check_workload(baseline, other, [Cell("resnet18", "fft"), cell])
+    assert str(error.value) == (
+        f"{baseline.path}: {cell} was recorded under another workload: "
+        "batch_size 1, this run 8; threads 1, this run 2; "
+        "run with the baseline's workload, or name another baseline with --benchmark-compare=NUMBER"
+    )
+    check_workload(baseline, other, [Cell("resnet18", "fft")])
+
+
+SHIFT, UNSEEN = Cell("resnet18", "lora", 4, "shift"), Cell("resnet18", "lora", 4, "unseen")
+OF_THIS_RUN = {
+    "shift": AdaptationSettings(**SETTINGS, corruption="fog", severity=3),
+    "unseen": AdaptationSettings(**SETTINGS, new_classes=5),
+}
+
+
+def of_two_seeds(cell: Cell) -> Record:
+    runs = [
+        {"seed": seed, "curve": [0.1, 0.8], "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
+        for seed in (0, 1)
+    ]
+    return adapted(cell, 0.1, 0.8, runs=runs, accuracy_spread=0.0)
+
+
+def adaptations(*records: Record) -> Baseline:
+    return Baseline(Path("0001_a.json"), {r.cell: r for r in records}, {}, Machine("A CPU", 2), "subset", False)
+
+
+def test_an_adaptation_that_can_judge() -> None:
+    # A record without adaptation, and a cell without a record, are not in its way.
+    cells = [Cell("resnet18", "fft", None, "shift"), SHIFT, UNSEEN, Cell("resnet18", "lora", 4)]
+    check_adaptation(adaptations(record(), of_two_seeds(SHIFT), of_two_seeds(UNSEEN)), OF_THIS_RUN, cells)
+
+
+@pytest.mark.parametrize(
+    ("records", "complaint"),
+    [
+        ([record()], "holds no adaptation; expected a baseline of --metrics adaptation"),
+        (
+            [of_two_seeds(SHIFT), adapted(UNSEEN, 0.1, 0.8)],
+            "resnet18-lora-r4-unseen was adapted with one seed; expected two or more, because the tolerance is how far "
+            "seeds scatter; record another baseline with --seeds 2",
+        ),
+    ],
+)
+def test_an_adaptation_that_cannot_judge(records: list[Record], complaint: str) -> None:
+    with pytest.raises(BaselineError) as error:
+        check_adaptation(adaptations(*records), OF_THIS_RUN, [])
+    assert str(error.value) == f"0001_a.json: {complaint}"
+
+
+def test_another_adaptation_is_named() -> None:
+    baseline = adaptations(of_two_seeds(SHIFT), of_two_seeds(UNSEEN))
+    foggier = {**OF_THIS_RUN, "shift": AdaptationSettings(**SETTINGS, corruption="fog", severity=5)}
+    check_adaptation(baseline, foggier, [UNSEEN])
+    with pytest.raises(BaselineError) as error:
+        check_adaptation(baseline, foggier, [UNSEEN, SHIFT])
+    assert str(error.value) == (
+        "0001_a.json: resnet18-lora-r4-shift was adapted otherwise: severity 3, this run 5; "
+        "run with the baseline's options, or name another baseline with --benchmark-compare=NUMBER"
+    )

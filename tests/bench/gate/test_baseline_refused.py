@@ -1,0 +1,256 @@
+"""Nothing but a complete and valid baseline is ever read: whatever else a file holds, one sentence names it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.baseline import BaselineError, find, read
+
+from tests.helpers.records import baseline_data, changed, extra_info, write
+
+
+def refused(tmp_path: Path, content: bytes) -> str:
+    path = tmp_path / "0001_a.json"
+    path.write_bytes(content)
+    with pytest.raises(BaselineError) as error:
+        read(path)
+    message = str(error.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+def test_truncated_at_every_tenth(tmp_path: Path) -> None:
+    content = json.dumps(baseline_data(extra_info(), extra_info(Cell("resnet18", "fft"))), indent=1).encode()
+    for tenth in range(10):
+        message = refused(tmp_path, content[: len(content) * tenth // 10])
+        assert "is not complete JSON" in message
+        assert "record it again with: pytest --benchmark-save=baseline" in message
+
+
+WRITES = "the JSON that pytest --benchmark-save writes in this suite"
+SUITE = b'"suite": {"matrix": "core", "is_filtered": false}'
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (
+            b"",
+            "is not complete JSON (line 1, column 1: Expecting value); restore it from version control, "
+            "or record it again with: pytest --benchmark-save=baseline",
+        ),
+        (b"[]", "holds a list; expected pytest-benchmark's JSON object"),
+        (b"null", "holds a NoneType; expected pytest-benchmark's JSON object"),
+        (b"{}", f"has no 'benchmarks'; expected {WRITES}"),
+        (b'{"benchmarks": {}}', f"has no 'benchmarks'; expected {WRITES}"),
+        (b'{"benchmarks": []}', f"has no 'machine_info'; expected {WRITES}"),
+        (b'{"benchmarks": [], "machine_info": {}}', f"has no 'suite'; expected {WRITES}"),
+        (
+            b'{"benchmarks": [], "machine_info": {}, %s}' % SUITE,
+            "holds no record of this suite; expected entries of test_update or test_adaptation",
+        ),
+        (
+            b'{"benchmarks": [1], "machine_info": {}, "suite": {}}',
+            "benchmarks[0] has no fullname; expected one of pytest-benchmark's entries",
+        ),
+        (
+            b'{"benchmarks": [{"fullname": "a"}, {"fullname": 1}], "machine_info": {}, "suite": {}}',
+            "benchmarks[1] has no fullname; expected one of pytest-benchmark's entries",
+        ),
+        ("{}".encode("utf-16"), "is not UTF-8 at byte 0; expected pytest-benchmark's JSON"),
+        (b'{"a": NaN}', "holds NaN; expected finite numbers only"),
+        (b'{"a": -Infinity}', "holds -Infinity; expected finite numbers only"),
+        (b'{"b": 1, "a": 1, "b": 2, "a": 2}', "the key 'a' is there twice in one object"),
+    ],
+)
+def test_other_contents(tmp_path: Path, content: bytes, complaint: str) -> None:
+    said = refused(tmp_path, content).removeprefix(str(tmp_path / "0001_a.json")).removeprefix(":")
+    assert said.removeprefix(" ") == complaint
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": ' + b"1" * 5000 + b"}"])
+def test_what_pythons_reader_gives_up_on(tmp_path: Path, content: bytes) -> None:
+    message = refused(tmp_path, content)
+    assert re.fullmatch(r".*0001_a\.json: is not usable JSON \(.{20,}\)", message)
+    assert "None" not in message
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        {},
+        {"matrix": "core"},
+        {"is_filtered": False},
+        {"matrix": 1, "is_filtered": False},
+        {"matrix": "core", "is_filtered": 0},
+    ],
+)
+def test_a_suite_that_does_not_say_what_was_measured(tmp_path: Path, suite: dict[str, Any]) -> None:
+    message = refused(tmp_path, json.dumps({**baseline_data(), "suite": suite}).encode())
+    assert message.endswith(f"0001_a.json: suite is {suite!r}; expected a matrix and is_filtered")
+
+
+def without(info: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """`info` without the nested entry that `keys` lead to."""
+    inner = info
+    for key in keys[:-1]:
+        inner = inner[key]
+    del inner[keys[-1]]
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "complaint"),
+    [
+        (without(extra_info(), "schema"), "schema: Field required"),
+        (extra_info(schema=0), "schema: Input should be 1 or 2, given 0"),
+        (extra_info(schema=3), "schema: Input should be 1 or 2, given 3"),
+        (extra_info(schema="1"), "schema: Input should be 1 or 2, given '1'"),
+        (without(extra_info(), "flops", "forward"), "flops.forward: Field required"),
+        (without(extra_info(), "workload"), "workload: Field required"),
+        (without(extra_info(), "versions"), "versions: Field required"),
+        (extra_info(**changed("flops", forward=-1)), "flops.forward: Input should be greater than or equal to 0"),
+        (extra_info(**changed("flops", forward="1000")), "flops.forward: Input should be a valid integer"),
+        (extra_info(**changed("flops", forward=1000.0)), "flops.forward: Input should be a valid integer"),
+        (extra_info(**changed("flops", forward=True)), "flops.forward: Input should be a valid integer"),
+        (extra_info(**changed("flops", forward=None)), "forward is null; a metric that was not measured is absent"),
+        (extra_info(**changed("flops", forward=999)), "total is not the sum of forward, backward and optimizer"),
+        (extra_info(**changed("memory", peak=999)), "peak is not the sum of its categories"),
+        (extra_info(**changed("latency", relative=0.82)), "relative is outside relative_low to relative_high"),
+        (extra_info(**changed("latency", relative_low=0)), "latency.relative_low: Input should be greater than 0"),
+        (extra_info(speed=1), "speed: Extra inputs are not permitted"),
+        (extra_info(flops=[]), "flops: Input should be a valid dictionary"),
+    ],
+)
+def test_bad_records(tmp_path: Path, info: dict[str, Any], complaint: str) -> None:
+    data = baseline_data()
+    data["benchmarks"][0]["extra_info"] = info
+    message = refused(tmp_path, json.dumps(data).encode())
+    assert message.startswith(f"{tmp_path / '0001_a.json'}: resnet18-lora-r4: ")
+    assert complaint in message
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_numbers_that_json_has_no_word_for(tmp_path: Path, number: float) -> None:
+    content = json.dumps(baseline_data(extra_info(**changed("latency", relative=number)))).encode()
+    assert "expected finite numbers only" in refused(tmp_path, content)
+
+
+def test_duplicated_and_misnamed_cells(tmp_path: Path) -> None:
+    twice = json.dumps(baseline_data(extra_info(), extra_info())).encode()
+    assert "resnet18-lora-r4 is there twice" in refused(tmp_path, twice)
+    data = baseline_data()
+    data["benchmarks"][0]["fullname"] = "bench/test_update.py::test_update[resnet18-lora-r8]"
+    assert "the entry named resnet18-lora-r8 holds the record of resnet18-lora-r4" in refused(
+        tmp_path, json.dumps(data).encode()
+    )
+
+
+def test_a_folder_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "0001_a.json").mkdir()
+    with pytest.raises(BaselineError, match="cannot be read: Is a directory"):
+        read(find(tmp_path, None, "machine"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_without_permission(tmp_path: Path) -> None:
+    path = write(tmp_path / "0001_a.json", baseline_data())
+    path.chmod(0)
+    with pytest.raises(BaselineError, match="cannot be read: Permission denied"):
+        read(path)
+
+
+@pytest.mark.parametrize("median", [None, 0.0, -1.0, "fast", 1])
+def test_a_timed_cell_needs_its_median(tmp_path: Path, median: Any) -> None:
+    data = baseline_data()
+    data["benchmarks"][0]["stats"] = {"median": median}
+    said = f": resnet18-lora-r4: stats.median is {median!r}; expected seconds above 0"
+    assert refused(tmp_path, json.dumps(data).encode()).endswith(said)
+
+
+@pytest.mark.parametrize("stats", [None, [], "0.05"])
+def test_a_timed_cell_needs_its_statistics(tmp_path: Path, stats: Any) -> None:
+    data = baseline_data()
+    data["benchmarks"][0]["stats"] = stats
+    assert "stats.median is None" in refused(tmp_path, json.dumps(data).encode())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data["benchmarks"][0]["extra_info"].update({"a\nkey": 1}),
+        lambda data: data["benchmarks"][0]["extra_info"].update({"\x1b[2J": 1}),
+        lambda data: data["benchmarks"][0]["extra_info"].update(architecture="a\nb"),
+        lambda data: data["benchmarks"][0].update(fullname="bench/test_update.py::test_update[a\u2028b]"),
+        lambda data: data.update(suite={"matrix": 1, "\r": "\r"}),
+    ],
+)
+def test_names_in_a_file_reach_the_terminal_as_text(tmp_path: Path, damage: Callable[[Any], None]) -> None:
+    """Found by the fuzzer: a key with a line break made two lines of the message."""
+    data = baseline_data()
+    damage(data)
+    assert refused(tmp_path, json.dumps(data).encode()).isprintable()
+
+
+def test_what_cannot_be_printed_is_escaped_and_the_rest_is_as_it_was() -> None:
+    assert str(BaselineError('it\'s a\\path "é"\n\x1b[2J\u2028')) == 'it\'s a\\path "é"\\n\\x1b[2J\\u2028'
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path to every value in nested JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))] if value != {} else [path]
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_value_replaced_is_refused_or_read_as_it_stands(data: st.DataObject, tmp_path_factory: Any) -> None:
+    """Whatever stands in a value's place: one sentence naming the file, or a record that says what the file says."""
+    content = baseline_data()
+    place = data.draw(st.sampled_from([p for p in places(content) if p]))
+    inner: Any = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = data.draw(json_values)
+    path = write(tmp_path_factory.getbasetemp() / "0001_fuzzed.json", content)
+    complaint, baseline = "", None
+    try:
+        baseline = read(path)
+    except BaselineError as error:
+        complaint = str(error)
+    if baseline is None:
+        assert complaint.startswith(str(path))
+        assert "\n" not in complaint
+    else:
+        assert [r.as_extra_info() for r in baseline.records.values()] == [
+            entry["extra_info"] for entry in content["benchmarks"] if "::test_update[" in entry["fullname"]
+        ]
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_refused(content: bytes, tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "0001_bytes.json"
+    path.write_bytes(content)
+    with pytest.raises(BaselineError, match=r"0001_bytes\.json"):
+        read(path)

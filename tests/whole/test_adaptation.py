@@ -1,0 +1,268 @@
+"""The adaptation benchmark as a user runs it, on a small network and real digits: records, gate, sabotage, resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from peft_update_bench.bench.processes.update_runs import UpdateRuns
+from peft_update_bench.fixtures.data import tasks
+from peft_update_bench.fixtures.data.tasks import DataChoice
+from peft_update_bench.fixtures.training import adaptation, pretraining
+from peft_update_bench.fixtures.training.adaptation import Plan, Update
+from peft_update_bench.fixtures.training.pretraining import Pretraining
+from torch import nn
+
+from tests.helpers.small_networks import build_small
+from tests.sabotage.faults import FAULTS
+from tests.whole.test_run import REPOSITORY, change, text
+
+SMALL = DataChoice(name="digits", image_size=16)
+COMPARE = "--benchmark-compare"
+
+Suite = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network() -> Iterator[None]:
+    """Registers the small network as torchvision registers its own, and trains every network for a second only."""
+    torchvision.models._api.BUILTIN_MODELS["small_separable"] = build_small
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "DEFAULT", Pretraining(steps=60, batch_size=64, peak_learning_rate=1e-2))
+        yield
+    del torchvision.models._api.BUILTIN_MODELS["small_separable"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the module's trained networks and its baseline are."""
+    return tmp_path_factory.mktemp("adaptation")
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    monkeypatch.setattr("peft_update_bench.bench.options.run.FURTHER_ARCHITECTURES", ("small_separable",))
+
+    def run(*options: str, storage: Path = folder / "baselines") -> pytest.RunResult:
+        return pytester.runpytest_inprocess(
+            REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY,
+            "-p", "no:cacheprovider", f"--benchmark-storage=file://{storage}", "--benchmark-quiet",
+            "--metrics=adaptation", "--architectures=small_separable", "--methods=fft,lora", "--data=digits",
+            "--image-size=16", "--steps=24", "--seeds=3", "--workers=1", f"--cache-dir={folder / 'cache'}", *options,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def recorded(suite: Suite, folder: Path) -> Path:
+    """The module's baseline, recorded once: one small network, fft and lora, both tasks, three seeds."""
+    path = folder / "baselines" / "adaptation" / "0001_baseline.json"
+    if not path.exists():
+        result = suite("--benchmark-save=baseline")
+        assert result.ret == 0, text(result)
+    return path
+
+
+def records(path: Path) -> dict[str, dict[str, Any]]:
+    entries = json.loads(path.read_text())["benchmarks"]
+    return {entry["name"].partition("[")[2].rstrip("]"): entry["extra_info"] for entry in entries}
+
+
+def test_a_baseline_has_a_folder_of_its_own_and_holds_every_seed(recorded: Path) -> None:
+    assert [path.name for path in recorded.parent.parent.iterdir()] == ["adaptation"]
+    found = records(recorded)
+    assert set(found) == {f"small_separable-{method}-{task}" for method in ("fft", "lora-r4") for task in tasks.TASKS}
+    record = found["small_separable-lora-r4-shift"]
+    assert record["workload"]["batch_size"] == 32
+    adapted = record["adaptation"]
+    assert [run["seed"] for run in adapted["runs"]] == [0, 1, 2]
+    assert adapted["runs"][0]["curve"] != adapted["runs"][1]["curve"]
+    assert adapted["evaluated_at"] == [0, 4, 8, 12, 16, 20, 24]
+    assert adapted["adapted"]
+    assert adapted["flops_total"] == 24 * record["flops"]["total"]
+    assert adapted["flops_to_target"] == adapted["steps_to_target"] * record["flops"]["total"]
+    assert adapted["peak_memory"] == record["memory"]["peak"]
+    assert found["small_separable-lora-r4-unseen"]["adaptation"]["settings"]["new_classes"] == 3
+
+
+def test_the_same_seeds_give_the_same_record_twice(suite: Suite, recorded: Path, tmp_path: Path) -> None:
+    suite("--benchmark-save=again", "--tasks=shift", storage=tmp_path).assert_outcomes(passed=2)
+    again = records(tmp_path / "adaptation" / "0001_again.json")
+    first = records(recorded)
+    assert again == {name: first[name] for name in again}
+
+
+@pytest.mark.usefixtures("recorded")
+def test_an_unchanged_run_holds_its_baseline(suite: Suite) -> None:
+    result = suite(COMPARE)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "update benchmark: 4 cells, adaptation, against */adaptation/0001_baseline.json",
+            "cell * accuracy before → after * source before → after * steps to target *",
+            "small_separable-lora-r4-shift *% → *% ± * MiB *ok",
+            "4 cells, against 0001_baseline.json: 4 ok",
+        ]
+    )
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("fault", "task", "complaint"),
+    [
+        ("learning_rate_of_zero", "shift", "*adaptation.accuracy_after regressed: *"),
+        # The head alone may adapt a small network as well; that the adapters are not trained shows all the same.
+        ("adapters_frozen", "shift", "*parameters.trainable regressed: *"),
+        (
+            "labels_shuffled",
+            "shift",
+            "*adaptation.accuracy_after regressed: *points; tolerance *points; from the spread*",
+        ),
+        ("labels_shuffled", "unseen", "*adaptation.accuracy_after regressed: *"),
+        (
+            "head_not_extended",
+            "unseen",
+            "*: the network has 7 outputs; expected one for each of 10 classes: its head was not extended",
+        ),
+        ("held_out_learned", "shift", "*: * images of shift's test are learned from too; expected held-out ones"),
+    ],
+)
+def test_a_method_broken_on_purpose_fails(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, fault: str, task: str, complaint: str
+) -> None:
+    """The study of these faults is in tests/sabotage; here they go through the door that a user takes."""
+    FAULTS[fault](monkeypatch)
+    result = suite(COMPARE, f"--tasks={task}", "--methods=lora")
+    assert result.ret == 1
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([complaint])
+    assert "Traceback" not in text(result)
+
+
+def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    real = adaptation.run
+    done: list[Update] = []
+    redone: list[Update] = []
+
+    def interrupted(update: Update, *others: Any) -> adaptation.Outcome:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(update)
+        return real(update, *others)
+
+    def counted(update: Update, *others: Any) -> adaptation.Outcome:
+        redone.append(update)
+        return real(update, *others)
+
+    options = ("--tasks=unseen", "--steps=4", "--seeds=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptation, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            suite(*options)
+    assert len(list((folder / "cache" / "unfinished").rglob("*.json"))) == 3
+    monkeypatch.setattr(adaptation, "run", counted)
+    result = suite(*options)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["3 updates were there from an interrupted run, in *"])
+    assert len(redone) == 1
+    assert redone[0] not in done
+    assert not list((folder / "cache" / "unfinished").rglob("*.json")), "a whole run leaves nothing to reuse"
+
+
+def test_worker_processes_give_what_one_process_gives(folder: Path) -> None:
+    """A network of each task, so that both workers have one to train, and start beside each other."""
+    plan = Plan(data=SMALL, steps=2, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
+    # By the name that a process of its own finds.
+    network = f"{build_small.__module__}:{build_small.__name__}"
+    updates = [Update(network, "head", None, task, seed, 0.01) for task in tasks.TASKS for seed in (0, 1)]
+    outcomes = []
+    for workers in (1, 2):
+        with UpdateRuns(updates, plan, folder / f"cache of {workers}", workers) as runs:
+            outcomes.append(runs.outcomes(updates))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_what_is_updated_on_and_what_is_evaluated_never_overlap(
+    task: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at every image that the network sees, by content: in train mode to learn, in eval mode for results."""
+    seen: dict[bool, set[bytes]] = {True: set(), False: set()}
+    start = adaptation.start
+
+    def watched(*arguments: Any) -> Any:
+        step = start(*arguments)
+
+        def look(module: nn.Module, images: tuple[torch.Tensor, ...]) -> None:
+            seen[module.training].update(image.numpy().tobytes() for image in images[0])
+
+        step.network.register_forward_pre_hook(look)
+        return step
+
+    monkeypatch.setattr(adaptation, "start", watched)
+    update = Update("small_separable", "fft", None, task, 0, 1e-3)
+    adaptation.run(update, Plan(data=SMALL, steps=24), folder / "cache")
+    assert len(seen[True]) > 300
+    assert len(seen[False]) > 150
+    assert seen[True].isdisjoint(seen[False])
+    splits = tasks.load(task, SMALL)
+    parts = [splits.source, splits.update, splits.validation, splits.test]
+    positions = [position for part in parts for position in part.positions.tolist()]
+    assert len(positions) == len(set(positions)), "an image is in two splits"
+
+
+def test_a_baseline_of_one_seed_cannot_judge(suite: Suite, recorded: Path, tmp_path: Path) -> None:
+    def drop_a_seed(info: dict[str, Any]) -> None:
+        part = info["adaptation"]
+        del part["runs"][1:], part["accuracy_spread"]
+        only = part["runs"][0]
+        part |= {
+            "accuracy_before": only["curve"][0],
+            "accuracy_after": only["curve"][-1],
+            "source_accuracy_before": only["source_accuracy_before"],
+            "source_accuracy_after": only["source_accuracy_after"],
+        }
+
+    path = tmp_path / "0001_one.json"
+    path.write_text(recorded.read_text())
+    change(path, drop_a_seed)
+    result = suite(f"{COMPARE}={path}")
+    assert result.ret == 4
+    assert "was adapted with one seed; expected two or more" in text(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--metrics=adaptation,flops",), "expected adaptation alone"),
+        (("--metrics=flops", "--seeds=2"), "is given without --metrics adaptation"),
+        (("--severity=6",), "--severity is '6'; expected a whole number from 1 to 5"),
+        (("--severity=0",), "--severity is '0'; expected a whole number of at least 1"),
+        (("--corruption=rain",), "--corruption is 'rain'; expected one of gaussian_noise"),
+        (("--data=cifar10",), "the data set cifar10 needs --data-root DIR"),
+        (("--threads=2",), "runs on the CPU with one thread an update"),
+        (("--steps=3",), None),
+    ],
+)
+@pytest.mark.usefixtures("recorded")
+def test_bad_options_are_one_line(suite: Suite, options: tuple[str, ...], complaint: str | None) -> None:
+    result = suite(COMPARE, *options)
+    assert result.ret == 4
+    errors = [line for line in text(result).splitlines() if line.startswith("ERROR")]
+    assert len(errors) == 1
+    assert (complaint or "was adapted otherwise: steps 24, this run 3") in errors[0]
+    assert "Traceback" not in text(result)
+
+
+def test_the_update_benchmark_has_no_adaptation_test(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess(
+        REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY, "--collect-only", "-q"
+    )
+    assert "test_update[resnet18-fft]" in text(result)
+    assert "test_adaptation" not in text(result)
