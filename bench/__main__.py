@@ -1,4 +1,4 @@
-"""What is no test: ``python -m bench COMMAND``.
+"""What is no test: ``update-bench COMMAND`` (``python -m bench`` in a checkout).
 
 A command is a module with ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit status. Only
 the one that is called is imported: some import what takes seconds.
@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what cannot be done ends in one line on stderr. Returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = _Parser(prog="python -m bench", description="What is no test.", allow_abbrev=False)
+    parser = _Parser(prog="update-bench", description="What is no test.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except CommandError as error:
-        print(f"python -m bench {given.command}: {error}", file=sys.stderr)
+        print(f"update-bench {given.command}: {error}", file=sys.stderr)
         return 2
 
 

@@ -56,10 +56,7 @@ def test_cold(benchmark: BenchmarkFixture, architecture: str, method: str, rank:
 @pytest.mark.parametrize("method", ["fft", "lora", "dora"])
 @pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2", "mobilenet_v3_large"])
 def test_study_profilers_cell(benchmark: BenchmarkFixture, architecture: str, method: str, batch_size: int) -> None:
-    """The nine cells on which the study's published profiler was timed, nothing remembered before.
-
-    On such a machine it took 2.1 to 12.3 s a cell at batch 1, and 7.4 to 16.9 s at batch 16.
-    """
+    """Nine cells that the study's published profiler is timed on, nothing remembered before."""
     arguments = (architecture, method, 8 if METHODS[method].takes_rank else None, batch_size)
     computed = benchmark.pedantic(compute, args=arguments, setup=trace._CALLS.clear, rounds=3, warmup_rounds=1)
     assert computed.flops["total"] > 0

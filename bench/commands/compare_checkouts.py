@@ -1,6 +1,6 @@
 """Two checkouts' update steps in turn, on one machine, in one run: what a pull request does to latency.
 
-    python -m bench compare-checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
+    update-bench compare-checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
 
 BASE and HEAD are folders, each a checkout of this repository. Nothing needs to be recorded beforehand: the base is
 measured beside the head, round by round, so that even an absolute slowdown shows, full fine-tuning's included.

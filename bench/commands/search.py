@@ -1,4 +1,4 @@
-"""Learning rates for all methods, from one search with an equal budget for each: ``python -m bench search``.
+"""Learning rates for all methods, from one search with an equal budget for each: ``update-bench search``.
 
 Every method is tried with the same rates on the same networks, tasks and seed, and takes the rate with the best mean
 accuracy on the validation data; the test data are not looked at. The scores are printed; ``--output`` writes them to a

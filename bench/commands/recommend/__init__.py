@@ -1,1 +1,1 @@
-"""Which method and rank for which device: ``python -m bench recommend``."""
+"""Which method and rank for which device: ``update-bench recommend``."""

@@ -1,7 +1,7 @@
 """Which method and rank fit a device, in order, and what keeps the others out.
 
-    python -m bench recommend --memory 64MB [--flops 2G] [--latency 0.8] [--flash 512KB] [--accuracy 0.7] …
-    python -m bench recommend --device raspberry-pi-4-1gb --architectures mobilenet_v2,mypackage.models:build
+    update-bench recommend --memory 64MB [--flops 2G] [--latency 0.8] [--flash 512KB] [--accuracy 0.7] …
+    update-bench recommend --device raspberry-pi-4-1gb --architectures mobilenet_v2,mypackage.models:build
 
 Costs come from a baseline where it has the cell under the same workload, and are computed otherwise; latency is then
 not known. Accuracy is the worst of the cell's tasks in a baseline of adaptation, whose workload is its own. A cell

@@ -1,1 +1,1 @@
-"""A run as a page that a person reads and a table for a pull request: ``python -m bench report``."""
+"""A run as a page that a person reads and a table for a pull request: ``update-bench report``."""

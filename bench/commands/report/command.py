@@ -1,8 +1,8 @@
-"""A run as a page for people and a table for pull requests: ``python -m bench report``.
+"""A run as a page for people and a table for pull requests: ``update-bench report``.
 
-    python -m bench report --output page.html
-    python -m bench report run.json --compare --output page.html --output table.md
-    python -m bench report --history baselines --output history.html --figures figures
+    update-bench report --output page.html
+    update-bench report run.json --compare --output page.html --output table.md
+    update-bench report --history baselines --output history.html --figures figures
 
 Without a run it is the newest committed baseline. Without --output the Markdown table goes to stdout.
 """

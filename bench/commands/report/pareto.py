@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, accuracy) than which no other is at least as good in both and better in one.
+    """Indices of the points (cost, accuracy) that no other point beats: by being as good in both and better in one.
 
     Equal points are all on the front, or none is. In the order of rising cost.
     """

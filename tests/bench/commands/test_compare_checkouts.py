@@ -138,7 +138,7 @@ def test_bad_input_is_one_line(
     folder = checkout(tmp_path / "a")
     assert status(["compare-checkouts", *(argument.format(checkout=folder) for argument in arguments)]) == 2
     output = capsys.readouterr()
-    assert output.err.startswith("python -m bench")
+    assert output.err.startswith("update-bench")
     assert message in output.err
     assert output.err.count("\n") == 1
     assert not output.out

@@ -326,7 +326,7 @@ def test_a_search_cannot_write_its_output(
     assert search(f"--output={tmp_path}") == 2
     told = capsys.readouterr()
     assert "| lora    | 50.0%" in told.out
-    assert told.err == f"python -m bench search: --output {tmp_path} cannot be written (Is a directory)\n"
+    assert told.err == f"update-bench search: --output {tmp_path} cannot be written (Is a directory)\n"
 
 
 def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], tmp_path: Path) -> None:

@@ -135,5 +135,5 @@ def test_a_command_refuses_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     checkout = str(REPOSITORY)
     assert main(["compare-checkouts", checkout, checkout, "--architectures", "mine:nothing"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("python -m bench compare-checkouts: --architectures is 'mine:nothing': returns NoneType")
+    assert error.startswith("update-bench compare-checkouts: --architectures is 'mine:nothing': returns NoneType")
     assert error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""``python -m bench recommend``: budgets as typed, the answer and its exit status."""
+"""``update-bench recommend``: budgets as typed, the answer and its exit status."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_bad_input_is_one_line(ask: Ask, options: tuple[str, ...], complaint: st
     status, output, errors = ask(*options)
     assert status == 2
     assert output == ""
-    assert errors.startswith("python -m bench recommend: ")
+    assert errors.startswith("update-bench recommend: ")
     assert complaint in errors
     assert errors.count("\n") == 1
 
