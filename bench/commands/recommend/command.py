@@ -34,10 +34,8 @@ from peft_update_bench.bench.commands.recommend.quantities import (
 )
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
-from peft_update_bench.bench.measurement import FAILURES, measure
 from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.options import OptionError, RunOptions
-from peft_update_bench.bench.processes.cell_process import CellProcess
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count
 from pytest_benchmark.utils import get_machine_id
@@ -132,6 +130,10 @@ def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None) 
 
     Accuracies come from `adapted`.
     """
+    # What takes seconds to import is not needed before something is computed, or for --help.
+    from peft_update_bench.bench.measurement import FAILURES, measure
+    from peft_update_bench.bench.processes.cell_process import CellProcess
+
     workload = WorkloadEntry(**run.workload.as_record())
     cells = run.selection.cells()
     records = adapted.records.items() if adapted else ()
