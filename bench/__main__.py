@@ -10,9 +10,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.options import OptionError, read_project
 
 COMMANDS = {
     "report": (
@@ -52,6 +54,12 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what cannot be done ends in one line on stderr. Returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        # Before a command's arguments are known: they follow from the table of metrics, to which a project may add.
+        read_project(Path.cwd()).import_modules()
+    except OptionError as error:
+        print(f"update-bench: {error}", file=sys.stderr)
+        return 2
     parser = _Parser(prog="update-bench", description="What is no test.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():

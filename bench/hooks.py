@@ -27,6 +27,16 @@ MARKERS = {
 """What is in this folder and is run only where ``-m`` names it."""
 
 
+def import_project_modules(config: pytest.Config) -> None:
+    """Import what the project's pyproject.toml names. Raises UsageError where that cannot be done."""
+    # Users' own networks and methods are found as the commands find them, in the current folder too.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        options.read_project(config.rootpath).import_modules()
+    except options.OptionError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Each option has a short name, unless a conftest or another plugin has taken it, and one that nobody else has."""
     group = parser.getgroup("update benchmark")
@@ -49,13 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options and read the baseline before anything runs: both fail in one sentence."""
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}; run with -m {name}")
-    # Users' own networks and methods are found as the commands find them, in the current folder too.
-    sys.path.insert(0, str(Path.cwd()))
     theirs = PytestBenchmarkSession(config)
     compare = theirs.take_compare_option()
     try:
         project = options.read_project(config.rootpath)
-        project.import_modules()
         given = {name: config.getoption(f"update_{name}") for name in options.all_options()}
         tolerances = options.tolerances(project.tolerances, config.getoption("update_tolerance"))
         run = options.read(given, tolerances, records_baseline=theirs.is_saving)

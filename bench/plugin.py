@@ -33,6 +33,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if any(map(_names_the_package, given)) or _lead_here(folder, paths):
         from peft_update_bench.bench import hooks
 
+        # Before the options are known: a project's modules may add metrics, kinds of benchmark, and options of these.
+        hooks.import_project_modules(early_config)
         early_config.pluginmanager.register(hooks, HOOKS)
     return result
 

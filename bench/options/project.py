@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,9 @@ class Project:
         return self.storage_folder / benchmarks.kind(benchmark).folder
 
     def import_modules(self) -> None:
-        """Raises OptionError where one cannot be imported."""
+        """Each is found in the project's folder too. Raises OptionError where one cannot be imported."""
+        if self.modules and str(self.root) not in sys.path:
+            sys.path.insert(0, str(self.root))
         for name in self.modules:
             try:
                 importlib.import_module(name)

@@ -30,7 +30,7 @@ import signal, sys; from pathlib import Path
 # Where the tests run in the background of a script, an interrupt is ignored, and that is inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pytest_benchmark.logger import Logger
-from peft_update_bench.bench.gate.storage import BaselineStorage
+from peft_update_bench.bench.storage import BaselineStorage
 print("ready", flush=True)
 for number in range(1000):
     BaselineStorage(Path(sys.argv[1]), Logger(Logger.QUIET), "machine").save({"run": list(range(20_000))}, "baseline")
