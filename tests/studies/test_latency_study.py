@@ -17,6 +17,8 @@ from tests.studies import latency_study
 from tests.studies.injected_slowdown import Slowdown
 from tests.studies.latency_study import EVERY_FIFTH, EVERY_ROUND, Outcome, read, run, tables
 
+pytestmark = pytest.mark.slow
+
 
 def measurement(ratio: float, half_width: float = 0.015, median_s: float = 0.03) -> dict[str, Any]:
     interval = {"": ratio, "_low": ratio * math.exp(-half_width), "_high": ratio * math.exp(half_width)}

@@ -30,14 +30,7 @@ from tests.upstream.computed import COMPUTED, REPOSITORY, UpstreamError, extent,
 PACKAGES = ("torch", "torchvision", "peft", "pytest", "pytest-benchmark")
 HEADERS = ("end", "python", *PACKAGES, "cells ok", "tests", "what moved")
 
-SLOW_TESTS = {
-    f"test_{name}.py"
-    for name in (
-        "adaptation", "cell_process", "compare_checkouts", "computed", "early_decision", "latency_study",
-        "measured_memory", "nothing_is_lost", "own_code_runs", "report_page", "run",
-    )
-}  # fmt: skip
-"""More than ten seconds each: trainings, timings, kills, whole runs and a browser."""
+TESTS = ("tests/bench", "tests/fixtures", "tests/whole", "-m", "not slow and not study")
 
 
 @dataclass(frozen=True)
@@ -126,8 +119,7 @@ def compare(python: str, before: Baseline, output: Path) -> tuple[int, str]:
 
 def run_tests(python: str) -> str:
     """pytest's last line, of the tests that take seconds."""
-    files = sorted(str(path) for path in (REPOSITORY / "tests").glob("test_*.py") if path.name not in SLOW_TESTS)
-    command = (python, "-m", "pytest", *files, "--quiet", "-p", "no:cacheprovider")
+    command = (python, "-m", "pytest", *TESTS, "--quiet", "-p", "no:cacheprovider")
     return run(command, environment(), statuses=(0, 1)).strip().splitlines()[-1].partition(" in ")[0]
 
 

@@ -22,6 +22,8 @@ from tests.helpers.small_networks import build_small
 from tests.sabotage.faults import FAULTS
 from tests.whole.test_run import REPOSITORY, change, text
 
+pytestmark = pytest.mark.slow
+
 SMALL = DataChoice(name="digits", image_size=16)
 COMPARE = "--benchmark-compare"
 

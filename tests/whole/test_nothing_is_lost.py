@@ -23,7 +23,7 @@ from tests.whole.test_run import COMPARE, REPOSITORY, Suite, files, recorded, st
 
 __all__ = ["recorded", "storage", "suite"]
 
-pytestmark = pytest.mark.usefixtures("warm_operators")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
 
 SAVER = """
 import signal, sys; from pathlib import Path

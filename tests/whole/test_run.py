@@ -20,7 +20,7 @@ SMALL = ("--image-size=64", "--architectures=mobilenet_v3_small", "--methods=fft
 COMPUTED = ("--metrics=flops,memory",)
 COMPARE = "--benchmark-compare"
 
-pytestmark = pytest.mark.usefixtures("warm_operators")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
 
 Suite = Callable[..., pytest.RunResult]
 

@@ -14,6 +14,8 @@ from peft_update_bench.bench.gate.slowdown import judge_ratio
 from peft_update_bench.fixtures.instruments.interval import Interval
 from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 
+pytestmark = pytest.mark.slow
+
 WORKLOAD = """
 from dataclasses import dataclass
 

@@ -15,6 +15,8 @@ from peft_update_bench.fixtures.instruments.rounds import Rounds
 
 from tests.helpers.manual_clock import MS, Machine, noisy
 
+pytestmark = pytest.mark.slow
+
 BEFORE = Interval(1.0, 0.99, 1.01, 0.95)
 NEVER_NARROW = 1e-6
 

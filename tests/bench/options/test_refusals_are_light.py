@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HEAVY = re.compile(r"\| +(torch|torchvision|peft|transformers)$", re.MULTILINE)
 
 

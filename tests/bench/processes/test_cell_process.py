@@ -24,7 +24,7 @@ from tests.whole.test_run import Suite, suite, text
 
 __all__ = ["suite"]
 
-pytestmark = pytest.mark.usefixtures("warm_operators")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
 
 
 class PlainError(Exception):

@@ -19,6 +19,8 @@ from selenium.webdriver.support.ui import Select
 from tests.helpers.browser import browser, open_page
 from tests.helpers.records import baseline_data, changed, extra_info, write
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[4]
 BASELINE = baseline.find(REPOSITORY / "baselines", None, "no machine")
 
