@@ -17,6 +17,7 @@ from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
+from peft_update_bench.bench.processes.child_process import MeasurementError
 from peft_update_bench.bench.record import CLOCKS, SCHEMA, Latency, Record, installed_versions, read_record
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import ImportedNameError
@@ -34,7 +35,7 @@ from peft_update_bench.fixtures.instruments.latency import (
     SamplingLimits,
     Until,
 )
-from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory, MeasurementError
+from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
 from peft_update_bench.fixtures.instruments.rounds import Rounds
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.instruments.trace import NotComputableError
@@ -112,15 +113,12 @@ def compute(measuring: Measuring) -> None:
 
 
 def measure_memory(measuring: Measuring) -> None:
-    """What the allocator handed out and what the process occupied, in a process of its own."""
+    """What the allocator handed out and what the process occupied, in a fresh process."""
     workload = measuring.run.workload
-    memory = measured_memory.measure(
-        measuring.builder(workload.device),
-        threads=workload.threads,
-        timeout_s=measuring.process.left_s(),
-        # What a user's own code imports is not what its update needs.
-        prepare=measuring.builder("meta") if measuring.cell.is_users else None,
-    )
+    build = measuring.builder(workload.device)
+    # What a user's own code imports is not what its update needs.
+    prepare = measuring.builder("meta") if measuring.cell.is_users else None
+    memory = measuring.process.call_fresh(measured_memory.measure_here, build, workload.threads, prepare)
     _must_train(memory.losses, memory.unmoved)
     measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
 

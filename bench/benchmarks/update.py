@@ -20,13 +20,25 @@ class UpdateBenchmark(Benchmark):
 
     def __init__(self) -> None:
         self._process: Process | None = None
+        self._measures_memory_here = False
+
+    @property
+    def remarks(self) -> list[str]:
+        if not self._measures_memory_here:
+            return []
+        return [
+            "Memory was measured in pytest's own process (--cell-seconds 0): the RSS peak leaves out what that process "
+            "had free, and is no figure to compare or to record."
+        ]
 
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
-        if cells and "measured_memory" in run.metrics:
-            from peft_update_bench.fixtures.instruments import measured_memory
+        measures_memory = bool(cells) and "measured_memory" in run.metrics
+        self._measures_memory_here = measures_memory and not run.cell_seconds
+        if measures_memory and run.cell_seconds:
+            from peft_update_bench.bench.processes.child_process import start_server
 
             # While the first cell is computed: its imports take seconds.
-            measured_memory.start_server()
+            start_server()
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
         from peft_update_bench.bench.measurement import measure_latency_again

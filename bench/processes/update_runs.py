@@ -7,16 +7,13 @@ until a run has had all its results: a whole run always measures.
 from __future__ import annotations
 
 import json
-import os
 import platform
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +21,7 @@ from typing import Self
 
 import cpuinfo
 import torch
+from peft_update_bench.bench.processes.lifeline import end_with_parent
 from peft_update_bench.bench.record import installed_versions
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.training import adaptation, cache
@@ -191,17 +189,9 @@ _steps_done: Synchronized[int] | None = None
 def _prepare_worker(steps_done: Synchronized[int]) -> None:
     global _steps_done
     _steps_done = steps_done
-    # An interrupt is the main process's; a worker ends its update, which is kept.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An interrupt does not reach it: a worker ends its update, which is kept.
+    end_with_parent()
     torch.set_num_threads(1)
-
-    def end_with_parent() -> None:
-        parent = parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _count_step() -> None:

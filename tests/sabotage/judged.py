@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.adaptation import FAILURES, record, reference, updates
@@ -19,6 +21,7 @@ from peft_update_bench.bench.measurement import measure
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.cell_process import ThisProcess
+from peft_update_bench.bench.processes.child_process import call_once
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.data import tasks
@@ -28,6 +31,8 @@ from peft_update_bench.fixtures.training.adaptation import Outcome
 
 from tests.sabotage.cases import Case, Instrument, Range
 from tests.sabotage.injection import injected
+
+T = TypeVar("T")
 
 REPOSITORY = Path(__file__).parents[2]
 HERE = Machine("this machine", 1)
@@ -62,10 +67,17 @@ def unsabotaged(name: str, instrument: Instrument) -> Record:
     return measured(cell_of(name, instrument), run_options(instrument))
 
 
+class WithFreshMemory(ThisProcess):
+    """Faults are put into this process; its memory, after others' cells, is not what a cell occupies."""
+
+    def call_fresh(self, function: Callable[..., T], *args: Any) -> T:
+        return call_once(function, *args, limit_s=300)
+
+
 def measured(cell: Cell, run: RunOptions) -> Record:
     """Raises one of FAILURES."""
     if not isinstance(run.benchmark, AdaptationBenchmark):
-        return measure(cell, run, ThisProcess()).record
+        return measure(cell, run, WithFreshMemory()).record
     given = run.benchmark.adaptation
     return record(cell, run.workload, given, adapt(cell, given), adapt(reference(cell), given))
 

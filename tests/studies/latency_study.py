@@ -54,7 +54,7 @@ TOLERANCE = 0.10
 CLOCKS = {"CPU time": "relative", "wall clock": "wall_relative"}
 TESTS = (1, 5)
 PRELOAD = ("tests.studies.injected_slowdown",)
-TIMEOUT_S = 600
+LIMIT_S = 600
 
 CELLS = (
     Cell("mobilenet_v3_small", "lora", 4),
@@ -191,7 +191,7 @@ def _compare(before: dict[str, Any], cell: Cell, slowdown: Slowdown, load: str, 
 def _measure(
     cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: gate.Decision | None = None
 ) -> dict[str, Any]:
-    return child_process.call(injected.measure, cell, slowdown, limits, decision, timeout_s=TIMEOUT_S, preload=PRELOAD)
+    return child_process.call_once(injected.measure, cell, slowdown, limits, decision, limit_s=LIMIT_S, preload=PRELOAD)
 
 
 def _interval(latency: dict[str, Any], clock: str) -> Interval:

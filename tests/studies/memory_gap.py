@@ -21,14 +21,16 @@ from functools import partial
 from statistics import median
 
 from peft_update_bench.bench.cells import Cell, Selection
-from peft_update_bench.fixtures.instruments import computed, measured_memory
+from peft_update_bench.bench.processes.child_process import call_once, start_server
+from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.allocations import Allocations
-from peft_update_bench.fixtures.instruments.measured_memory import computed_gap, unexplained_gap
+from peft_update_bench.fixtures.instruments.measured_memory import computed_gap, measure_here, unexplained_gap
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from tabulate import tabulate
 
 MIB = 2**20
+LIMIT_S = 300
 LARGE = 0.05
 """From this gap on a cell is listed with the reason."""
 
@@ -69,7 +71,7 @@ def study(cell: Cell, workload: Workload) -> Row:
     build = partial(build_update_step, cell.architecture, cell.method, cell.rank, workload)
     memory = computed.measure(build(device="meta")).memory
     started = time.perf_counter()
-    measured = measured_memory.measure(build, threads=workload.threads)
+    measured = call_once(measure_here, build, workload.threads, limit_s=LIMIT_S)
     seconds = time.perf_counter() - started
     allocations = measured.allocations
     assert isinstance(allocations, Allocations)
@@ -99,7 +101,7 @@ def summary(rows: list[Row]) -> list[str]:
 
 
 def main(show_all: bool) -> None:
-    measured_memory.start_server()
+    start_server()
     rows = []
     for cell in Selection().cells():
         print(f"{cell} …", file=sys.stderr)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.bench.processes.test_cell_process import gone
+from tests.helpers.alive import gone
 from tests.helpers.forked_pytest import ended, start_pytest
 from tests.whole.test_run import COMPARE, REPOSITORY, Suite, files, recorded, storage, suite, text
 

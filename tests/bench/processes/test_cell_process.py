@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
@@ -20,6 +16,8 @@ from peft_update_bench.bench.processes.child_process import MeasurementError
 from peft_update_bench.fixtures.architectures import Network
 from peft_update_bench.fixtures.methods.lora import LoRA
 
+from tests.helpers.alive import gone
+from tests.helpers.misbehaviour import fail, hang_in_a_kernel, print_and_end
 from tests.whole.test_run import Suite, suite, text
 
 __all__ = ["suite"]
@@ -38,122 +36,53 @@ def process() -> Iterator[CellProcess]:
         yield cell_process
 
 
-def fail(error: Exception) -> None:
-    raise error
-
-
-def hang_in_a_kernel() -> None:
-    """Sleep without giving the interpreter back, as a kernel that does not end."""
-    ctypes.PyDLL(None).sleep(600)
-
-
-def print_and_end(number: int) -> None:
-    print("about to die")
-    if number >= 0:
-        os._exit(number)
-    os.kill(os.getpid(), -number)
-
-
-def start_a_child() -> int:
-    return subprocess.Popen(["sleep", "600"]).pid
-
-
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def gone(pid: int, seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while is_alive(pid) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not is_alive(pid)
-
-
 def test_one_process_serves_all_calls(process: CellProcess) -> None:
     assert process.call(os.getpid) == process.call(os.getpid) != os.getpid()
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (PlainError("two lines\nof text"), "two lines\nof text"),
-        (
-            ValueError("the first line says it\nthe second is detail"),
-            "ValueError: the first line says it (at `",
-        ),
-        (MemoryError(), "MemoryError (at `raise error`, test_cell_process.py:"),
-    ],
-)
-def test_an_exception_is_a_sentence_and_ends_nothing(process: CellProcess, error: Exception, said: str) -> None:
+def test_a_fresh_one_serves_one(process: CellProcess) -> None:
+    assert len({process.call_fresh(os.getpid), process.call_fresh(os.getpid), process.call(os.getpid)}) == 3
+
+
+@pytest.mark.parametrize("call", [CellProcess.call, CellProcess.call_fresh])
+def test_an_error_that_is_a_sentence_is_said_as_it_is(process: CellProcess, call: Any) -> None:
+    with pytest.raises(MeasurementError, match=r"^two lines\nof text$"):
+        call(process, fail, PlainError("two lines\nof text"))
+    with pytest.raises(MeasurementError, match=r"^ValueError: a sentence or not "):
+        call(process, fail, ValueError("a sentence or not"))
+
+
+@pytest.mark.parametrize("number", [3, -signal.SIGSEGV])
+def test_a_process_that_ends_is_replaced(process: CellProcess, number: int) -> None:
     pid = process.call(os.getpid)
-    with pytest.raises(MeasurementError) as raised:
-        process.call(fail, error)
-    assert str(raised.value).startswith(said)
-    assert process.call(os.getpid) == pid
-
-
-def test_more_memory_than_there_is(process: CellProcess) -> None:
-    with pytest.raises(MeasurementError, match=r"^RuntimeError: .*[Mm]emory.*"):
-        process.call(torch.empty, 2**60)
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (3, "ended its process with exit code 3; the last line it printed: about to die"),
-        (0, "ended its process with exit code 0; the last line it printed: about to die"),
-        (
-            -signal.SIGKILL,
-            "its process was killed by SIGKILL, as happens when memory runs out; the last line",
-        ),
-        (-signal.SIGSEGV, "its process was killed by SIGSEGV in print_and_end (test_cell_process.py:"),
-    ],
-)
-def test_a_process_that_ends_is_replaced(process: CellProcess, number: int, said: str) -> None:
-    pid = process.call(os.getpid)
-    with pytest.raises(MeasurementError) as raised:
+    with pytest.raises(MeasurementError):
         process.call(print_and_end, number)
-    assert str(raised.value).startswith(said)
     assert process.call(os.getpid) != pid
 
 
-def test_a_hang_is_ended_with_all_that_it_started(process: CellProcess) -> None:
-    pid, child = process.call(os.getpid), process.call(start_a_child)
+def test_one_that_ended_between_two_calls_fails_neither(process: CellProcess) -> None:
+    pid = process.call(os.getpid)
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
+    assert process.call(os.getpid) != pid
+
+
+def test_the_next_cell_has_its_time_after_one_that_was_late(process: CellProcess) -> None:
     process.limit_s = 1
     process.begin()
-    started = time.monotonic()
-    with pytest.raises(
-        MeasurementError,
-        match=r"^took longer than --cell-seconds 1 and was ended in hang_in_a_kernel \(test_cell_process.py:\d+\)$",
-    ):
+    with pytest.raises(MeasurementError, match=r"^took longer than --cell-seconds 1 and was ended in hang_in_a_kernel"):
         process.call(hang_in_a_kernel)
-    assert time.monotonic() - started < 10
-    assert gone(pid)
-    assert gone(child)
     process.begin()
     assert process.call(abs, -1) == 1
 
 
-def test_the_limit_is_the_whole_cell_s(process: CellProcess) -> None:
+@pytest.mark.parametrize("call", [CellProcess.call, CellProcess.call_fresh])
+def test_the_limit_is_the_whole_cell_s(process: CellProcess, call: Any) -> None:
     process.limit_s = 2
     process.begin()
     process.call(time.sleep, 1.5)
-    with pytest.raises(MeasurementError, match="took longer than --cell-seconds 2"):
-        process.call(time.sleep, 1.5)
-
-
-def test_what_a_cell_prints_stays_out_of_the_run_s_output(
-    process: CellProcess, capfd: pytest.CaptureFixture[str]
-) -> None:
-    process.call(os.system, "echo from a command; echo an error >&2")
-    process.call(print, "from Python")
-    assert capfd.readouterr() == ("", "")
-
-
-def test_an_answer_that_cannot_be_sent_is_the_cell_s_failure(process: CellProcess) -> None:
-    with pytest.raises(MeasurementError, match="pickle"):
-        process.call(eval, "lambda: 0")
-    assert process.call(abs, -1) == 1
+    with pytest.raises(MeasurementError, match=r"^took longer than --cell-seconds 2 and was ended"):
+        call(process, time.sleep, 1.5)
 
 
 def test_without_a_process_errors_are_raised_as_they_are() -> None:
@@ -161,19 +90,8 @@ def test_without_a_process_errors_are_raised_as_they_are() -> None:
         ThisProcess().call(fail, ValueError("as it is"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_with_the_process_that_started_it(number: int) -> None:
-    code = (
-        "import os, sys, time; from peft_update_bench.bench.processes.cell_process import CellProcess\n"
-        "process = CellProcess(60); process.begin(); print(process.call(os.getpid), flush=True); time.sleep(60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    parent.send_signal(number)
-    assert parent.wait(10) == -number
-    parent.stdout.close()
-    assert gone(pid)
+def test_without_a_process_everything_is_called_here() -> None:
+    assert ThisProcess().call(os.getpid) == ThisProcess().call_fresh(os.getpid) == os.getpid()
 
 
 def test_each_bad_cell_fails_with_its_cause_and_the_others_finish(
