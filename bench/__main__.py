@@ -29,9 +29,9 @@ COMMANDS = {
         "study.savings",
         "peak memory saved by each method, small networks beside language models",
     ),
-    "adaptation": (
-        "study.adaptation_table",
-        "the adaptation baseline as tables, beside the study's statements",
+    "study": (
+        "study.command",
+        "the study's statements, by its own definitions and in truth, as tables",
     ),
     "search": (
         "commands.search",

@@ -1,8 +1,8 @@
-"""Peak memory saved by each method, small networks beside language models: ``python -m bench savings``.
+"""Peak memory saved by each method, small networks beside language models: ``update-bench savings``.
 
 Answers one sentence of the study (arXiv 2507.23536): that PEFT is only half as memory-efficient on depthwise-separable
-networks as on LLMs. Everything is computed, under the default workload for the convolutional networks and one sequence
-in float32 for the decoders.
+networks as on LLMs. Everything is computed, in float32: the convolutional networks under the default workload, the
+decoders on sequences, both with the same batch size.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ HALF = (0.4, 0.6)
 """Ratios that read as "half": half, give or take a fifth."""
 
 RANK_LIMIT = 4096  # the widest decoder's layers have no more
+BATCH_LIMIT = 65_536  # no small network is updated with more, and nothing is allocated
 SEQUENCE_LIMIT = 131_072  # the longest context that a Llama is sold with
 
 
@@ -87,29 +88,46 @@ def updates(ranks: Sequence[int]) -> list[Update]:
 
 @dataclass(frozen=True)
 class Options:
-    """What a run compares. The last two are the decoders'."""
+    """What a run compares. `batch_size` counts images and sequences; the last two are the decoders'."""
 
     ranks: tuple[int, ...] = (1, 4, 16)
+    batch_size: int = 1
     sequence_length: int = DEFAULT_SEQUENCE_LENGTH
     attention: str = "fused"
 
 
-def peaks_of(network: str, options: Options, chosen: Sequence[Update] | None = None) -> dict[tuple[str, Update], int]:
-    """The peak of every update of `network`, or of the `chosen` ones."""
+def peaks_of(network: str, options: Options) -> dict[tuple[str, Update], int]:
+    """The peak of every update of `network`."""
     peaks = {}
-    for update in chosen or (FULL, *updates(options.ranks)):
-        memory = computed.measure(_step(network, update, options)).memory
+    for update in (FULL, *updates(options.ranks)):
+        memory = computed.measure(build_step(network, update, options)).memory
         # A device must hold GaLore's refreshing step too, however rare it is.
         peaks[network, update] = max(int(memory[name]) for name in ("peak", "refresh_peak") if name in memory)
     return peaks
 
 
-def _step(network: str, update: Update, options: Options) -> UpdateStep:
+def build_step(network: str, update: Update, options: Options) -> UpdateStep:
+    """The update step, on the meta device, of a convolutional network or of a decoder."""
     if network in DECODERS:
         return build_decoder_step(
-            network, update.method, update.rank, options.sequence_length, attention=options.attention
+            network,
+            update.method,
+            update.rank,
+            options.sequence_length,
+            options.batch_size,
+            attention=options.attention,
         )
-    return build_update_step(network, update.method, update.rank, Workload(), device="meta")
+    workload = Workload(batch_size=options.batch_size)
+    return build_update_step(network, update.method, update.rank, workload, device="meta")
+
+
+def measure(options: Options) -> dict[tuple[str, Update], int]:
+    """Every network's peaks; progress goes to stderr."""
+    peaks: dict[tuple[str, Update], int] = {}
+    for index, network in enumerate(NETWORKS, 1):
+        print(f"[{index}/{len(NETWORKS)}] {network}", file=sys.stderr, flush=True)
+        peaks |= peaks_of(network, options)
+    return peaks
 
 
 def saved(peaks: Peaks, network: str, update: Update) -> float:
@@ -136,13 +154,13 @@ def report(peaks: Peaks, options: Options) -> str:
     """Both tables and the verdict, as Markdown."""
     comparisons = compare(peaks, options.ranks)
     conditions = (
-        "Computed: float32, AdamW, batch 1; images of 224×224, 10 classes; "
-        f"{options.sequence_length} tokens, {options.attention} attention. "
+        f"Computed: float32, AdamW, batch {options.batch_size}; images of 224×224, 10 classes; "
+        f"sequences of {options.sequence_length} tokens, {options.attention} attention. "
         "Every method trains the head. GaLore's peak is its refreshing step's where that is higher."
     )
     parts = [
-        "### Peak memory saved against full fine-tuning",
-        _savings_table(peaks, options.ranks),
+        f"### Peak memory saved against full fine-tuning, batch {options.batch_size}",
+        savings_table(peaks, options.ranks),
         conditions,
         "### Savings on the MobileNets (mean of three) as a fraction of a decoder's",
         _ratio_table(comparisons),
@@ -151,7 +169,8 @@ def report(peaks: Peaks, options: Options) -> str:
     return "\n\n".join(parts)
 
 
-def _savings_table(peaks: Peaks, ranks: Sequence[int]) -> str:
+def savings_table(peaks: Peaks, ranks: Sequence[int]) -> str:
+    """What each update saves on each network, as Markdown."""
     full = [humanize.naturalsize(peaks[network, FULL], binary=True) for network in NETWORKS]
     rows = [[str(u), *(f"{saved(peaks, network, u):+.1%}" for network in NETWORKS)] for u in updates(ranks)]
     return _markdown(["saved by", *NETWORKS], [["peak of fft", *full], *rows])
@@ -220,6 +239,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ranks", type=_ranks, default=Options.ranks, metavar="1,4", help="of lora, dora and galore; default: 1,4,16"
     )
     parser.add_argument(
+        "--batch-size",
+        type=_whole_number(BATCH_LIMIT),
+        default=Options.batch_size,
+        metavar="N",
+        help="images, and the decoders' sequences, in a step; default: %(default)s",
+    )
+    parser.add_argument(
         "--sequence-length",
         type=_whole_number(SEQUENCE_LIMIT),
         default=Options.sequence_length,
@@ -233,10 +259,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the tables on stdout; progress goes to stderr."""
-    options = Options(given.ranks, given.sequence_length, given.attention)
-    peaks: dict[tuple[str, Update], int] = {}
-    for index, network in enumerate(NETWORKS, 1):
-        print(f"[{index}/{len(NETWORKS)}] {network}", file=sys.stderr, flush=True)
-        peaks |= peaks_of(network, options)
-    print(report(peaks, options))
+    options = Options(given.ranks, given.batch_size, given.sequence_length, given.attention)
+    print(report(measure(options), options))
     return 0

@@ -114,15 +114,14 @@ def _page(
     over_time: history.History | None,
     drawn_over_time: list[Figure],
 ) -> str:
-    from peft_update_bench.bench.commands.report.page import Claims, Contents, render
+    from peft_update_bench.bench.commands.report import claims
+    from peft_update_bench.bench.commands.report.page import Contents, render
 
-    claims = None
+    found = None
     if given.claims:
-        from peft_update_bench.bench.study import grouped_convolution, measure_all
-
         print("re-measuring the study's claims (--no-claims leaves them out)", file=sys.stderr, flush=True)
-        claims = Claims(measure_all(list(shown.records.values())), grouped_convolution.count())
-    return render(Contents(shown, comparison, drawn, over_time, drawn_over_time, claims))
+        found = claims.measure(list(shown.records.values()))
+    return render(Contents(shown, comparison, drawn, over_time, drawn_over_time, found))
 
 
 def _write(path: Path, text: str) -> None:

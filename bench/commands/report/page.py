@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import vl_convert
 from altair import SCHEMA_VERSION
@@ -14,17 +15,10 @@ from peft_update_bench.bench.commands.report.matrix import MOVED_HEADERS, matrix
 from peft_update_bench.bench.commands.report.runs import Comparison, conditions
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study.grouped_convolution import Steps
-from peft_update_bench.bench.study.statements import Finding
 from peft_update_bench.bench.units import show
 
-
-@dataclass(frozen=True)
-class Claims:
-    """The study's statements re-measured, and the grouped convolution counted three ways."""
-
-    findings: Sequence[Finding]
-    steps: Steps
+if TYPE_CHECKING:
+    from peft_update_bench.bench.commands.report.claims import Claims
 
 
 @dataclass(frozen=True)

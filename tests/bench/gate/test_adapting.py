@@ -17,12 +17,11 @@ from peft_update_bench.bench.gate.adapting import BETWEEN_NETWORKS, Spread, judg
 from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study.adaptation_table import report
 from peft_update_bench.fixtures.methods.learning_rates import PATH
 from scipy.stats import t
 
 from tests.helpers.adaptation_records import adapted
-from tests.helpers.records import baseline_data, record, write
+from tests.helpers.records import record
 
 CELL = Cell("mobilenet_v2", "lora", 4, "shift")
 
@@ -266,29 +265,6 @@ def test_the_target_is_lowered_by_the_spread_where_it_was_reached() -> None:
 def test_the_search_takes_the_best_mean_and_of_equal_ones_the_lowest_rate() -> None:
     scores = {"fft": {0.01: {"a": 0.5, "b": 0.7}, 0.001: {"a": 0.6, "b": 0.6}, 0.1: {"a": 0.9, "b": 0.1}}}
     assert choose(scores) == {"fft": 0.001}
-
-
-def test_the_tables_say_what_was_found_beside_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records = [
-        of_seeds(a, a + 0.02, cell=Cell("mobilenet_v2", method, rank, "shift"), **steps)
-        for method, rank, a, steps in (
-            ("fft", None, 0.9, {}),
-            ("bn_head", None, 0.5, {}),
-            ("lora", 4, 0.8, {"steps_to_target": 10, "flops_to_target": 1}),
-            ("dora", 4, 0.7, {}),
-            ("galore", 4, 0.88, {"steps_to_target": 10, "flops_to_target": 1}),
-        )
-    ]
-    text = report(records)
-    assert "10.0% → 81.0% ± 1.4" in next(line for line in text.splitlines() if "mobilenet_v2-lora-r4-shift" in line)
-    assert "up to 10.0 points apart" in text
-    assert "points behind full fine-tuning on the shift: mobilenet_v2 40.0" in text
-    assert "1.00 times as many on average over 1 pairs; in 0 more" in text
-    data = baseline_data(*(found.as_extra_info() for found in records))
-    assert main(["adaptation", str(write(tmp_path / "0001_a.json", data))]) == 0
-    assert capsys.readouterr().out.strip() == text
-    assert main(["adaptation", str(write(tmp_path / "0002_b.json", baseline_data()))]) == 2
-    assert "holds no adaptation; expected a baseline of --metrics adaptation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rates", ["", "0", "2", "x", "1e-3,-1"])

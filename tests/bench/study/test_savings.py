@@ -59,16 +59,25 @@ def test_command_measures_every_network(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(savings, "NETWORKS", ("mobilenet_v3_small", SMALL))
     monkeypatch.setattr(savings, "DEPTHWISE_SEPARABLE", ("mobilenet_v3_small",))
     monkeypatch.setattr(savings, "DECODERS", {SMALL: DECODERS[SMALL]})
-    main(["savings", "--ranks", "4", "--sequence-length", "16", "--attention", "eager"])
+    main(["savings", "--ranks", "4", "--batch-size", "2", "--sequence-length", "16", "--attention", "eager"])
     shown = capsys.readouterr()
-    assert "16 tokens, eager attention" in shown.out
+    assert "batch 2; images of 224×224, 10 classes; sequences of 16 tokens, eager attention" in shown.out
+    assert "### Peak memory saved against full fine-tuning, batch 2" in shown.out
     assert "lora r=4" in shown.out
     assert shown.err.splitlines() == ["[1/2] mobilenet_v3_small", f"[2/2] {SMALL}"]
+
+
+def test_the_batch_size_is_that_of_images_and_of_sequences() -> None:
+    for network, expected in (("mobilenet_v3_small", (3, 3, 224, 224)), (SMALL, (3, 16))):
+        options = savings.Options(batch_size=3, sequence_length=16)
+        assert savings.build_step(network, savings.FULL, options).batch[0].shape == expected
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--batch-size", "0"], "--batch-size: given '0', expected a whole number from 1 to 65536"),
+        (["--batch-size", "65537"], "--batch-size: given '65537', expected"),
         (["--ranks", "0"], "--ranks: given '0', expected a whole number from 1 to 4096"),
         (["--ranks", "1,,4"], "--ranks: given '', expected a whole number from 1 to 4096"),
         (["--ranks", "4097"], "--ranks: given '4097', expected"),

@@ -1,0 +1,103 @@
+"""The study's statements with what is found here, as Markdown: ``update-bench study``.
+
+    update-bench study                                # the statements on cost and on accuracy
+    update-bench study run.json                       # on accuracy from this run
+    update-bench study --tables study-batches         # another table
+    update-bench study --write bench/study/README.md  # a document's tables anew
+
+What is stated of cost is computed here and now. What is stated of accuracy needs a run of --metrics adaptation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from peft_update_bench.bench.commands import marked_tables
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.commands.marked_tables import MarkerError
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.baseline import BaselineError
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.study.tables import DEFAULT, TABLES
+
+FOLDER = Path("baselines") / "adaptation"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "measured", nargs="?", type=Path, metavar="RUN.json", help=f"with adaptation; default: the newest in {FOLDER}"
+    )
+    parser.add_argument(
+        "--tables",
+        type=_tables,
+        metavar="a,b",
+        help=f"of {', '.join(TABLES)}; default: {','.join(DEFAULT)}, and with --write those that the document holds",
+    )
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="replace the tables between <!-- table: NAME --> and <!-- /table --> in a document, and print none",
+    )
+
+
+def _tables(words: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(word.strip() for word in words.split(",")))
+    for name in names:
+        if name not in TABLES:
+            raise argparse.ArgumentTypeError(f"given {name!r}, expected a list of {', '.join(TABLES)}")
+    return names
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the tables, or write them into a document. Raises CommandError."""
+    if given.write is None:
+        for name, table in make(given.tables or DEFAULT, given.measured).items():
+            print(f"### {TABLES[name].about}\n\n{table}\n")
+    else:
+        _write(given.write, given.tables, given.measured)
+    return 0
+
+
+def make(names: Sequence[str], measured: Path | None) -> dict[str, str]:
+    """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
+    records = _adaptation(measured) if any(TABLES[name].needs_adaptation for name in names) else []
+    tables = {}
+    for index, name in enumerate(names, 1):
+        print(f"[{index}/{len(names)}] {name} ({TABLES[name].takes})", file=sys.stderr, flush=True)
+        tables[name] = TABLES[name].make(records)
+    return tables
+
+
+def _adaptation(path: Path | None) -> list[Record]:
+    try:
+        path = path or baseline.find(FOLDER, None, "")
+        read = baseline.read(path)
+    except BaselineError as error:
+        raise CommandError(f"{error} (with --metrics adaptation; --tables study-cost needs none)") from None
+    records = [record for record in read.records.values() if record.adaptation]
+    if not records:
+        raise CommandError(f"{path}: holds no adaptation; expected a baseline of --metrics adaptation")
+    return records
+
+
+def _write(path: Path, wanted: Sequence[str] | None, measured: Path | None) -> None:
+    try:
+        document = path.read_text(encoding="utf-8")
+        held = marked_tables.read(document)
+        names = [name for name in held if name in TABLES] if wanted is None else list(wanted)
+        lacking = [name for name in names if name not in held]
+        if lacking or not names:
+            what = f"no table {', '.join(lacking)}" if lacking else "none of the study's tables"
+            example = f"<!-- table: {(lacking or DEFAULT)[0]} --> and <!-- /table -->"
+            raise CommandError(f"--write {path}: holds {what}; expected {example} where one belongs")
+        path.write_text(marked_tables.replace(document, make(names, measured)), encoding="utf-8")
+    except MarkerError as error:
+        raise CommandError(f"--write {path}: {error}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"--write {path}: is not UTF-8; expected a Markdown document") from None
+    except OSError as error:
+        raise CommandError(f"--write {path}: {error.strerror}; expected a document that can be written") from None
