@@ -6,8 +6,13 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+# Methods import these at their first use. Within a test that runs pytest, that import would be undone with the test,
+# and what is registered with torch cannot be registered again.
+import galore_torch  # noqa: F401
+
 # Imported for its plugin, which else imports it anew in every run of pytest within a test, 2 s each.
 import hypothesis  # noqa: F401
+import peft  # noqa: F401
 import pytest
 import torch
 from peft_update_bench.bench import measurement

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft_update_bench.fixtures.architectures import Network
 from peft_update_bench.fixtures.methods import METHODS
-from peft_update_bench.fixtures.methods.base import batch_norms
+from peft_update_bench.fixtures.methods.base import running_norms
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -86,7 +86,7 @@ def statistics_frozen(patch: Patch) -> None:
     """Batch norm is in eval mode under a method whose point is that its statistics move."""
 
     def freeze(network: Network) -> None:
-        for batch_norm in batch_norms(network.module):
+        for batch_norm in running_norms(network.module):
             batch_norm.eval()
 
     after_adapt(patch, type(METHODS["bn_head"]), freeze)
@@ -103,7 +103,7 @@ def affine_trainable(patch: Patch) -> None:
     """Batch norm's weight and bias are trained too."""
 
     def thaw(network: Network) -> None:
-        for batch_norm in batch_norms(network.module):
+        for batch_norm in running_norms(network.module):
             batch_norm.requires_grad_(True)
 
     after_adapt(patch, type(METHODS["bn_head"]), thaw)

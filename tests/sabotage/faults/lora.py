@@ -66,7 +66,7 @@ def head_copied(patch: Patch) -> None:
         assert rank is not None
         config = LoraConfig(
             r=rank, lora_alpha=rank, use_dora=self.use_dora, target_modules=list(network.adapted),
-            modules_to_save=[network.head],
+            modules_to_save=[*network.heads],
         )  # fmt: skip
         inject_adapter_in_model(config, network.module)
         network.module.train()
