@@ -21,6 +21,8 @@ def show(value: float | None, unit: str | None) -> str:
         return f"{value:.1%}"
     if unit == "parameters":
         return f"{value:,.0f} parameters"
+    if unit == "instructions":
+        return f"{humanize.metric(value, precision=4)} instructions"
     if unit == "steps":
         return f"{value:.0f}"
     # Four digits: figures that are compared to the last one should look different where they are.

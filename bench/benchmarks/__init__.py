@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _HERE = "peft_update_bench.bench.benchmarks"
 BENCHMARKS: dict[str, str] = {
     "update": f"{_HERE}.update:UpdateBenchmark",
+    "instructions": f"{_HERE}.instructions:InstructionsBenchmark",
     "adaptation": f"{_HERE}.adaptation:AdaptationBenchmark",
 }
 """Each kind's class, as MODULE:NAME."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.moved import what_moved
 from peft_update_bench.bench.gate.verdict import Verdict, fails
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show
@@ -54,6 +55,9 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
         ]
         where = f"{now.memory.peak_phase}, {now.memory.peak_module}"
         causes.append(f"at the peak ({where}): {', '.join(moved) or 'every category as before'}")
+    counted = any(verdict.metric.startswith("instructions.") for verdict in failing)
+    if counted and now.instructions and before.instructions:
+        causes += what_moved(now.instructions, before.instructions)
     changed = [
         f"{package} {before.versions.get(package, 'none')}, now {now.versions.get(package, 'none')}"
         for package in sorted({*now.versions, *before.versions})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peft_update_bench.bench.metrics.row import Budget, Column, Curve, Evidence, Figure, Metric
+from peft_update_bench.bench.metrics.row import Budget, Column, Curve, Evidence, Figure, Metric, load
 from peft_update_bench.bench.units import NOTHING, show
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ _RECORD = "peft_update_bench.bench.record"
 _MEASUREMENT = "peft_update_bench.bench.measurement"
 _FLOPS = Column("FLOPs")
 _PEAK = Column("peak memory")
+_INSTRUCTIONS = Column("instructions")
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -201,6 +202,37 @@ METRICS: dict[str, Metric] = {
             measure=f"{_MEASUREMENT}:measure_latency",
             benchmark="update",
             by_default=True,
+        ),
+        Metric(
+            "instructions",
+            "instructions",
+            f"{_RECORD}.instructions:Instructions",
+            (
+                Figure(
+                    "total",
+                    "instructions",
+                    Evidence.EXACT,
+                    "instructions",
+                    0.004,
+                    column=_INSTRUCTIONS,
+                    brief=_INSTRUCTIONS,
+                    curve=Curve("Instructions of an ordinary step", "M instructions", 1e6),
+                    over_time="Instructions",
+                    parts=("forward", "backward", "optimizer", "zero_grad", "other"),
+                ),
+                Figure("forward", "instructions", column=Column("forward instructions")),
+                Figure("backward", "instructions", column=Column("backward instructions")),
+                Figure("optimizer", "instructions", column=Column("optimizer instructions")),
+                Figure("zero_grad", "instructions"),
+                Figure("other", "instructions"),
+                Figure(
+                    "periodic", "instructions", Evidence.EXACT, "instructions", 0.004,
+                    column=Column("instructions of a refreshing step"),
+                ),
+            ),
+            benchmark="instructions",
+            by_default=True,
+            conditions=lambda now, before: load(f"{_RECORD}.instructions:incomparable")(now, before),
         ),
         Metric(
             "adaptation",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationSettings
+from peft_update_bench.bench.record.instructions import Instructions
 from peft_update_bench.bench.record.part import Part
 from peft_update_bench.bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
 from pydantic import Field, PositiveInt, ValidationError, create_model
@@ -49,6 +50,7 @@ class Record(Part):
     memory: Memory | None = None
     measured_memory: MeasuredMemory | None = None
     latency: Latency | None = None
+    instructions: Instructions | None = None
     adaptation: Adaptation | None = None
 
     @property

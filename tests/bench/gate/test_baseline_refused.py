@@ -58,7 +58,7 @@ SUITE = b'"suite": {"matrix": "core", "is_filtered": false}'
         (b'{"benchmarks": [], "machine_info": {}}', f"has no 'suite'; expected {WRITES}"),
         (
             b'{"benchmarks": [], "machine_info": {}, %s}' % SUITE,
-            "holds no record of this suite; expected entries of test_update or test_adaptation",
+            "holds no record of this suite; expected entries of test_update or test_instructions or test_adaptation",
         ),
         (
             b'{"benchmarks": [1], "machine_info": {}, "suite": {}}',

@@ -1,0 +1,69 @@
+"""Which functions a change in instructions is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from peft_update_bench.bench.record.instructions import Instructions
+from peft_update_bench.bench.units import show, show_fraction
+from peft_update_bench.fixtures.instruments.instructions.counted import LISTED
+
+LINES = 5
+"""At most so many lines say what moved."""
+
+_LEAST_SHARE = 0.05
+"""Of the change of the whole step, below which an operator or a function is not named."""
+
+
+def what_moved(now: Instructions, before: Instructions) -> list[str]:
+    """Up to five lines: the phases that moved; then functions, operators and Python functions, the most moved first.
+
+    Only the largest are recorded. What is on one side's list alone is compared with the least on the other's, which it
+    was below.
+    """
+    difference = now.total - before.total
+    lines = [_phases(now, before)]
+    operators = _moved(now.operators, before.operators, _LEAST_SHARE * abs(difference))
+    functions = _moved(now.functions, before.functions, _LEAST_SHARE * abs(difference))
+    calls = _moved(now.python_calls, before.python_calls, 0)
+    lines += [f"operator {_in_words(*moved)}" for moved in operators[:1]]
+    lines += [f"function {_in_words(*moved)}" for moved in functions[:1]]
+    lines += [f"Python function {name} called {old} → {new} times" for name, old, new in calls[:2]]
+    lines += [f"function {_in_words(*moved)}" for moved in functions[1:]]
+    return [f"  {line}" if index else line for index, line in enumerate(lines[:LINES])]
+
+
+def _phases(now: Instructions, before: Instructions) -> str:
+    phases = ("forward", "backward", "optimizer", "zero_grad", "other")
+    changes = {phase: getattr(now, phase) - getattr(before, phase) for phase in phases}
+    largest = sorted(changes, key=lambda phase: -abs(changes[phase]))
+    words = [f"{phase} {_signed(changes[phase])}" for phase in largest if changes[phase]]
+    return f"instructions moved in {', '.join(words[:3])}:" if words else "instructions moved in no phase:"
+
+
+def _moved(now: Mapping[str, int], before: Mapping[str, int], least: float) -> list[tuple[str, int, int]]:
+    """Name, before and now of what moved by at least `least`, the most moved first."""
+    moved = [(name, old, new) for name, old, new in _pairs(now, before) if abs(new - old) > least]
+    return sorted(moved, key=lambda entry: (-abs(entry[2] - entry[1]), entry[0]))
+
+
+def _pairs(now: Mapping[str, int], before: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    unlisted_now, unlisted_before = _most_of_the_unlisted(now), _most_of_the_unlisted(before)
+    for name in sorted({*now, *before}):
+        new = now.get(name, min(unlisted_now, before.get(name, 0)))
+        old = before.get(name, min(unlisted_before, now.get(name, 0)))
+        yield name, old, new
+
+
+def _most_of_the_unlisted(counts: Mapping[str, int]) -> int:
+    """No more than this has what is not listed; nothing where the list is complete."""
+    return min(counts.values()) if len(counts) >= LISTED else 0
+
+
+def _in_words(name: str, old: int, new: int) -> str:
+    fraction = f", {show_fraction(new / old - 1)}" if old else ""
+    return f"{name}: {show(old, 'instructions')} → {show(new, 'instructions')} ({_signed(new - old)}{fraction})"
+
+
+def _signed(change: int) -> str:
+    return f"{'+' if change >= 0 else '−'}{show(abs(change), 'instructions')}"

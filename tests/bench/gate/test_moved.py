@@ -1,0 +1,104 @@
+"""The verdict on instructions: just below, at and above the tolerance, where they cannot be compared, and who moved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from peft_update_bench.bench.gate.moved import LINES, what_moved
+from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
+from peft_update_bench.bench.metrics import default_tolerances
+from peft_update_bench.bench.record import Record, RecordError, read_record
+from peft_update_bench.bench.record.instructions import Instructions
+
+from tests.helpers.records import FFT, extra_info
+
+CONDITIONS = {"valgrind": "3.19.0", "libc": "glibc 2.36", "machine": "x86_64", "python": "3.11.7 (GCC 12.2.0)"}
+COUNTED: dict[str, Any] = {
+    "total": 1_000_000,
+    "forward": 300_000,
+    "backward": 500_000,
+    "optimizer": 190_000,
+    "zero_grad": 8_000,
+    "other": 2_000,
+    "conditions": CONDITIONS,
+    "operators": {"aten::mm": 250_000, "aten::add": 4_000},
+    "functions": {"im2col": 200_000, "malloc": 5_000},
+    "python_calls": {"torch.nn.modules.module.Module._call_impl": 52},
+}
+
+
+def record(**changes: Any) -> Record:
+    """A record of instructions; what its forward has more, its total has too."""
+    counted = {**COUNTED, **changes}
+    counted["total"] = sum(counted[phase] for phase in ("forward", "backward", "optimizer", "zero_grad", "other"))
+    return read_record({**extra_info(FFT), "schema": 2, "instructions": counted})
+
+
+def judged(now: Record, before: Record) -> dict[str, Verdict]:
+    terms = Terms(default_tolerances(), "measured on another CPU")
+    return {v.metric: v for v in judge(now, before, terms) if v.metric.startswith("instructions.")}
+
+
+def instructions(of: Record) -> Instructions:
+    assert of.instructions is not None
+    return of.instructions
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("more", "kind"),
+        [(0, "ok"), (1, "ok"), (4_000, "ok"), (4_001, "regressed"), (-3_984, "ok"), (-3_985, "improved")],
+    )
+    def test_the_tolerance_on_another_cpu_too(self, more: int, kind: str) -> None:
+        verdicts = judged(record(forward=300_000 + more), record())
+        assert (verdicts["instructions.total"].kind, [*verdicts]) == (kind, ["instructions.total"])
+
+    def test_periodic_work_has_its_own(self) -> None:
+        verdicts = judged(record(periodic=2_100_000), record(periodic=2_000_000))
+        assert {name: verdict.kind for name, verdict in verdicts.items()} == {
+            "instructions.total": "ok",
+            "instructions.periodic": "regressed",
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "other"),
+        [("valgrind", "3.22.0"), ("libc", "glibc 2.39"), ("machine", "aarch64"), ("python", "3.12.3 (GCC 13.2.0)")],
+    )
+    def test_what_must_agree(self, name: str, other: str) -> None:
+        verdict = judged(record(conditions={**CONDITIONS, name: other}), record())["instructions.total"]
+        assert verdict.kind == "not comparable"
+        assert verdict.note == f"counted with {name} {other}, the baseline's with {CONDITIONS[name]}"
+
+    def test_phases_that_do_not_add_up_are_refused(self) -> None:
+        with pytest.raises(RecordError, match="total is not the sum of its phases"):
+            read_record({**extra_info(FFT), "schema": 2, "instructions": {**COUNTED, "forward": 1}})
+
+
+class TestWhatMoved:
+    def test_the_function_the_operator_and_the_python_function_are_named(self) -> None:
+        now = record(
+            forward=500_000,
+            functions={"im2col": 380_000, "malloc": 5_000},
+            operators={"aten::mm": 450_000, "aten::add": 4_000},
+            python_calls={"torch.nn.modules.module.Module._call_impl": 104, "copy.deepcopy": 12},
+        )
+        lines = what_moved(instructions(now), instructions(record()))
+        assert lines == [
+            "instructions moved in forward +200.0 k instructions:",
+            "  operator aten::mm: 250.0 k instructions → 450.0 k instructions (+200.0 k instructions, +80.0 %)",
+            "  function im2col: 200.0 k instructions → 380.0 k instructions (+180.0 k instructions, +90.0 %)",
+            "  Python function torch.nn.modules.module.Module._call_impl called 52 → 104 times",
+            "  Python function copy.deepcopy called 0 → 12 times",
+        ]
+
+    def test_never_more_than_five_lines(self) -> None:
+        functions = {f"function_{number}": 100_000 for number in range(50)}
+        now = record(forward=1_300_000, functions=functions)
+        assert len(what_moved(instructions(now), instructions(record()))) == LINES
+
+    def test_what_was_too_small_to_be_listed_is_compared_with_the_least_that_was(self) -> None:
+        listed = {f"function_{number}": 10_000 + number for number in range(60)}
+        now = record(forward=400_000, functions={**listed, "grown": 110_000})
+        lines = what_moved(instructions(now), instructions(record(functions=listed)))
+        assert "function grown: 10.00 k instructions → 110.0 k instructions" in lines[1]

@@ -1,0 +1,91 @@
+"""Steps that valgrind counts in a second: they need neither torch nor a network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Periodic:
+    """Work that a step does when it is due."""
+
+    due: bool = False
+
+    def schedule(self) -> None:
+        self.due = True
+
+
+class PlainStep:
+    """An update step of plain Python, whose phases take as many turns of a loop as they are given."""
+
+    def __init__(self, turns: int, periodic_turns: int = 0) -> None:
+        self.turns = turns
+        self.periodic_turns = periodic_turns
+        self.periodic_work = Periodic() if periodic_turns else None
+
+    def forward(self) -> int:
+        return _turn(self.turns)
+
+    def backward(self, loss: int) -> None:
+        _turn(2 * self.turns)
+
+    def optimizer_step(self) -> None:
+        _turn(self.turns)
+        if self.periodic_work is not None and self.periodic_work.due:
+            self.periodic_work.due = False
+            _turn(self.periodic_turns)
+
+    def zero_grad(self) -> None:
+        """Nothing to do."""
+
+    def __call__(self) -> None:
+        self.backward(self.forward())
+        self.optimizer_step()
+        self.zero_grad()
+
+
+def _turn(turns: int) -> int:
+    total = 0
+    for number in range(turns):
+        total += number & 1
+    return total
+
+
+def build(turns: int, periodic_turns: int = 0) -> Any:
+    return PlainStep(turns, periodic_turns)
+
+
+def build_by_address(ballast: int) -> Any:
+    """A step whose instructions depend on where its objects lie."""
+    step = PlainStep(100)
+    objects = [object() for _ in range(ballast)]
+
+    def forward() -> int:
+        return len({*objects})
+
+    step.forward = forward  # type: ignore[method-assign]
+    return step
+
+
+def fail(_: int) -> Any:
+    raise ValueError("no such network\nand more")
+
+
+def die(_: int) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(_: int) -> Any:
+    while True:
+        time.sleep(1)
+
+
+def environment_seen(path: str) -> Any:
+    """Notes the environment that the step is counted in."""
+    Path(path).write_text("\n".join(sorted(os.environ)))
+    return PlainStep(10)
