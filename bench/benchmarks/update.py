@@ -27,8 +27,8 @@ class UpdateBenchmark(Benchmark):
         if not self._measures_memory_here:
             return []
         return [
-            "Memory was measured in pytest's own process (--cell-seconds 0): the RSS peak leaves out what that process "
-            "had free, and is no figure to compare or to record."
+            "Memory was measured in pytest's own process (--cell-seconds 0): what that process had free is left out of "
+            "it, what it imported meanwhile is not. It is no figure to compare or to record."
         ]
 
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
