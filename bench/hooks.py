@@ -13,11 +13,16 @@ from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.other_plugins import refuse_other_plugins
+from peft_update_bench.bench.plugin import PACKAGE
 from peft_update_bench.bench.progress import Progress
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
 from peft_update_bench.bench.session import Session
 
+_FOLDER = Path(__file__).resolve().parent
 SESSION = pytest.StashKey[Session]()
+
+_CPU = ("arch", "brand_raw", "family", "model", "stepping", "count")
 
 MARKERS = {
     "instrument_cost": "what a computed metric costs",
@@ -62,12 +67,18 @@ def pytest_configure(config: pytest.Config) -> None:
     theirs = PytestBenchmarkSession(config)
     compare = theirs.take_compare_option()
     try:
+        refuse_other_plugins(config)
         project = options.read_project(config.rootpath)
         given = {name: config.getoption(f"update_{name}") for name in options.all_options()}
         tolerances = options.tolerances(project.tolerances, config.getoption("update_tolerance"))
-        run = options.read(given, tolerances, records_baseline=theirs.is_saving)
+        # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
+        elsewhere = [] if config.rootpath == _FOLDER.parent else [f"--pyargs {PACKAGE}.bench"]
         if config.option.benchmark_storage == DEFAULT_STORAGE:
             config.option.benchmark_storage = f"file://{project.storage_folder}"
+        elif elsewhere:
+            elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
+        command = " ".join(["pytest", *elsewhere])
+        run = options.read(given, tolerances, records_baseline=theirs.is_saving, command=command)
         session = Session.of(run)
         if compare:
             storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
@@ -155,7 +166,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     for key in ("node", "release", "python_build", "python_compiler", "processor"):
         machine_info.pop(key, None)
     cpu = machine_info.get("cpu", {})
-    machine_info["cpu"] = {key: cpu[key] for key in ("arch", "brand_raw", "count") if key in cpu}
+    machine_info["cpu"] = {key: cpu[key] for key in _CPU if key in cpu}
 
 
 @pytest.hookimpl(optionalhook=True)

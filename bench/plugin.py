@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 _FOLDER = Path(__file__).resolve().parent
-_PACKAGE = "peft_update_bench"
+PACKAGE = "peft_update_bench"
 HOOKS = "peft-update-bench-hooks"
 
 
@@ -41,7 +41,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 def _names_the_package(word: str) -> bool:
     """Whether a word after ``--pyargs`` is this package or a module of it."""
-    return word == _PACKAGE or word.startswith(f"{_PACKAGE}.")
+    return word == PACKAGE or word.startswith(f"{PACKAGE}.")
 
 
 def _lead_here(folder: Path, paths: Iterable[str]) -> bool:

@@ -26,15 +26,24 @@ class BaselineError(Exception):
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
+UNKNOWN = "an unknown CPU"
+
+
 @dataclass(frozen=True)
 class Machine:
     """What must agree before measured figures may be compared."""
 
     cpu: str
     cores: int
+    model: str = ""
+    """Family, model and stepping: the name that a virtual machine shows is often that of many models."""
 
     def __str__(self) -> str:
-        return f"{self.cpu}, {self.cores} cores"
+        return f"{self.cpu}{f' ({self.model})' if self.model else ''}, {self.cores} cores"
+
+    def is_like(self, other: Machine | None) -> bool:
+        """Whether figures measured on both may be compared. What nobody knows is like nothing."""
+        return self == other and self.cpu != UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,11 @@ def read_machine(machine_info: dict[str, Any]) -> Machine:
     cpu = machine_info.get("cpu")
     cpu = cpu if isinstance(cpu, dict) else {}
     cores = cpu.get("count")
-    return Machine(str(cpu.get("brand_raw", "unknown")), cores if isinstance(cores, int) else 0)
+    parts = [f"{key} {cpu[key]}" for key in ("family", "model", "stepping") if isinstance(cpu.get(key), int)]
+    name = cpu.get("brand_raw")
+    return Machine(
+        name if isinstance(name, str) and name else UNKNOWN, cores if isinstance(cores, int) else 0, ", ".join(parts)
+    )
 
 
 _TOP_LEVEL: dict[str, type] = {"benchmarks": list, "machine_info": dict, "suite": dict}

@@ -77,7 +77,7 @@ class Gate:
 
     def _judge(self, record: Record, seconds: float | None, baseline: Baseline) -> Result:
         before = baseline.records.get(record.cell)
-        another_machine = self.machine != baseline.machine
+        another_machine = not baseline.machine.is_like(self.machine)
         incomparable = f"measured on {self.machine}; the baseline on {baseline.machine}" if another_machine else ""
         verdicts = judge(record, before, Terms(self.tolerances, incomparable, self.error_budget.rate))
         if before is not None and record.adaptation is not None:

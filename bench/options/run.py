@@ -61,6 +61,7 @@ class RunOptions:
     unstable: str = "warn"
     records_baseline: bool = False
     cell_seconds: int = 300
+    command: str = "pytest"
 
     def baseline_folder(self, storage: Path) -> Path:
         """Where this run's baselines are in `storage`: each kind of benchmark has a folder of its own, so that none
@@ -78,7 +79,7 @@ class RunOptions:
         Filters are left out, because a baseline should be whole; a user's own names are in no matrix, and stay.
         """
         default = self.benchmark.default_workload
-        words = ["pytest --benchmark-save=baseline", *self.benchmark.repeat]
+        words = [self.command, "--benchmark-save=baseline", *self.benchmark.repeat]
         words += [
             f"--{name.replace('_', '-')} {getattr(self.workload, name)}"
             for name in ("batch_size", "image_size", "threads", "device")
@@ -94,9 +95,15 @@ class RunOptions:
 
 
 def read(
-    given: Mapping[str, str | None], tolerances: Mapping[str, float], *, records_baseline: bool = False
+    given: Mapping[str, str | None],
+    tolerances: Mapping[str, float],
+    *,
+    records_baseline: bool = False,
+    command: str = RunOptions.command,
 ) -> RunOptions:
     """Check the options as typed, keyed by name without dashes; None, or no key, where an option was not given.
+
+    `command` is how the run was started.
 
     Raises OptionError.
     """
@@ -130,6 +137,7 @@ def read(
         unstable=one_of("unstable", given.get("unstable") or "warn", ("fail", "warn")),
         records_baseline=records_baseline,
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
+        command=command,
     )
 
 

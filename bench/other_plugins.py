@@ -1,0 +1,22 @@
+"""Plugins of pytest that a run of update benchmarks cannot share: refused before anything is measured."""
+
+from __future__ import annotations
+
+import pytest
+from peft_update_bench.bench.options import OptionError
+
+
+def refuse_other_plugins(config: pytest.Config) -> None:
+    """Raise OptionError where another plugin would run cells beside each other, or some of them twice."""
+    if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
+        raise OptionError(
+            "pytest-xdist (-n, --dist) is given; expected one process, because cells beside each other would spoil what "
+            "is timed, and each process would save a part of the baseline; run without it, or with -n 0"
+        )
+    for option, flag in (("reruns", "--reruns"), ("count", "--count")):
+        times = config.getoption(option, None)
+        if times and int(times) > (option == "count"):
+            raise OptionError(
+                f"{flag} {times} is given; expected each cell once, because a baseline holds it once; a suspected "
+                "slowdown is measured again anyway"
+            )
