@@ -37,7 +37,7 @@ __all__ = [
 
 def add(metric: Metric) -> None:
     """Add a metric from elsewhere; one of that name is replaced. Call it where the suite finds it before it reads its
-    options: in a conftest.py, or in a module that ``[tool.peft-update-bench] modules`` names."""
+    options: in a module that a conftest.py imports, or that ``[tool.peft-update-bench] modules`` names."""
     METRICS[metric.name] = metric
 
 

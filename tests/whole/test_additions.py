@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# pytester forgets what a test imported, and this cannot be imported a second time.
+import vl_convert  # noqa: F401
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.benchmarks import BENCHMARKS
 from peft_update_bench.bench.metrics import METRICS
@@ -102,13 +105,13 @@ def tables_as_they_were() -> Iterator[None]:
         table.update(content)
 
 
-@pytest.fixture(params=["a module that pyproject.toml names", "conftest.py"])
+@pytest.fixture(params=["named by pyproject.toml", "imported by conftest.py"])
 def run(request: pytest.FixtureRequest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs pytest in a repository that adds a metric and a benchmark, by either way to do so."""
-    named = request.param != "conftest.py"
+    named = request.param == "named by pyproject.toml"
     modules = 'modules = ["additions"]\n' if named else ""
     pytester.makefile(".toml", pyproject=f'[tool.peft-update-bench]\nstorage = "perf"\n{modules}')
-    pytester.makepyfile(test_shipping=TEST_FILE, **{"additions" if named else "conftest": MODULE})
+    pytester.makepyfile(test_shipping=TEST_FILE, additions=MODULE, conftest="" if named else "import additions")
     monkeypatch.setenv("JOULES", "2.0")
     return lambda *arguments: pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
 

@@ -19,7 +19,7 @@ from peft_update_bench.bench.gate.baseline import BaselineError, find, read
 from tests.helpers.records import baseline_data, changed, extra_info, write
 
 
-def refused(tmp_path: Path, content: bytes) -> str:
+def refuse(tmp_path: Path, content: bytes) -> str:
     path = tmp_path / "0001_a.json"
     path.write_bytes(content)
     with pytest.raises(BaselineError) as error:
@@ -33,7 +33,7 @@ def refused(tmp_path: Path, content: bytes) -> str:
 def test_truncated_at_every_tenth(tmp_path: Path) -> None:
     content = json.dumps(baseline_data(extra_info(), extra_info(Cell("resnet18", "fft"))), indent=1).encode()
     for tenth in range(10):
-        message = refused(tmp_path, content[: len(content) * tenth // 10])
+        message = refuse(tmp_path, content[: len(content) * tenth // 10])
         assert "is not complete JSON" in message
         assert "record it again with: pytest --benchmark-save=baseline" in message
 
@@ -75,13 +75,13 @@ SUITE = b'"suite": {"matrix": "core", "is_filtered": false}'
     ],
 )
 def test_other_contents(tmp_path: Path, content: bytes, complaint: str) -> None:
-    said = refused(tmp_path, content).removeprefix(str(tmp_path / "0001_a.json")).removeprefix(":")
+    said = refuse(tmp_path, content).removeprefix(str(tmp_path / "0001_a.json")).removeprefix(":")
     assert said.removeprefix(" ") == complaint
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": ' + b"1" * 5000 + b"}"])
 def test_what_pythons_reader_gives_up_on(tmp_path: Path, content: bytes) -> None:
-    message = refused(tmp_path, content)
+    message = refuse(tmp_path, content)
     assert re.fullmatch(r".*0001_a\.json: is not usable JSON \(.{20,}\)", message)
     assert "None" not in message
 
@@ -97,7 +97,7 @@ def test_what_pythons_reader_gives_up_on(tmp_path: Path, content: bytes) -> None
     ],
 )
 def test_a_suite_that_does_not_say_what_was_measured(tmp_path: Path, suite: dict[str, Any]) -> None:
-    message = refused(tmp_path, json.dumps({**baseline_data(), "suite": suite}).encode())
+    message = refuse(tmp_path, json.dumps({**baseline_data(), "suite": suite}).encode())
     assert message.endswith(f"0001_a.json: suite is {suite!r}; expected a matrix and is_filtered")
 
 
@@ -136,7 +136,7 @@ def without(info: dict[str, Any], *keys: str) -> dict[str, Any]:
 def test_bad_records(tmp_path: Path, info: dict[str, Any], complaint: str) -> None:
     data = baseline_data()
     data["benchmarks"][0]["extra_info"] = info
-    message = refused(tmp_path, json.dumps(data).encode())
+    message = refuse(tmp_path, json.dumps(data).encode())
     assert message.startswith(f"{tmp_path / '0001_a.json'}: resnet18-lora-r4: ")
     assert complaint in message
 
@@ -144,15 +144,15 @@ def test_bad_records(tmp_path: Path, info: dict[str, Any], complaint: str) -> No
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_numbers_that_json_has_no_word_for(tmp_path: Path, number: float) -> None:
     content = json.dumps(baseline_data(extra_info(**changed("latency", relative=number)))).encode()
-    assert "expected finite numbers only" in refused(tmp_path, content)
+    assert "expected finite numbers only" in refuse(tmp_path, content)
 
 
 def test_duplicated_and_misnamed_cells(tmp_path: Path) -> None:
     twice = json.dumps(baseline_data(extra_info(), extra_info())).encode()
-    assert "resnet18-lora-r4 is there twice" in refused(tmp_path, twice)
+    assert "resnet18-lora-r4 is there twice" in refuse(tmp_path, twice)
     data = baseline_data()
     data["benchmarks"][0]["fullname"] = "bench/test_update.py::test_update[resnet18-lora-r8]"
-    assert "the entry named resnet18-lora-r8 holds the record of resnet18-lora-r4" in refused(
+    assert "the entry named resnet18-lora-r8 holds the record of resnet18-lora-r4" in refuse(
         tmp_path, json.dumps(data).encode()
     )
 
@@ -176,14 +176,14 @@ def test_a_timed_cell_needs_its_median(tmp_path: Path, median: Any) -> None:
     data = baseline_data()
     data["benchmarks"][0]["stats"] = {"median": median}
     said = f": resnet18-lora-r4: stats.median is {median!r}; expected seconds above 0"
-    assert refused(tmp_path, json.dumps(data).encode()).endswith(said)
+    assert refuse(tmp_path, json.dumps(data).encode()).endswith(said)
 
 
 @pytest.mark.parametrize("stats", [None, [], "0.05"])
 def test_a_timed_cell_needs_its_statistics(tmp_path: Path, stats: Any) -> None:
     data = baseline_data()
     data["benchmarks"][0]["stats"] = stats
-    assert "stats.median is None" in refused(tmp_path, json.dumps(data).encode())
+    assert "stats.median is None" in refuse(tmp_path, json.dumps(data).encode())
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_names_in_a_file_reach_the_terminal_as_text(tmp_path: Path, damage: Call
     """Found by the fuzzer: a key with a line break made two lines of the message."""
     data = baseline_data()
     damage(data)
-    assert refused(tmp_path, json.dumps(data).encode()).isprintable()
+    assert refuse(tmp_path, json.dumps(data).encode()).isprintable()
 
 
 def test_what_cannot_be_printed_is_escaped_and_the_rest_is_as_it_was() -> None:

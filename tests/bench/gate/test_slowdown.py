@@ -34,7 +34,7 @@ def rate_of(test: int) -> float:
     return ErrorBudget(tests=test - 1).rate
 
 
-def judged(change: float, *, tolerance: float = 0.10, error_rate: float = 0.05, error: float = 0.0) -> Slowdown:
+def judge_change(change: float, *, tolerance: float = 0.10, error_rate: float = 0.05, error: float = 0.0) -> Slowdown:
     return judge_slowdown(interval(0.8 * change, error), interval(0.8), tolerance=tolerance, error_rate=error_rate)
 
 
@@ -47,8 +47,8 @@ def allowance(error_rate: float, error: float = 0.0) -> float:
 @pytest.mark.parametrize("error", [0.0, 0.01])
 def test_a_slowdown_regresses_just_above_its_limit_and_is_undecided_just_below(rate: float, error: float) -> None:
     limit = 1.10 * allowance(rate, error)
-    below = judged(limit * 0.9999, error_rate=rate, error=error)
-    above = judged(limit * 1.0001, error_rate=rate, error=error)
+    below = judge_change(limit * 0.9999, error_rate=rate, error=error)
+    above = judge_change(limit * 1.0001, error_rate=rate, error=error)
     assert (below.kind, above.kind) == ("unstable", "regressed")
     assert below.suspected
     assert above.low == pytest.approx(0.10, abs=2e-4)
@@ -64,12 +64,12 @@ def test_the_shares_of_all_tests_of_a_run_add_up_to_half_of_the_familys_error() 
 
 def test_an_improvement_is_one_just_past_its_limit_and_not_just_before() -> None:
     limit = 1 / (1.10 * allowance(0.05))
-    assert [judged(limit * near).kind for near in (1.0001, 0.9999)] == ["ok", "improved"]
+    assert [judge_change(limit * near).kind for near in (1.0001, 0.9999)] == ["ok", "improved"]
 
 
 def test_what_is_too_wide_is_unstable_just_above_the_limit_and_not_just_below() -> None:
     limit = math.sqrt((math.log(1.10) / NormalDist().inv_cdf(0.95)) ** 2 - 2 * BETWEEN_RUNS**2)
-    assert [judged(1.0, error=limit * near).kind for near in (0.9999, 1.0001)] == ["ok", "unstable"]
+    assert [judge_change(1.0, error=limit * near).kind for near in (0.9999, 1.0001)] == ["ok", "unstable"]
 
 
 def test_two_measurements_that_the_instrument_calls_stable_get_a_verdict() -> None:
@@ -79,21 +79,21 @@ def test_two_measurements_that_the_instrument_calls_stable_get_a_verdict() -> No
 
 
 def test_a_clear_regression_counts_even_where_the_interval_is_wide() -> None:
-    assert judged(2.0, error=0.1).kind == "regressed"
+    assert judge_change(2.0, error=0.1).kind == "regressed"
 
 
 def test_the_limit_itself_is_within_the_tolerance() -> None:
     wide = interval(1.0, 10.0)
     assert judge_slowdown(wide, wide, tolerance=0.1, error_rate=0.05).kind == "unstable"
-    assert judged(1.0999).kind == "ok"
-    assert not judged(1.0).suspected
-    assert not judged(1.0999).suspected
-    assert judged(1.1001).suspected
+    assert judge_change(1.0999).kind == "ok"
+    assert not judge_change(1.0).suspected
+    assert not judge_change(1.0999).suspected
+    assert judge_change(1.1001).suspected
 
 
 def test_later_tests_demand_more_evidence() -> None:
-    assert judged(1.15, error_rate=rate_of(1)).kind == "regressed"
-    assert judged(1.15, error_rate=rate_of(10)).kind == "unstable"
+    assert judge_change(1.15, error_rate=rate_of(1)).kind == "regressed"
+    assert judge_change(1.15, error_rate=rate_of(10)).kind == "unstable"
 
 
 def test_the_change_and_its_interval_are_fractions_of_before() -> None:

@@ -91,7 +91,7 @@ def test_measured_memory_at_its_tolerance(bytes_now: int, kind: str) -> None:
     assert verdicts(now, record(), "another CPU")["measured_memory.allocator_peak"].kind == "not comparable"
 
 
-def scaled(factor: float) -> dict[str, Any]:
+def scale_latency(factor: float) -> dict[str, Any]:
     """A latency whose CPU ratio is `factor` times as high; the wall clock's is unchanged."""
     return {"latency": {**LATENCY, **{k: LATENCY[k] * factor for k in ("relative", "relative_low", "relative_high")}}}
 
@@ -100,10 +100,11 @@ def scaled(factor: float) -> dict[str, Any]:
     ("factor", "kind"), [(1.0, "ok"), (1.0999, "ok"), (1.101, "unstable"), (1.5, "regressed"), (0.6, "improved")]
 )
 def test_latency_by_intervals(factor: float, kind: str) -> None:
-    judged = verdicts(record(**scaled(factor)), record())
+    judged = verdicts(record(**scale_latency(factor)), record())
     assert judged["latency.relative"].kind == kind
     assert judged["latency.wall_relative"].kind == "ok"
-    assert verdicts(record(**scaled(factor)), record(), "another CPU")["latency.relative"].kind == "not comparable"
+    elsewhere = verdicts(record(**scale_latency(factor)), record(), "another CPU")
+    assert elsewhere["latency.relative"].kind == "not comparable"
 
 
 def test_the_wall_clock_gates_too() -> None:
@@ -181,7 +182,7 @@ def test_what_does_not_fail_has_no_failure_message() -> None:
 
 
 def test_measured_metrics_are_compared_on_a_comparable_machine_only() -> None:
-    slow = record(**scaled(2.0))
+    slow = record(**scale_latency(2.0))
     assert "latency.relative regressed" in failure(gate(record()), slow)
     for machine in (Machine("Another CPU", 2), Machine("A CPU", 4)):
         elsewhere = gate(record(), machine)
@@ -202,12 +203,12 @@ def test_unstable_fails_only_when_asked_to() -> None:
 
 @pytest.mark.parametrize(("factor", "suspected"), [(1.09, False), (1.11, True), (1.5, True), (0.5, False)])
 def test_a_slowdown_past_the_tolerance_is_measured_again(factor: float, suspected: bool) -> None:
-    assert gate(record()).judge(record(**scaled(factor))).suspects_slowdown == suspected
+    assert gate(record()).judge(record(**scale_latency(factor))).suspects_slowdown == suspected
 
 
 def test_the_more_suspicions_of_a_run_came_to_nothing_the_more_evidence_the_next_needs() -> None:
     judge = gate(record())
-    suspected, slow = record(**scaled(1.11)), record(**scaled(1.155))
+    suspected, slow = record(**scale_latency(1.11)), record(**scale_latency(1.155))
 
     def kind(now: Record, *, confirming: bool) -> str:
         verdicts = judge.judge(now, confirming=confirming).verdicts
@@ -221,7 +222,7 @@ def test_the_more_suspicions_of_a_run_came_to_nothing_the_more_evidence_the_next
 
 def test_slowdowns_that_were_confirmed_do_not_shield_the_next() -> None:
     judge = gate(record())
-    slow = record(**scaled(1.155))
+    slow = record(**scale_latency(1.155))
     messages = [explain(judge.judge(slow, confirming=True), judge.baseline) for _ in range(10)]
     assert all(messages)
 
