@@ -114,6 +114,7 @@ class _ProfiledStep(UpdateStep):
 
     def forward(self) -> Tensor:
         self._has_states = True
+        self.profiler.flops.clear()  # a step may be traced twice, to see whether it repeats
         self.profiler.register(self.network.parameters(), "parameters")
         self.profiler.register(self.network.buffers(), "buffers")
         self.profiler.register(tensors_in(list(self.optimizer.state.values())), "optimizer_states")
@@ -163,7 +164,9 @@ def _matrix_product_of(args: Any, _: list[Tensor]) -> int:
 
 def _linear(args: Any, _: list[Tensor]) -> int:
     """A product and its bias. The profiler takes the bias to be as often added as the product has inner elements."""
-    return _matrix_product(args[1], args[2]) + args[0].shape[0] * args[1].shape[-1]
+    bias: Tensor = args[0]
+    left: Tensor = args[1]
+    return _matrix_product(left, args[2]) + bias.shape[0] * left.shape[-1]
 
 
 def _convolution(args: Any, results: list[Tensor]) -> int:
@@ -204,13 +207,19 @@ def _multiply(_: Any, results: list[Tensor]) -> int:
 
 def _batch_norm(args: Any, _: list[Tensor]) -> int:
     """Mean, variance and normalisation, in train mode or not, and weight and bias where these are trained."""
-    images, weight, bias = args[:3]
-    return (6 + weight.requires_grad + bias.requires_grad) * int(images.numel()) + 2 * int(images.shape[1])
+    images: Tensor = args[0]
+    return (6 + _is_trained(args[1]) + _is_trained(args[2])) * images.numel() + 2 * images.shape[1]
 
 
 def _batch_norm_backward(args: Any, _: list[Tensor]) -> int:
-    upstream, weight = args[0], args[2]
-    return (4 + weight.requires_grad) * int(upstream.numel()) + (1 + weight.requires_grad) * int(upstream.shape[1])
+    upstream: Tensor = args[0]
+    trained = _is_trained(args[2])
+    return (4 + trained) * upstream.numel() + (1 + trained) * upstream.shape[1]
+
+
+def _is_trained(parameter: Tensor | None) -> bool:
+    """Whether a layer has a weight or bias, and it is not frozen."""
+    return parameter is not None and parameter.requires_grad
 
 
 _FORMULAS: dict[Any, Callable[[Any, list[Tensor]], int]] = {

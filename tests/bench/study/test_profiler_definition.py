@@ -104,6 +104,13 @@ def test_batch_norm_costs_less_where_its_weight_is_frozen(train: tuple[str, ...]
     assert flops["backward"] == backward
 
 
+def test_batch_norm_without_weight_and_bias_has_nothing_to_train() -> None:
+    with_none = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4, affine=False))
+    alone = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False))
+    difference = profile_layer(with_none, 1, 4, 6, 6).flops - profile_layer(alone, 1, 4, 6, 6).flops
+    assert difference == {"forward": 6 * 144 + 8 + 2, "backward": 4 * 144 + 4}
+
+
 class Free(nn.Module):
     """Work that the study's counter does not know."""
 
