@@ -10,8 +10,8 @@ def refuse_other_plugins(config: pytest.Config) -> None:
     """Raise OptionError where another plugin would run cells beside each other, or some of them twice."""
     if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
         raise OptionError(
-            "pytest-xdist (-n, --dist) is given; expected one process, because cells beside each other would spoil what "
-            "is timed, and each process would save a part of the baseline; run without it, or with -n 0"
+            "pytest-xdist (-n, --dist) is given; expected one process, because cells beside each other would spoil "
+            "what is timed, and each process would save a part of the baseline; run without it, or with -n 0"
         )
     for option, flag in (("reruns", "--reruns"), ("count", "--count")):
         times = config.getoption(option, None)

@@ -98,11 +98,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
 @pytest.fixture(autouse=True)
 def tables_as_they_were() -> Iterator[None]:
     """What is added within a test is gone after it."""
-    before = dict(METRICS), dict(BENCHMARKS)
+    metrics, benchmarks = dict(METRICS), dict(BENCHMARKS)
     yield
-    for table, content in zip((METRICS, BENCHMARKS), before, strict=True):
-        table.clear()
-        table.update(content)
+    METRICS.clear()
+    METRICS.update(metrics)
+    BENCHMARKS.clear()
+    BENCHMARKS.update(benchmarks)
 
 
 @pytest.fixture(params=["named by pyproject.toml", "imported by conftest.py"])

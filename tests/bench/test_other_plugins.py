@@ -1,0 +1,38 @@
+"""Plugins that would run cells twice or beside each other: refused before anything is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+THEIRS = """
+def pytest_addoption(parser):
+    parser.addoption("--numprocesses", type=int)
+    parser.addoption("--reruns", type=int, default=0)
+    parser.addoption("--count", type=int, default=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "refused"),
+    [
+        ("--numprocesses=2", "pytest-xdist (-n, --dist) is given; expected one process"),
+        ("--reruns=1", "--reruns 1 is given; expected each cell once"),
+        ("--count=2", "--count 2 is given; expected each cell once"),
+        ("--numprocesses=0", ""),
+        ("--reruns=0", ""),
+        ("--count=1", ""),
+    ],
+)
+def test_what_would_measure_a_cell_twice_is_refused(pytester: pytest.Pytester, option: str, refused: str) -> None:
+    pytester.makepyfile(theirs=THEIRS)
+    arguments = ("-p", "theirs", option, "--collect-only", "--methods=head", "--metrics=flops", "--benchmark-quiet")
+    pytester.syspathinsert()
+    result = pytester.runpytest_inprocess(
+        REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY, "-p", "no:cacheprovider",
+        *arguments,
+    )  # fmt: skip
+    assert result.ret == (pytest.ExitCode.USAGE_ERROR if refused else pytest.ExitCode.OK)
+    assert refused in result.stderr.str()
