@@ -9,7 +9,7 @@ from typing import Any
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measurement import FAILURES as MEASUREMENT_FAILURES
-from peft_update_bench.bench.measurement import record_of
+from peft_update_bench.bench.measurement import as_run, record_of
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.record import Flops, Memory, Record, installed_versions
 from peft_update_bench.fixtures.data.datasets import DataError
@@ -68,7 +68,7 @@ def record(
     adaptation: dict[str, Any] = {
         "task": cell.task,
         "settings": options.settings[cell.task].model_dump(exclude_none=True),
-        "learning_rate": method_named(cell.method).learning_rate,
+        "learning_rate": step.learning_rate,
         "evaluated_at": options.plan.evaluated_at,
         "runs": [
             {
@@ -107,7 +107,7 @@ def record(
         "memory": figures.memory,
         "adaptation": adaptation,
     }
-    return record_of(cell, workload, parts)
+    return record_of(cell, as_run(step, workload) if cell.is_users else workload, parts)
 
 
 def _mean_curve(outcomes: Sequence[Outcome]) -> list[float]:

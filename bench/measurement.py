@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from peft_update_bench.bench import still_parameters
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.metrics import METRICS, load
@@ -85,6 +86,11 @@ class Measuring:
     computed: Computed | None = None
     step_seconds: tuple[float, ...] = ()
 
+    def add_remarks(self, remarks: Sequence[str]) -> None:
+        """Keep what a reader of the record should know, each a sentence."""
+        if remarks:
+            self.sections["remarks"] = [*remarks]
+
     def builder(self, device: str) -> Callable[[], UpdateStep]:
         """Builds the cell's step on `device`; picklable."""
         return partial(_build, self.cell, self.run.workload, device)
@@ -99,7 +105,8 @@ def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
     measuring = Measuring(cell, run, process)
     for function in dict.fromkeys(METRICS[name].measure for name in run.metrics):
         load(function)(measuring)
-    return Measurement(record_of(cell, run.workload, measuring.sections), measuring.step_seconds)
+    workload = process.call(_as_run, cell, run.workload) if cell.is_users else run.workload
+    return Measurement(record_of(cell, workload, measuring.sections), measuring.step_seconds)
 
 
 def compute(measuring: Measuring) -> None:
@@ -119,7 +126,8 @@ def measure_memory(measuring: Measuring) -> None:
     # What a user's own code imports is not what its update needs.
     prepare = measuring.builder("meta") if measuring.cell.is_users else None
     memory = measuring.process.call_fresh(measured_memory.measure_here, build, workload.threads, prepare)
-    _must_train(memory.losses, memory.unmoved)
+    trained = (measuring.cell, workload, memory.losses, memory.unmoved)
+    measuring.add_remarks(measuring.process.call(_must_train, *trained) if memory.unmoved else _must_train(*trained))
     measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
 
 
@@ -131,7 +139,19 @@ def measure_latency(measuring: Measuring) -> None:
     # A baseline is what many runs lean on.
     limits = _judged_by(run, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
     found = measuring.process.call(_time_anew, measuring.cell, run.workload, limits, must_train)
-    measuring.sections["latency"], measuring.step_seconds = found
+    measuring.sections["latency"], measuring.step_seconds, remarks = found
+    measuring.add_remarks(remarks)
+
+
+def _as_run(cell: Cell, workload: Workload) -> Workload:
+    """`workload` with the optimizer and the dtype that a user's own method and network really have."""
+    with _users_warnings(cell):
+        return as_run(_build(cell, workload, "meta"), workload)
+
+
+def as_run(step: UpdateStep, workload: Workload) -> Workload:
+    """`workload` with the optimizer and the dtype of `step`."""
+    return replace(workload, optimizer=step.optimizer_name, dtype=step.dtype)
 
 
 def _build(cell: Cell, workload: Workload, device: str) -> UpdateStep:
@@ -159,20 +179,22 @@ def _judged_by(run: RunOptions, limits: SamplingLimits) -> SamplingLimits:
 
 def _time_anew(
     cell: Cell, workload: Workload, limits: SamplingLimits, must_train: bool, decision: Decision | None = None
-) -> tuple[dict[str, Any], tuple[float, ...]]:
-    """The `latency` of a step built afresh, and the seconds of each timed update."""
+) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
+    """The `latency` of a step built afresh, the seconds of each timed update, and remarks where it was trained first."""
+    remarks = []
     with _users_warnings(cell):
         step = _build(cell, workload, workload.device)
         if must_train:
             with fixed_threads(workload.threads):
-                _must_train(*_train(step))
+                losses, unmoved = still_parameters.train(step)
+            remarks = _must_train(cell, workload, losses, unmoved)
         sample = _time(cell, step, workload, limits, decision)
-    return sample.as_record(), sample.step_seconds
+    return sample.as_record(), sample.step_seconds, remarks
 
 
 def _time_both_anew(
     cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None
-) -> tuple[dict[str, Any], tuple[float, ...]]:
+) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
     """As `_time_anew`, with the reference built afresh too."""
     _full_fine_tuning.cache_clear()
     return _time_anew(cell, workload, limits, False, decision)
@@ -197,7 +219,7 @@ def measure_latency_again(
     that is made early. Raises one of FAILURES.
     """
     limits = _judged_by(run, CAREFUL_LIMITS if decision is None else DECIDING_LIMITS)
-    entry, seconds = process.call(_time_both_anew, measurement.record.cell, run.workload, limits, decision)
+    entry, seconds, _ = process.call(_time_both_anew, measurement.record.cell, run.workload, limits, decision)
     record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})
     return Measurement(record, seconds)
 
@@ -255,24 +277,19 @@ def _full_fine_tuning(architecture: str, workload: Workload) -> UpdateStep:
     return build_update_step(architecture, "fft", None, workload, workload.device)
 
 
-def _train(step: UpdateStep) -> tuple[list[float], list[str]]:
-    """The losses of two updates, and the names of trainable parameters that they left as they were.
-
-    Two, because LoRA's A has no gradient before B has left zero.
-    """
-    before = {name: p.detach().clone() for name, p in step.network.named_parameters() if p.requires_grad}
-    losses = [float(step()) for _ in range(2)]
-    after = dict(step.network.named_parameters())
-    return losses, [name for name, parameter in before.items() if torch.equal(parameter, after[name])]
-
-
-def _must_train(losses: Iterable[float], unmoved: Iterable[str]) -> None:
-    losses, unmoved = list(losses), list(unmoved)
+def _must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved: Sequence[str]) -> list[str]:
+    """What a reader should know of trained parameters that the network itself keeps still. Raises NotTrainingError."""
+    losses = list(losses)
     if not all(math.isfinite(loss) for loss in losses):
         raise NotTrainingError(f"the loss is not finite: {', '.join(f'{loss:g}' for loss in losses)}")
-    if unmoved:
-        more = f" and {len(unmoved) - 1} more" if len(unmoved) > 1 else ""
-        raise NotTrainingError(f"updates leave trained parameters as they were: {unmoved[0]}{more}")
+    if not unmoved:
+        return []
+    with fixed_threads(workload.threads):
+        remarks, unexplained = still_parameters.explain(cell, workload, unmoved)
+    if unexplained:
+        more = f" and {len(unexplained) - 1} more" if len(unexplained) > 1 else ""
+        raise NotTrainingError(f"updates leave trained parameters as they were: {unexplained[0]}{more}")
+    return remarks
 
 
 def record_of(cell: Cell, workload: Workload, parts: Mapping[str, object]) -> Record:

@@ -47,6 +47,8 @@ class Summary:
     def notes(self) -> list[str]:
         """What a reader should know beside the table."""
         found = [*self.remarks]
+        for result in self.results:
+            found += [f"{result.cell}: {remark}." for remark in (result.record and result.record.remarks) or ()]
         if incomparable := self._verdicts("not comparable"):
             reasons = sorted({verdict.note for verdict in incomparable})
             found.append(f"Not compared: {_words(incomparable)} ({'; '.join(reasons)}).")

@@ -23,7 +23,7 @@ SCHEMA = 2
 SCHEMAS = {
     1: "cell, workload, versions; parameters (later with statistics), flops, memory, measured_memory (later with its "
     "gaps), latency (later with the wall clock's ratio), adaptation",
-    2: "sections of metrics that were added from elsewhere; instructions",
+    2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 
@@ -36,7 +36,8 @@ class Record(Part):
     """One cell's metrics under one workload, with the versions of the packages that produced them.
 
     The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from
-    elsewhere is a field too, of the subclass that :func:`read_record` makes.
+    elsewhere is a field too, of the subclass that :func:`read_record` makes. ``remarks`` are sentences for who reads
+    the figures; nothing is judged by them.
     """
 
     schema_: Literal[1, 2] = Field(alias="schema")
@@ -44,6 +45,7 @@ class Record(Part):
     method: str
     rank: PositiveInt | None = None
     workload: WorkloadEntry
+    remarks: list[str] | None = None
     versions: dict[str, str]
     parameters: Parameters | None = None
     flops: Flops | None = None

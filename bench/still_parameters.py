@@ -1,0 +1,71 @@
+"""Trained parameters that two updates leave as they were: whether the network keeps them still, or nothing trains.
+
+Two things in a network do, whatever trains it. A weight that is zero and frozen stops the gradient of all before it:
+timm starts the last batch norm of each residual block at zero (``zero_init_last``), which LoRA freezes. And a parameter
+that the forward pass never uses has no gradient. Both are shown and not supposed: with the zeros set to one the
+parameters must move, and the bare network's own backward pass must leave the others without a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
+from peft_update_bench.fixtures.workload import Workload
+from torch import nn
+
+
+def train(step: UpdateStep) -> tuple[list[float], list[str]]:
+    """The losses of two updates, and the names of trainable parameters that they left as they were.
+
+    Two, because LoRA's A has no gradient before B has left zero.
+    """
+    before = {name: p.detach().clone() for name, p in step.network.named_parameters() if p.requires_grad}
+    losses = [float(step()) for _ in range(2)]
+    after = dict(step.network.named_parameters())
+    return losses, [name for name, parameter in before.items() if torch.equal(parameter, after[name])]
+
+
+def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What the network says for its parameters named `still`, each a sentence; and those that it does not explain."""
+    remarks = []
+    step = build_update_step(cell.architecture, cell.method, cell.rank, workload, workload.device)
+    if gains := _set_frozen_zeros_to_one(step.network):
+        _, left = train(step)
+        held = [name for name in still if name not in left]
+        if held:
+            remarks.append(
+                f"{_names(held)} did not move, because the frozen {_names(gains)} is zero and stops the gradient "
+                "(in timm, zero_init_last=False builds the network without)"
+            )
+        still = [name for name in still if name in left]
+    if still:
+        unused = _without_gradient(cell.architecture, workload)
+        idle = [name for name in still if name in unused]
+        if idle:
+            remarks.append(f"{_names(idle)} did not move, because the network's forward pass does not use it")
+        still = [name for name in still if name not in unused]
+    return remarks, list(still)
+
+
+def _set_frozen_zeros_to_one(network: nn.Module) -> list[str]:
+    """The names of the frozen weights that were zero. A bias of zero stops no gradient."""
+    found = []
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad and not name.endswith("bias") and not parameter.detach().any():
+            parameter.detach().fill_(1)
+            found.append(name)
+    return found
+
+
+def _without_gradient(architecture: str, workload: Workload) -> set[str]:
+    """The names of the parameters that the network, with every parameter trained, gives no gradient."""
+    step = build_update_step(architecture, "fft", None, workload, workload.device)
+    step.backward(step.forward())
+    return {name for name, parameter in step.network.named_parameters() if parameter.grad is None}
+
+
+def _names(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -1,0 +1,110 @@
+"""Parameters that the network itself keeps still are told; an update that does not train fails."""
+
+from __future__ import annotations
+
+import pytest
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.summary import Summary
+from peft_update_bench.bench.measurement import NotTrainingError, _must_train, record_of
+from peft_update_bench.bench.still_parameters import explain, train
+from peft_update_bench.fixtures.methods.lora import LoRA
+from peft_update_bench.fixtures.network import Network
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
+from torch import Tensor, nn
+
+SMALL = Workload(batch_size=2, image_size=32)
+
+
+class Residual(nn.Module):
+    """A block whose last batch norm starts at zero, as timm's do, and a layer that nothing uses."""
+
+    def __init__(self, num_classes: int, *, zero: bool, spare: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+        nn.init.constant_(self.block[1].weight, 0.0 if zero else 1.0)  # type: ignore[arg-type]
+        if spare:
+            self.spare = nn.Linear(8, 8)
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.stem(images)
+        logits: Tensor = self.fc((features + self.block(features)).relu().mean((2, 3)))
+        return logits
+
+
+def zero(num_classes: int) -> nn.Module:
+    return Residual(num_classes, zero=True, spare=False)
+
+
+def one(num_classes: int) -> nn.Module:
+    return Residual(num_classes, zero=False, spare=False)
+
+
+def spare(num_classes: int) -> nn.Module:
+    return Residual(num_classes, zero=False, spare=True)
+
+
+def both(num_classes: int) -> nn.Module:
+    return Residual(num_classes, zero=True, spare=True)
+
+
+class Deaf(LoRA):
+    """Its adapters' output counts nothing, as a scaling of zero makes it."""
+
+    def adapt(self, network: Network, rank: int | None) -> None:
+        super().adapt(network, rank)
+        for layer in network.module.modules():
+            if hasattr(layer, "scaling"):
+                layer.scaling["default"] = 0.0  # type: ignore[operator,union-attr,index]
+
+
+def remarks(name: str, method: str) -> list[str]:
+    cell = Cell(f"tests.bench.test_still_parameters:{name}", method, None if method == "fft" else 2)
+    losses, still = train(build_update_step(cell.architecture, cell.method, cell.rank, SMALL))
+    return _must_train(cell, SMALL, losses, still)
+
+
+def test_a_frozen_zero_is_told() -> None:
+    (told,) = remarks("zero", "lora")
+    assert told.startswith(
+        "block.0.lora_B.default.weight did not move, because the frozen block.1.weight is zero and stops the gradient"
+    )
+
+
+@pytest.mark.parametrize(("name", "method"), [("one", "lora"), ("zero", "fft"), ("one", "fft")])
+def test_nothing_is_told_where_everything_moves(name: str, method: str) -> None:
+    assert remarks(name, method) == []
+
+
+def test_a_parameter_without_use_is_told() -> None:
+    assert remarks("spare", "fft") == [
+        "spare.weight and 1 more did not move, because the network's forward pass does not use it"
+    ]
+
+
+@pytest.mark.parametrize("name", ["one", "zero", "both"])
+def test_adapters_that_do_nothing_fail(name: str) -> None:
+    """Zeros in the network excuse only what moves without them."""
+    with pytest.raises(NotTrainingError, match=r"leave trained parameters as they were: stem\.lora_[AB]"):
+        remarks(name, "tests.bench.test_still_parameters:Deaf")
+
+
+def test_a_loss_that_is_not_finite_fails() -> None:
+    with pytest.raises(NotTrainingError, match="the loss is not finite: 1, nan"):
+        _must_train(Cell("resnet18", "fft"), SMALL, [1.0, float("nan")], [])
+
+
+def test_what_does_not_exist_is_not_explained() -> None:
+    cell = Cell("tests.bench.test_still_parameters:one", "fft")
+    assert explain(cell, SMALL, ["fc.weight"]) == ([], ["fc.weight"])
+
+
+def test_a_remark_stands_in_the_record_and_under_the_table() -> None:
+    cell = Cell("resnet18", "lora", 4)
+    record = record_of(cell, SMALL, {"remarks": ["layer4 did not move"]})
+    assert record.as_extra_info()["remarks"] == ["layer4 did not move"]
+    assert Summary([Result(cell, record)]).notes == ["resnet18-lora-r4: layer4 did not move."]
+    assert "remarks" not in record_of(cell, SMALL, {}).as_extra_info()
