@@ -180,7 +180,7 @@ def _judged_by(run: RunOptions, limits: SamplingLimits) -> SamplingLimits:
 def _time_anew(
     cell: Cell, workload: Workload, limits: SamplingLimits, must_train: bool, decision: Decision | None = None
 ) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
-    """The `latency` of a step built afresh, the seconds of each timed update, and remarks where it was trained first."""
+    """The `latency` of a step built afresh, each timed update's seconds, and remarks where it was trained first."""
     remarks = []
     with _users_warnings(cell):
         step = _build(cell, workload, workload.device)
