@@ -58,7 +58,7 @@ class Deaf(LoRA):
         super().adapt(network, rank)
         for layer in network.module.modules():
             if hasattr(layer, "scaling"):
-                layer.scaling["default"] = 0.0  # type: ignore[operator,union-attr,index]
+                layer.scaling["default"] = 0.0  # type: ignore[operator,index]
 
 
 def remarks(name: str, method: str) -> list[str]:
