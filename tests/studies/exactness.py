@@ -24,6 +24,7 @@ from typing import Any
 import timm
 import torch
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
+from peft_update_bench.fixtures.imported import told
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.allocations import Allocations, allocations_during
 from peft_update_bench.fixtures.instruments.flops import CORRECTIONS
@@ -70,6 +71,8 @@ def compare(network: str, method: str) -> Outcome:
                 verdict, detail = "differs", "; ".join(found)
         except (NotComputableError, UnsupportedNetworkError) as error:
             verdict, detail = "refused", str(error).partition("\n")[0]
+        except Exception as error:  # a network of timm's may raise anything; a run says this much of it
+            verdict, detail = "refused", told(error)
     return Outcome(network, method, workload.image_size, verdict, detail, time.perf_counter() - began)
 
 
