@@ -72,7 +72,6 @@ def test_every_metric_of_an_own_network_and_method(suite: Suite, pytester: pytes
             ("--architectures=mine:Training", "--methods=fft"),
             "mine:Training-fft: KeyError: 'auxiliary' (at `raise",
         ),
-        (("--architectures=mine:ReadsValues", "--methods=fft"), "mine:ReadsValues-fft: forward pass, the network"),
         (("--architectures=mine:described", "--methods=lora"), "lora-r4: Sequential has no layer for a lora adapter"),
         (
             ("--architectures=resnet18", "--methods=mine:Raising"),
@@ -95,6 +94,10 @@ def test_an_own_method_that_trains_nothing_fails(suite: Suite) -> None:
     result = suite("--metrics=measured_memory", "--architectures=mine:build", "--methods=mine:Still")
     result.assert_outcomes(failed=1)
     assert "updates leave trained parameters as they were" in text(result)
+
+
+def test_an_own_network_that_reads_values_is_computed_from_a_real_step(suite: Suite) -> None:
+    suite("--metrics=flops,memory", "--architectures=mine:ReadsValues", "--methods=fft").assert_outcomes(passed=1)
 
 
 def test_what_an_own_network_warns_of_is_no_failure(suite: Suite) -> None:

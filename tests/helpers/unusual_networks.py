@@ -1,0 +1,230 @@
+"""Networks and methods as users may have them, named by ``tests.helpers.unusual_networks:NAME``.
+
+Each has something that the meta device does in another way than the CPU, that a trace may miss, or that is not the same
+in every step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft_update_bench.fixtures.methods import Method, PeriodicWork
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
+
+CHANNELS = 16
+
+
+class Around(nn.Module):
+    """A convolution, what a test is about, and a Linear head."""
+
+    def __init__(
+        self, num_classes: int, between: Callable[[Around, Tensor], Tensor], inner: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, CHANNELS, 3, padding=1)
+        self.inner = inner
+        self.between = between
+        self.fc = nn.Linear(CHANNELS, num_classes)
+        self.positions: Tensor | None = None
+        self.steps = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.between(self, self.stem(x)).mean((2, 3)))
+        return logits
+
+
+def _of(
+    inner: Callable[[], nn.Module], wrap: Callable[[Any, Tensor], Tensor] = lambda m, x: m(x)
+) -> Callable[..., Around]:
+    def build(num_classes: int) -> Around:
+        return Around(num_classes, lambda network, x: wrap(network.inner, x), inner())
+
+    return build
+
+
+def _as_sequence(module: Any, x: Tensor) -> Tensor:
+    """Every position of (batch, channels, height, width) a step of a sequence."""
+    made = module(x.flatten(2).mT)
+    return (made if isinstance(made, Tensor) else made[0]).mT.reshape(x.shape)
+
+
+class Attention(nn.Module):
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(CHANNELS, 3 * CHANNELS, 1)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.projection(x).flatten(2).mT.unflatten(2, (3, 2, CHANNELS // 2)).permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout)
+        return attended.transpose(1, 2).flatten(2).mT.reshape(x.shape)
+
+
+silu, mish, gelu, hardswish = (_of(kind) for kind in (nn.SiLU, nn.Mish, nn.GELU, nn.Hardswish))
+shuffle = _of(lambda: nn.ChannelShuffle(4))
+attention = _of(Attention)
+attention_with_dropout = _of(lambda: Attention(0.1))
+lstm = _of(lambda: nn.LSTM(CHANNELS, CHANNELS // 2, 2, batch_first=True, bidirectional=True), _as_sequence)
+gru = _of(lambda: nn.GRU(CHANNELS, CHANNELS, batch_first=True), _as_sequence)
+
+
+def autocast(num_classes: int) -> Around:
+    def between(_: Around, x: Tensor) -> Tensor:
+        with torch.autocast("cpu"):
+            return (x.flatten(2).mT @ x.flatten(2)).float().unsqueeze(1).expand(-1, CHANNELS, -1, -1)
+
+    return Around(num_classes, between)
+
+
+class Deformable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Conv2d(CHANNELS, 18, 1)
+        self.deform = DeformConv2d(CHANNELS, CHANNELS, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.deform(x, self.offset(x))
+        return made
+
+
+deformable = _of(Deformable)
+
+
+class Half(nn.Module):
+    """Takes float32 images to a network of another type."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x.to(self.dtype))
+        return logits
+
+
+def bfloat16(num_classes: int) -> Half:
+    return Half(silu(num_classes), torch.bfloat16)
+
+
+def reads_values(num_classes: int) -> Around:
+    return Around(num_classes, lambda _, x: x.relu() if x.sum().item() > -1e9 else x)
+
+
+def unused(num_classes: int) -> Around:
+    """With a convolution that no forward pass reaches."""
+    return Around(num_classes, lambda _, x: x.relu(), nn.Conv2d(64, 64, 3))
+
+
+def caching(num_classes: int) -> Around:
+    """What the first step makes, the others find."""
+
+    def between(network: Around, x: Tensor) -> Tensor:
+        if network.positions is None:
+            network.positions = torch.arange(x.shape[-1] * 1000.0, device=x.device).sin()
+        return x * network.positions[: x.shape[-1]]
+
+    return Around(num_classes, between)
+
+
+def _repeat(times: Callable[[Around], int]) -> Callable[..., Around]:
+    def between(network: Around, x: Tensor) -> Tensor:
+        for _ in range(times(network)):
+            x = x + x.relu() @ x.mT
+        return x
+
+    return lambda num_classes: Around(num_classes, between)
+
+
+def _count(network: Around) -> int:
+    network.steps += 1
+    return network.steps
+
+
+draws_from_python = _repeat(lambda _: random.randrange(1, 20))
+draws_from_torch = _repeat(lambda _: int(torch.randint(1, 20, ()).item()))
+draws_from_the_system = _repeat(lambda _: random.SystemRandom().randrange(10**6) % 1000)
+counts_its_steps = _repeat(_count)
+
+
+def compiled(num_classes: int) -> nn.Module:
+    module: nn.Module = torch.compile(silu(num_classes), backend="eager")  # type: ignore[assignment]
+    return module
+
+
+def compiled_inside(num_classes: int) -> Around:
+    doubled = torch.compile(lambda x: x.relu() * 2, backend="eager")
+    return Around(num_classes, lambda _, x: doubled(x))
+
+
+@torch.library.custom_op("unusual_networks::product", mutates_args=())
+def product(left: Tensor, right: Tensor) -> Tensor:
+    return left @ right
+
+
+def _save(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001  torch calls it by these names
+    ctx.save_for_backward(*inputs)
+
+
+product.register_autograd(
+    lambda context, gradient: (
+        product(gradient, context.saved_tensors[1].mT.contiguous()),
+        product(context.saved_tensors[0].mT.contiguous(), gradient),
+    ),
+    setup_context=_save,
+)
+
+
+def custom_operator(num_classes: int) -> Around:
+    return Around(num_classes, lambda _, x: product(x, x.mT.contiguous()))
+
+
+class Trained(Method):
+    """Every parameter, by an optimizer of torch's."""
+
+    def __init__(self, optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+        self.kind = optimizer
+
+    def adapt(self, network: Any, rank: int | None) -> None:
+        network.module.requires_grad_(True).train()
+
+    def optimizer(self, network: Any, rank: int | None) -> torch.optim.Optimizer:
+        return self.kind(list(network.module.parameters()))
+
+
+one_by_one = Trained(lambda parameters: torch.optim.AdamW(parameters, foreach=False))
+foreach = Trained(lambda parameters: torch.optim.AdamW(parameters, foreach=True))
+momentum_free = Trained(lambda parameters: torch.optim.SGD(parameters, foreach=False))
+fused = Trained(lambda parameters: torch.optim.AdamW(parameters, fused=True))
+
+
+class EveryTenth(torch.optim.Optimizer):
+    """Decomposes each gradient in every tenth step, and counts in an integer or in a tensor."""
+
+    def __init__(self, parameters: Any, *, in_tensors: bool) -> None:
+        super().__init__(parameters, {"in_tensors": in_tensors})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["count"] = torch.zeros(()) if group["in_tensors"] else 0
+                if int(state["count"]) % 10 == 0:
+                    state["basis"] = torch.linalg.svd(parameter.grad.flatten(1), full_matrices=False)[0]
+                state["count"] += 1
+                parameter.sub_(parameter.grad, alpha=1e-3)
+
+
+class Periodic(Trained):
+    def periodic_work(self, optimizer: torch.optim.Optimizer) -> PeriodicWork:
+        return PeriodicWork(period=10, optimizer=optimizer, counter="count")
+
+
+periodic = Periodic(lambda parameters: EveryTenth([p for p in parameters if p.dim() > 1], in_tensors=False))
+periodic_in_tensors = Periodic(lambda parameters: EveryTenth([p for p in parameters if p.dim() > 1], in_tensors=True))
