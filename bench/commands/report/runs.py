@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft_update_bench.bench import benchmarks, options
+from peft_update_bench.bench import benchmarks, metrics, options
 from peft_update_bench.bench.cells import Cell, is_smaller
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate import baseline
@@ -31,10 +31,10 @@ def read(path: Path) -> Baseline:
 
 
 def newest(before: Baseline | None = None) -> Path:
-    """The newest committed baseline, one of adaptation where `before` is a run of that; where it is `before` itself,
-    the one before it. Raises CommandError."""
-    adapts = before is not None and any(cell.task for cell in before.records)
-    storage = options.read_project(Path.cwd()).baselines_of("adaptation" if adapts else benchmarks.DEFAULT)
+    """The newest committed baseline of the benchmark that `before` is a run of; where it is `before` itself, the one
+    before it. Raises CommandError."""
+    kind = benchmarks.DEFAULT if before is None else _kind_of(before)
+    storage = options.read_project(Path.cwd()).baselines_of(kind)
     try:
         path = baseline.find(storage, None, get_machine_id())
     except BaselineError as error:
@@ -47,6 +47,15 @@ def newest(before: Baseline | None = None) -> Path:
             f"{path} is the first baseline in {storage}; name what to compare with: --compare OTHER.json"
         )
     return older[-1]
+
+
+def _kind_of(run: Baseline) -> str:
+    """The benchmark whose metrics a run's records hold. The default's last: others' records hold computed ones, too."""
+    for kind in sorted(benchmarks.BENCHMARKS, key=lambda kind: kind == benchmarks.DEFAULT):
+        sections = [metrics.METRICS[name] for name in benchmarks.kind(kind).metrics()]
+        if any(section.of(record) for section in sections for record in run.records.values()):
+            return kind
+    return benchmarks.DEFAULT
 
 
 @dataclass(frozen=True)
