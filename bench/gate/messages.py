@@ -34,7 +34,8 @@ def explain_loss(cell: Cell, baseline: Baseline, record_command: str) -> str:
 def _sentence(verdict: Verdict) -> str:
     if verdict.kind == "missing":
         return f"{verdict.metric} is missing: {verdict.note}"
-    tolerance = f"{verdict.tolerance:.0%}" if verdict.unit != "accuracy" else f"{100 * verdict.tolerance:.1f} points"
+    percent = 100 * verdict.tolerance
+    tolerance = f"{percent:.1f} points" if verdict.unit == "accuracy" else f"{percent:.3g}%"
     note = f"; {verdict.note}" if verdict.note else ""
     return (
         f"{verdict.metric} {verdict.kind}: {show(verdict.before, verdict.unit)} → {show(verdict.now, verdict.unit)} "

@@ -1,0 +1,163 @@
+"""The benchmark of instructions as a user takes it; counts are prepared, because valgrind needs minutes for torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+# What a record's versions are read from. A run of pytest within a test forgets what it has imported itself.
+import galore_torch  # noqa: F401
+import peft  # noqa: F401
+import pytest
+from peft_update_bench.fixtures.instruments import instructions
+from peft_update_bench.fixtures.instruments.instructions import Conditions, Instructions, InstructionsError, valgrind
+
+REPOSITORY = Path(__file__).parents[2]
+CONDITIONS = Conditions("3.19.0", "glibc 2.36", "x86_64", "3.11.7, GCC 12.2.0")
+PHASES = {"forward": 300_000, "backward": 500_000, "optimizer": 190_000, "zero_grad": 8_000, "other": 2_000}
+Suite = Callable[..., pytest.RunResult]
+
+
+class PreparedWorkers:
+    """Stands for Workers: counts by method, a text where a cell fails."""
+
+    counts: dict[str, Instructions | str] = {}  # noqa: RUF012 - each test has its own
+    asked: list[Any] = []  # noqa: RUF012
+
+    def __init__(self, at_most: int) -> None:
+        assert at_most > 0
+
+    def submit(self, build: Any, architecture: str, method: str, *more: Any, limit_s: float) -> Future[Instructions]:
+        self.asked.append((architecture, method, *more))
+        future: Future[Instructions] = Future()
+        counted = self.counts[method]
+        if isinstance(counted, str):
+            future.set_exception(InstructionsError(counted))
+        else:
+            future.set_result(counted)
+        return future
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def counted(more: int = 0, conditions: Conditions = CONDITIONS) -> Instructions:
+    phases = {**PHASES, "forward": PHASES["forward"] + more}
+    return Instructions(phases, None, {}, {"im2col": 200_000 + more}, {"step": 1}, conditions)
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """Runs the benchmark with two cells, whose counts are those given by method."""
+    monkeypatch.setattr(instructions, "Workers", PreparedWorkers)
+    monkeypatch.setattr(instructions, "conditions", lambda: CONDITIONS)
+    monkeypatch.setattr(PreparedWorkers, "asked", [])
+
+    def run(*options: str, **counts: Instructions | str) -> pytest.RunResult:
+        monkeypatch.setattr(PreparedWorkers, "counts", {"fft": counted(), "head": counted(), **counts})
+        return pytester.runpytest_inprocess(
+            REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY,
+            "-p", "no:cacheprovider", "--benchmark-storage=file://baselines", "--benchmark-quiet",
+            "--metrics=instructions", "--architectures=mobilenet_v3_small", "--methods=fft,head", *options,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def recorded(suite: Suite, pytester: pytest.Pytester) -> Path:
+    assert suite("--benchmark-save=baseline").ret == 0
+    return pytester.path / "baselines" / "instructions" / "0001_baseline.json"
+
+
+def of_another_cpu(path: Path) -> None:
+    data = json.loads(path.read_text())
+    data["machine_info"]["cpu"]["brand_raw"] = "Another CPU"
+    path.write_text(json.dumps(data))
+
+
+def test_it_records_into_a_folder_of_its_own(recorded: Path) -> None:
+    entries = json.loads(recorded.read_text())["benchmarks"]
+    assert [entry["name"] for entry in entries] == [
+        "test_instructions[mobilenet_v3_small-fft]",
+        "test_instructions[mobilenet_v3_small-head]",
+    ]
+    assert entries[0]["extra_info"]["instructions"]["total"] == 1_000_000
+    assert [(architecture, method) for architecture, method, *_ in PreparedWorkers.asked] == [
+        ("mobilenet_v3_small", "fft"),
+        ("mobilenet_v3_small", "head"),
+    ]
+
+
+def test_on_another_cpu_a_slowdown_fails_and_names_the_function(suite: Suite, recorded: Path) -> None:
+    of_another_cpu(recorded)
+    result = suite("--benchmark-compare", head=counted(more=20_000))
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "*mobilenet_v3_small-head does not hold its baseline 0001_baseline.json:",
+            "*instructions.total regressed: 1.000 M instructions → 1.020 M instructions (+2.0 %, *tolerance 0.4%)",
+            "*instructions moved in forward +20.00 k instructions:",
+            "*function im2col: 200.0 k instructions → 220.0 k instructions (+20.00 k instructions, +10.0 %)",
+            "*pytest --benchmark-save=baseline --metrics instructions",
+            "mobilenet_v3_small-fft *ok",
+            "mobilenet_v3_small-head *regressed: instructions.total +2.0 %",
+        ]
+    )
+
+
+def test_the_same_counts_hold_on_another_cpu(suite: Suite, recorded: Path) -> None:
+    of_another_cpu(recorded)
+    assert suite("--benchmark-compare").ret == 0
+
+
+@pytest.mark.usefixtures("recorded")
+def test_with_another_valgrind_nothing_is_judged_and_it_says_so(suite: Suite) -> None:
+    other = counted(20_000, Conditions("3.22.0", "glibc 2.36", "x86_64", "3.11.7, GCC 12.2.0"))
+    result = suite("--benchmark-compare", head=other)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["mobilenet_v3_small-head *not comparable*"])
+    result.stdout.fnmatch_lines(["*counted with valgrind 3.22.0, the baseline's with 3.19.0*"])
+
+
+def test_a_cell_that_cannot_be_counted_fails_alone(suite: Suite) -> None:
+    result = suite(head="the step was not counted within 3000 s")
+    assert result.ret == 1
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*mobilenet_v3_small-head: the step was not counted within 3000 s"])
+
+
+def test_other_than_one_thread_is_refused(suite: Suite) -> None:
+    result = suite("--threads=2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--metrics instructions counts on the CPU with one thread; given *"])
+
+
+def test_without_valgrind_it_says_how_to_install_it(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Conditions:
+        raise InstructionsError(f"instructions are counted by valgrind, which is not on PATH: {valgrind.INSTALL}")
+
+    monkeypatch.setattr(instructions, "conditions", missing)
+    result = suite()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--metrics instructions: *not on PATH: install it with `apt-get install valgrind`*"])
+
+
+@pytest.mark.usefixtures("recorded")
+def test_the_report_compares_with_the_baseline_of_its_own_kind(
+    suite: Suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft_update_bench.bench.__main__ import main
+
+    shutil.copy(REPOSITORY / "pyproject.toml", pytester.path)
+    assert suite("--benchmark-json=run.json", "--benchmark-compare", head=counted(more=20_000)).ret == 1
+    monkeypatch.chdir(pytester.path)
+    main(["report", "run.json", "--compare", "--output", "page.html", "--output", "table.md"])
+    table = (pytester.path / "table.md").read_text()
+    assert "1.020 M instructions" in table
+    assert "regressed" in table
+    assert "Instructions of an ordinary step" in (pytester.path / "page.html").read_text()
