@@ -56,4 +56,6 @@ def test_every_fault_metric_and_method_has_its_case() -> None:
     assert len(FAULTS) >= 25
     assert {cell_of(case.cell, "computed").method for case in COMPUTED} == set(METHODS)
     alarmed = {metric for case in every for metric in case.alarms}
-    assert alarmed == {str(row) for row in metrics.rows() if row.figure.evidence is not Evidence.SHOWN}
+    # Instructions have faults of their own, which cost no FLOPs and no bytes (test_instructions.py).
+    judged = {str(row) for row in metrics.rows() if row.figure.evidence is not Evidence.SHOWN}
+    assert alarmed == {name for name in judged if not name.startswith("instructions.")}

@@ -165,6 +165,7 @@ def test_a_metric_is_measured_recorded_judged_and_shown(
     tolerant = run(*ENERGY, "--benchmark-compare", "--tolerance=energy=0.2")
     assert tolerant.ret == 0, "its tolerance is an option as the others'"
 
+    monkeypatch.syspath_prepend(pytester.path)
     page = pytester.path / "page.html"
     assert main(["report", "run.json", "--compare", "--output", str(page), "--no-claims"]) == 0
     html = page.read_text()
@@ -202,7 +203,10 @@ def test_a_benchmark_runs_and_saves_into_its_own_folder(run: Run, pytester: pyte
     [
         (["--metrics=transfer,energy"], "--metrics is 'transfer,energy'; expected shipping alone"),
         (["--metrics=energy", "--link=usb"], "--link is given without --metrics shipping; expected both or neither"),
-        (["--metrics=speed"], "expected one of flops, memory, measured_memory, latency, energy, adaptation, transfer"),
+        (
+            ["--metrics=speed"],
+            "expected one of flops, memory, measured_memory, latency, energy, instructions, adaptation, transfer",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(run: Run, options: list[str], complaint: str) -> None:

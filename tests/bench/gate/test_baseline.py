@@ -83,9 +83,9 @@ def test_a_time_at_the_end_of_the_calendar_is_no_time(tmp_path: Path) -> None:
     [
         ({"cpu": {"brand_raw": "A CPU", "count": 2}}, Machine("A CPU", 2)),
         ({"cpu": {"brand_raw": "A CPU", "count": "2"}}, Machine("A CPU", 0)),
-        ({"cpu": {}}, Machine("unknown", 0)),
-        ({"cpu": "A CPU"}, Machine("unknown", 0)),
-        ({}, Machine("unknown", 0)),
+        ({"cpu": {}}, Machine("an unknown CPU", 0)),
+        ({"cpu": "A CPU"}, Machine("an unknown CPU", 0)),
+        ({}, Machine("an unknown CPU", 0)),
     ],
 )
 def test_the_machine(info: dict[str, Any], machine: Machine) -> None:

@@ -45,12 +45,12 @@ def matrix_gradients_kept(patch: Patch) -> None:
 @fault
 def weights_copied(patch: Patch) -> None:
     """GaLore's matrices are copies of the weights, and the update is lost: nothing projected is trained."""
-    flatten = Tensor.flatten
+    view = Tensor.view
     optimizer = GaLore.optimizer
 
     def copying(self: GaLore, network: Network, rank: int | None) -> torch.optim.Optimizer:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(Tensor, "flatten", lambda tensor, *args: flatten(tensor, *args).clone())
+            inner.setattr(Tensor, "view", lambda tensor, *args: view(tensor, *args).clone())
             return optimizer(self, network, rank)
 
     patch.setattr(GaLore, "optimizer", copying)

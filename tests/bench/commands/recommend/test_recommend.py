@@ -101,7 +101,7 @@ def test_the_answer_says_what_binds_and_what_would_have_to_change(ask: Ask) -> N
     assert "3 cells from 0001_baseline.json; latency is of its machine" in output
     assert "1 cell within the budget, lowest peak memory first:" in output
     assert "| FLOPs, 67% of it |" in output
-    need = "512.00 KiB more memory (+33%); 500.0 MFLOPs more FLOPs (+33%)"
+    need = "500.0 MFLOPs more FLOPs (+33%); 512.00 KiB more memory (+33%)"
     assert f"Next best: resnet18-lora-r4 would need {need}." in output
     assert "2 cells left out, the nearest first:" in output
     assert "The order says what an update costs, not how well it adapts." in output
