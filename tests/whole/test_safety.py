@@ -21,7 +21,7 @@ from tests.whole.test_run import REPOSITORY
 SOURCES = [path for folder in ("bench", "fixtures") for path in sorted((REPOSITORY / folder).rglob("*.py"))]
 SOURCES.append(REPOSITORY / "conftest.py")
 
-OWN_PROCESSES = {Path(module.__file__) for module in (child_process, server, worker)}
+OWN_PROCESSES = {Path(str(module.__file__)) for module in (child_process, server, worker)}
 """What these unpickle was pickled by the process that started them a moment before, and came through its pipe."""
 
 
