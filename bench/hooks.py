@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from pathlib import Path
@@ -199,7 +200,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     whole = ours.finished == session.testscollected
     if (exitstatus != pytest.ExitCode.OK or not whole) and PytestBenchmarkSession(session.config).cancel_saving():
         ours.unsaved = "the run did not pass"
-    result = yield
+    with warnings.catch_warnings():
+        # With warnings as errors it would end the run without a word on the cells that failed.
+        warnings.filterwarnings("ignore", "Not saving anything")
+        result = yield
     if session.exitstatus == pytest.ExitCode.OK and ours.unwritten:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return result

@@ -111,7 +111,9 @@ def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
 
 def compute(measuring: Measuring) -> None:
     """FLOPs, peak memory and parameter counts, from one pass over the step."""
-    figures = measuring.process.call(_compute, measuring.cell, measuring.run.workload)
+    figures = measuring.process.call(
+        _compute, measuring.cell, measuring.run.workload, "memory" in measuring.run.metrics
+    )
     measuring.computed = figures
     measuring.sections["parameters"] = figures.parameters
     measuring.sections |= {
@@ -158,9 +160,9 @@ def _build(cell: Cell, workload: Workload, device: str) -> UpdateStep:
     return build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
 
 
-def _compute(cell: Cell, workload: Workload) -> Computed:
+def _compute(cell: Cell, workload: Workload, with_memory: bool) -> Computed:
     with _users_warnings(cell):
-        return computed.measure(_build(cell, workload, "meta"))
+        return computed.measure(_build(cell, workload, "meta"), with_memory=with_memory)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class UpdateBenchmark(Benchmark):
         if self._process is None:
             from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
 
-            limited = CellProcess(run.cell_seconds, self.failures(), run.workload.device)
+            limited = CellProcess(run.cell_seconds, self.failures(), run.workload.device, run.workload.threads)
             self._process = limited if run.cell_seconds else ThisProcess()
         return self._process
 

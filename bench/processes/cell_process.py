@@ -12,9 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from peft_update_bench.bench.processes.child_process import ChildProcess, call_once
+from peft_update_bench.bench.processes.child_process import ChildProcess, MeasurementError, call_once, start_server
 
 T = TypeVar("T")
+
+_PROBE_S = 5.0
+"""How long to wait for an addition; it takes under a millisecond, and a loaded machine has time for it too."""
+
+_PARALLEL_GRAIN = 32768
+"""From how many elements on torch gives a thread work of its own (at::internal::GRAIN_SIZE)."""
 
 
 class Process(Protocol):
@@ -48,13 +54,36 @@ class ThisProcess:
         pass
 
 
+def _runs_in_parallel(child: ChildProcess, threads: int) -> bool:
+    """Whether operators that use `threads` threads come to an end in `child`, which is closed where they do not.
+
+    A network that was called when its module was imported has left this process with OpenMP's threads. A fork has
+    their administration without them, and GNU's OpenMP then waits for them for ever.
+    """
+    try:
+        child.call(_add_in_parallel, threads, limit_s=_PROBE_S)
+    except MeasurementError:
+        child.close()
+        return False
+    return True
+
+
+def _add_in_parallel(threads: int) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.ones(threads * _PARALLEL_GRAIN).add(1)
+    torch.set_num_threads(before)
+
+
 @dataclass
 class CellProcess:
     """Processes of their own, whose work on one cell takes at most `limit_s` seconds together.
 
     One process serves all cells, because what one has computed another need not compute again; it is replaced when it
-    has died or was late. It is forked, so that it has the packages and the methods that this process has; only CUDA,
-    which does not survive a fork, has it started afresh.
+    has died or was late. It is forked, so that it has the packages and the methods that this process has. CUDA does not
+    survive a fork, nor do the threads of OpenMP where this process has had any: then it is started afresh.
 
     Functions, arguments and results are pickled; an exception comes back as MeasurementError. Those of `plain` are
     sentences already, others are told by their type, first line and place.
@@ -63,6 +92,7 @@ class CellProcess:
     limit_s: float
     plain: tuple[type[Exception], ...] = ()
     device: str = "cpu"
+    threads: int = 1
     _child: ChildProcess | None = None
     _end: float = field(default=math.inf)
 
@@ -72,7 +102,7 @@ class CellProcess:
     def call(self, function: Callable[..., T], *args: Any) -> T:
         if self._child is None or not self._child.is_alive:
             self.close()
-            self._child = ChildProcess("forkserver" if self.device == "cuda" else "fork", self.plain)
+            self._child = self._start()
         return self._child.call(function, *args, limit_s=self._left_s(), limit=self._limit)
 
     def call_fresh(self, function: Callable[..., T], *args: Any) -> T:
@@ -83,6 +113,14 @@ class CellProcess:
         if self._child is not None:
             self._child.close()
             self._child = None
+
+    def _start(self) -> ChildProcess:
+        if self.device == "cpu":
+            child = ChildProcess("fork", self.plain)
+            if self.threads == 1 or _runs_in_parallel(child, self.threads):
+                return child
+        start_server()
+        return ChildProcess("forkserver", self.plain)
 
     def _left_s(self) -> float:
         return max(1.0, self._end - time.monotonic())

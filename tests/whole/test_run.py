@@ -323,6 +323,14 @@ def test_only_updates_with_the_run_s_threads_are_rounds(
     assert min(rounds) >= min(map(float, seconds))
 
 
+def test_a_run_without_one_measured_cell_writes_no_traceback(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-benchmark warns that there is nothing to save, and these tests' warnings are errors."""
+    monkeypatch.setattr(LoRA, "adapt", lambda *_: 1 / 0)
+    result = suite("--methods=lora", "--benchmark-json=run.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["mobilenet_v3_small-lora-r4: ZeroDivisionError*", "1 cell, *: 1 failed"])
+
+
 @pytest.mark.usefixtures("few_rounds")
 def test_a_method_that_trains_nothing_fails(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LoRA, "learning_rate", 0.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -83,6 +85,19 @@ def test_the_limit_is_the_whole_cell_s(process: CellProcess, call: Any) -> None:
     process.call(time.sleep, 1.5)
     with pytest.raises(MeasurementError, match=r"^took longer than --cell-seconds 2 and was ended"):
         call(process, time.sleep, 1.5)
+
+
+def test_threads_that_ran_before_do_not_hang_the_cells() -> None:
+    """As where a module calls its network when it is imported; the fork alone hangs at its first parallel operator."""
+    script = (
+        "import torch\n"
+        "from peft_update_bench.bench.processes.cell_process import CellProcess, _add_in_parallel\n"
+        "torch.set_num_threads(2); _add_in_parallel(2)\n"
+        "cell = CellProcess(60, threads=2); cell.begin()\n"
+        "cell.call(_add_in_parallel, 2); cell.close(); print('done')"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
 
 
 def test_without_a_process_errors_are_raised_as_they_are() -> None:
