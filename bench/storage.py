@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,14 @@ class BaselineStorage(FileStorage):
                 os.fsync(file.fileno())
             # mkstemp's files are private; a baseline is read by everyone who reads the repository.
             Path(temporary).chmod(0o644)
+            # Of the root's files alone: the plugin's own numbering looks into folders beside them too.
+            taken = (int(path.name.partition("_")[0]) for path in self.path.glob("[0-9][0-9][0-9][0-9]_*.json"))
+            number = max(taken, default=0)
             while True:
-                target = self.path / f"{self._next_num}_{save}.json"
-                try:
+                number += 1
+                target = self.path / f"{number:04}_{save}.json"
+                with suppress(FileExistsError):
                     os.link(temporary, target)
-                except FileExistsError:
-                    continue
-                return target
+                    return target
         finally:
             Path(temporary).unlink()

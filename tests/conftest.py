@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 # Methods import these at their first use. Within a test that runs pytest, that import would be undone with the test,
@@ -37,12 +36,9 @@ def warm_operators() -> None:
         computed.measure(build_update_step("mobilenet_v3_small", method, rank, Workload(image_size=64), "meta"))
 
 
-@pytest.fixture(scope="module")
-def quick_garbage_collection() -> Iterator[None]:
-    """Every measurement of latency collects garbage first; torch's own objects, which stay, need not be looked at."""
+def pytest_collection_finish() -> None:
+    """What is imported by now stays. The instruments collect garbage often, and need not look at it again."""
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -30,6 +30,15 @@ def test_numbers_go_on_at_the_root(tmp_path: Path) -> None:
     assert json.loads((folder / "0002_baseline.json").read_text()) == {"run": 2}
 
 
+def test_other_benchmarks_folders_beside_it_have_numbers_of_their_own(tmp_path: Path) -> None:
+    """The plugin's own numbering takes the last path of all: that of a folder, and so a number that is taken."""
+    storage(tmp_path / "instructions").save({"run": 0}, "baseline")
+    for number in (1, 2, 3):
+        storage(tmp_path).save({"run": number}, "baseline")
+        assert (tmp_path / f"{number:04}_baseline.json").exists()
+    assert names(tmp_path / "instructions") == ["0001_baseline.json"]
+
+
 def test_two_runs_at_the_same_time_both_survive(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: storage(tmp_path).save({"run": number}, "baseline"), range(8)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import timm
+import torch
 
 from tests.studies.exactness import METHODS, NETWORKS, compare
 
@@ -23,6 +25,20 @@ def test_quick(network: str, method: str) -> None:
 def test_a_tenth_is_quick() -> None:
     assert set(QUICK) <= set(NETWORKS)
     assert len(QUICK) >= len(NETWORKS) / 10
+
+
+@pytest.mark.study
+def test_each_family_has_its_network() -> None:
+    """timm's modules are its families. One has none in the list only where its smallest has over 30 M parameters."""
+    for module in timm.list_modules():
+        names = timm.list_models(module=module)
+        if not {*names} & {*NETWORKS}:
+            assert min(map(parameters, names)) > 30e6, module
+
+
+def parameters(name: str) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in timm.create_model(name, num_classes=10).parameters())
 
 
 @pytest.mark.study
