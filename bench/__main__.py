@@ -7,6 +7,7 @@ the one that is called is imported: some import what takes seconds.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,6 +21,10 @@ COMMANDS = {
     "report": (
         "commands.report.command",
         "a run as a page and a table, compared, over time, and the study's claims",
+    ),
+    "diff": (
+        "commands.diff",
+        "what a new baseline changes, for who reviews it",
     ),
     "recommend": (
         "commands.recommend.command",
@@ -51,6 +56,23 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+_NEGATIVE = re.compile(r"-\.?\d")
+
+
+def _with_negative_values(arguments: Sequence[str]) -> list[str]:
+    """``--memory -3MB`` as ``--memory=-3MB``: argparse would take the value for an option, and say that one is missing.
+
+    No option of ours begins with a digit.
+    """
+    joined: list[str] = []
+    for word in arguments:
+        if _NEGATIVE.match(word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what cannot be done ends in one line on stderr. Returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -70,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             chosen.add_arguments(command)
             command.set_defaults(run=chosen.run)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(_with_negative_values(arguments))
     try:
         return int(given.run(given))
     except CommandError as error:

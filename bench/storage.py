@@ -1,15 +1,43 @@
-"""Where baselines are written: pytest-benchmark's file storage, with its three gaps closed."""
+"""How baselines are written: pytest-benchmark's file storage, with its gaps closed, and files that can be reviewed."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import safe_dumps
+
+_SHARED = "options"
+"""The plugin's settings: every entry repeats them, and nothing reads them back. Written once, beside the entries."""
+
+
+def text_of(output_json: Mapping[str, Any]) -> str:
+    """pytest-benchmark's JSON with a line for each entry, keys sorted, the entries last.
+
+    A diff then has a line for each cell that moved, and a recording of 48 cells some 60 lines. What
+    ``pytest-benchmark compare`` and ``--benchmark-compare`` read of an entry is left in it: statistics, names, groups
+    and parameters.
+    """
+    head = dict(output_json)
+    entries = head.pop("benchmarks", None)
+    settings = [entry.get(_SHARED) for entry in entries or ()]
+    if entries and settings[0] is not None and all(one == settings[0] for one in settings):
+        head[_SHARED] = settings[0]
+        entries = [{key: value for key, value in entry.items() if key != _SHARED} for entry in entries]
+    lines = [f" {_in_one_line(key)}: {_in_one_line(value)}" for key, value in head.items()]
+    if entries is not None:
+        listed = ",\n".join(f"  {_in_one_line(entry)}" for entry in entries)
+        lines.append(f' "benchmarks": [\n{listed}\n ]')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _in_one_line(value: Any) -> str:
+    return str(safe_dumps(value, ensure_ascii=True, sort_keys=True))
 
 
 class BaselineStorage(FileStorage):
@@ -39,7 +67,7 @@ class BaselineStorage(FileStorage):
         handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".", suffix=".partial")
         try:
             with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(safe_dumps(output_json, ensure_ascii=True, indent=1) + "\n")
+                file.write(text_of(output_json))
                 file.flush()
                 os.fsync(file.fileno())
             # mkstemp's files are private; a baseline is read by everyone who reads the repository.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -182,6 +183,9 @@ def read_machine(machine_info: dict[str, Any]) -> Machine:
     )
 
 
+_CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: |$)", re.MULTILINE)
+"""A line that git writes between two sides of a merge."""
+
 _TOP_LEVEL: dict[str, type] = {"benchmarks": list, "machine_info": dict, "suite": dict}
 
 
@@ -206,6 +210,12 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except JSONDecodeError as error:
+        if conflict := _CONFLICT.search(text):
+            line = text.count("\n", 0, conflict.start()) + 1
+            raise BaselineError(
+                f"{path}: holds a merge conflict (line {line}): two recordings took one number; take one of them whole "
+                "with git checkout --ours or --theirs, and record the merged code: pytest --benchmark-save=baseline"
+            ) from None
         raise BaselineError(
             f"{path}: is not complete JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
             "restore it from version control, or record it again with: pytest --benchmark-save=baseline"

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from peft_update_bench.bench.storage import BaselineStorage
+from peft_update_bench.bench.storage import BaselineStorage, text_of
 from pytest_benchmark.logger import Logger
+from pytest_benchmark.stats import Stats
+from pytest_benchmark.utils import ALLOWED_COLUMNS
+
+BASELINES = Path(__file__).parents[2] / "baselines"
 
 
 def storage(folder: Path) -> BaselineStorage:
@@ -37,6 +43,103 @@ def test_other_benchmarks_folders_beside_it_have_numbers_of_their_own(tmp_path: 
         storage(tmp_path).save({"run": number}, "baseline")
         assert (tmp_path / f"{number:04}_baseline.json").exists()
     assert names(tmp_path / "instructions") == ["0001_baseline.json"]
+
+
+def entry(name: str, **more: Any) -> dict[str, Any]:
+    """One of pytest-benchmark's entries, with what its own tools read."""
+    stats = dict.fromkeys(Stats.fields, 0.5) | {"rounds": 3, "outliers": "0;0", "iterations": 1}
+    return {
+        "name": name, "group": "g", "params": {"rank": 4}, "param": "4", "fullname": f"bench/test_update.py::{name}",
+        "extra_info": {"b": 1, "a": {"d": 1, "c": 2}}, "options": {"timer": "perf_counter"}, "stats": stats, **more,
+    }  # fmt: skip
+
+
+def test_an_entry_is_a_line_with_sorted_keys(tmp_path: Path) -> None:
+    data = {"version": "5", "benchmarks": [entry("a[1]"), entry("a[2]")], "machine_info": {"b": 1, "a": 2}}
+    storage(tmp_path).save(data, "baseline")
+    lines = (tmp_path / "0001_baseline.json").read_text().splitlines()
+    assert lines[:5] == [
+        "{", ' "version": "5",', ' "machine_info": {"a": 2, "b": 1},', ' "options": {"timer": "perf_counter"},',
+        ' "benchmarks": [',
+    ]  # fmt: skip
+    assert lines[5].startswith(
+        '  {"extra_info": {"a": {"c": 2, "d": 1}, "b": 1}, "fullname": "bench/test_update.py::a[1'
+    )
+    assert lines[6].startswith("  {")
+    assert lines[7:] == [" ]", "}"]
+
+
+def test_nothing_is_lost_but_the_settings_that_every_entry_repeats() -> None:
+    for entries in ([], [entry("a"), entry("b")], [entry("a"), entry("b", options={"timer": "another"})]):
+        data = {"version": "5", "benchmarks": entries}
+        again = json.loads(text_of(data))
+        shared = again.pop("options", None)
+        for one in again["benchmarks"]:
+            one.setdefault("options", shared)
+        assert again == data
+
+
+def test_pytest_benchmarks_own_tools_read_it(tmp_path: Path) -> None:
+    """The command that compares, with every column, its CSV file and its histogram."""
+    for seconds in (0.5, 0.6):
+        stats = entry("a")["stats"] | {"median": seconds}
+        storage(tmp_path).save({"version": "5", "benchmarks": [entry("a", stats=stats)]}, "baseline")
+    files = sorted(map(str, tmp_path.glob("*.json")))
+    columns = ",".join(ALLOWED_COLUMNS)
+    options = [f"--columns={columns}", f"--csv={tmp_path / 'a.csv'}", f"--histogram={tmp_path / 'drawn'}"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "pytest_benchmark", "compare", *options, *files],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 tests" in done.stdout
+    assert "600.0000" in done.stdout
+    header, *rows = (tmp_path / "a.csv").read_text().splitlines()
+    assert header.startswith("name,param:rank,min,")
+    assert len(rows) == 2
+    assert (tmp_path / "drawn-g.svg").exists()
+
+
+@pytest.mark.parametrize("path", sorted(BASELINES.rglob("*.json")), ids=lambda path: str(path.relative_to(BASELINES)))
+def test_committed_baselines_can_be_reviewed(path: Path) -> None:
+    """As the writer writes them, at most 200 lines, and named by git's attributes."""
+    content = path.read_text()
+    assert text_of(json.loads(content)) == content
+    assert content.count("\n") <= 200
+    done = subprocess.run(
+        ["git", "check-attr", "merge", "diff", "linguist-generated", "--", path],
+        cwd=BASELINES, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        said = [line.rpartition(": ")[2] for line in done.stdout.splitlines()]
+        assert said == ["unset", "update-bench", "set"]
+
+
+def test_two_recordings_of_one_number_conflict_whole(tmp_path: Path) -> None:
+    """git keeps one of them, readable, and says that there is a conflict."""
+
+    def git(*words: str) -> int:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.invalid", "-c", "init.defaultBranch=main"]
+        return subprocess.run(["git", *identity, *words], cwd=tmp_path, capture_output=True, check=False).returncode
+
+    def record(branch: str, value: int) -> Path:
+        git("switch", "-c", branch, "main")
+        storage(tmp_path / "baselines").save({"benchmarks": [entry("a", extra_info={"run": value})]}, "baseline")
+        git("add", ".")
+        git("commit", "-m", branch)
+        return tmp_path / "baselines" / "0001_baseline.json"
+
+    git("init")
+    (tmp_path / ".gitattributes").write_text((BASELINES.parent / ".gitattributes").read_text())
+    git("add", ".")
+    assert git("commit", "-m", "attributes") == 0
+    record("theirs", 1)
+    path = record("ours", 2)
+    ours = path.read_text()
+    assert git("merge", "theirs") == 1, "a conflict"
+    assert path.read_text() == ours
+    assert git("checkout", "--theirs", str(path)) == 0
+    assert json.loads(path.read_text())["benchmarks"][0]["extra_info"] == {"run": 1}
 
 
 def test_two_runs_at_the_same_time_both_survive(tmp_path: Path) -> None:

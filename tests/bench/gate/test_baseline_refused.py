@@ -38,6 +38,25 @@ def test_truncated_at_every_tenth(tmp_path: Path) -> None:
         assert "record it again with: pytest --benchmark-save=baseline" in message
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_merge_conflict_is_named_as_one(tmp_path: Path, indent: int | None) -> None:
+    content = json.dumps(baseline_data(), indent=indent)
+    ours, theirs = content, content.replace("1000", "1001")
+    message = refuse(tmp_path, f"<<<<<<< HEAD\n{ours}\n=======\n{theirs}\n>>>>>>> theirs\n".encode())
+    assert message == (
+        f"{tmp_path / '0001_a.json'}: holds a merge conflict (line 1): two recordings took one number; "
+        "take one of them whole with git checkout --ours or --theirs, and record the merged code: "
+        "pytest --benchmark-save=baseline"
+    )
+    message = refuse(tmp_path, f'{{\n "benchmarks": [\n||||||| base\n{ours}'.encode())
+    assert "holds a merge conflict (line 3)" in message
+
+
+@pytest.mark.parametrize("line", ["<<<<<< HEAD", "<<<<<<<< HEAD", " <<<<<<< HEAD", "<<<<<<<HEAD"])
+def test_what_only_resembles_a_conflict_is_none(tmp_path: Path, line: str) -> None:
+    assert "is not complete JSON" in refuse(tmp_path, f"{line}\n{{}}".encode())
+
+
 WRITES = "the JSON that pytest --benchmark-save writes in this suite"
 SUITE = b'"suite": {"matrix": "core", "is_filtered": false}'
 
