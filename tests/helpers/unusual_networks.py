@@ -70,6 +70,34 @@ attention = _of(Attention)
 attention_with_dropout = _of(lambda: Attention(0.1))
 lstm = _of(lambda: nn.LSTM(CHANNELS, CHANNELS // 2, 2, batch_first=True, bidirectional=True), _as_sequence)
 gru = _of(lambda: nn.GRU(CHANNELS, CHANNELS, batch_first=True), _as_sequence)
+attention_layer = _of(
+    lambda: nn.MultiheadAttention(CHANNELS, 4, batch_first=True),
+    lambda m, x: _as_sequence(lambda sequence: m(sequence, sequence, sequence, need_weights=False), x),
+)
+
+
+class RecurrentCell(nn.LSTMCell):
+    """Over eight positions; at each the gradient of the weights is added to what is there."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        hidden = cell = x.new_zeros(len(x), CHANNELS)
+        for position in x.flatten(2).unbind(2)[:8]:
+            hidden, cell = super().forward(position, (hidden, cell))
+        return hidden[:, :, None, None]
+
+
+recurrent_cell = _of(lambda: RecurrentCell(CHANNELS, CHANNELS))
+
+
+def shared_gradient(num_classes: int) -> Around:
+    """The first gradient of `twice` is held elsewhere too when its second comes: autograd does not add in place."""
+
+    def between(_: Around, x: Tensor) -> Tensor:
+        thrice, twice = x * 3, x * 2
+        cosine = twice.cos()
+        return (twice + thrice) * 2 + cosine
+
+    return Around(num_classes, between)
 
 
 def autocast(num_classes: int) -> Around:
