@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, CORE_ARCHITECTURES
 from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 RANKS = {"subset": (4,), "core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
 MATRICES = tuple(RANKS)
@@ -29,21 +30,34 @@ class Cell:
     """One architecture × method × rank, the unit that is benchmarked. `rank` is None where the method takes none.
 
     In the adaptation benchmark also × `task`; None elsewhere.
+
+    Where it `is_step`, a user's own update step stands in the architecture's place: by ``MODULE:NAME``, or by the id of
+    the test that builds it. The method is then AS_IT_IS, unless one was asked for on the step's network.
     """
 
     architecture: str
     method: str
     rank: int | None = None
     task: str | None = None
+    is_step: bool = False
 
     def __str__(self) -> str:
         """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4-shift``, ``mypackage.models:build-lora-r4``.
 
-        No part holds a hyphen, so that the id means one cell only.
+        No part holds a hyphen, so that the id means one cell only. A step that a test builds has the test's id.
         """
+        if self.is_tests:
+            return self.architecture
+        if self.is_step and self.method == AS_IT_IS:
+            return self.architecture
         rank = "" if self.rank is None else f"-r{self.rank}"
         task = "" if self.task is None else f"-{self.task}"
         return f"{self.architecture}-{self.method}{rank}{task}"
+
+    @property
+    def is_tests(self) -> bool:
+        """Whether a test of a user's builds its step."""
+        return self.is_step and "::" in self.architecture
 
     @property
     def is_users(self) -> bool:
@@ -55,7 +69,8 @@ class Cell:
 class Selection:
     """Which cells were asked for: a matrix, narrowed by filters. None means no filter.
 
-    `tasks` are the adaptation benchmark's; empty for the update benchmark, whose cells have none.
+    `tasks` are the adaptation benchmark's; empty for the update benchmark, whose cells have none. `steps` are a user's
+    own, in the place of architectures; None where the cells are a matrix's.
     """
 
     matrix: str = "core"
@@ -63,22 +78,31 @@ class Selection:
     methods: tuple[str, ...] | None = None
     ranks: tuple[int, ...] | None = None
     tasks: tuple[str, ...] = ()
+    steps: tuple[str, ...] | None = None
 
     @property
     def is_filtered(self) -> bool:
+        """Whether a part of the matrix is left out. All of a user's own steps that were named are there."""
+        if self.steps is not None:
+            return False
         return not (self.architectures is None and self.methods is None and self.ranks is None)
 
     def cells(self) -> list[Cell]:
         """The cells in the order in which they run: by architecture, so that neighbours share a reference step."""
-        default = DEFAULT_ARCHITECTURES[self.matrix]
+        are_steps = self.steps is not None
+        subjects = self.steps if self.steps is not None else self.architectures or DEFAULT_ARCHITECTURES[self.matrix]
         ranks = self.ranks or RANKS[self.matrix]
         return [
-            Cell(architecture, method, rank, task)
-            for architecture in self.architectures or default
+            Cell(subject, method, rank, task, is_step=are_steps)
+            for subject in subjects
             for task in self.tasks or (None,)
-            for method in self.methods or tuple(METHODS)
-            for rank in (ranks if takes_rank(method) else (None,))
+            for method in self.methods or self._all_methods
+            for rank in (ranks if method != AS_IT_IS and takes_rank(method) else (None,))
         ]
+
+    @property
+    def _all_methods(self) -> tuple[str, ...]:
+        return tuple(METHODS) if self.steps is None else (AS_IT_IS,)
 
     def no_longer_there(self, recorded: Iterable[Cell], recorded_matrix: str) -> list[Cell]:
         """The recorded cells that this selection should contain and does not: a baseline's that the matrix has lost.
@@ -92,6 +116,9 @@ class Selection:
         return [cell for cell in recorded if cell not in present and self._admits(cell)]
 
     def _admits(self, cell: Cell) -> bool:
+        if self.steps is not None or cell.is_step:
+            named = self.steps or ()
+            return cell.is_step and cell.architecture in named and cell.method in (self.methods or self._all_methods)
         return (
             self._admits_name(cell.architecture, self.architectures)
             and self._admits_name(cell.method, self.methods)

@@ -15,14 +15,24 @@ import torch
 from peft_update_bench.bench import still_parameters
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
+from peft_update_bench.bench.gate.tolerances import asked_by, of_cell
 from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
 from peft_update_bench.bench.processes.child_process import MeasurementError
-from peft_update_bench.bench.record import CLOCKS, SCHEMA, Latency, Record, installed_versions, read_record
+from peft_update_bench.bench.record import (
+    CLOCKS,
+    SCHEMA,
+    Latency,
+    Record,
+    StepWorkload,
+    installed_versions,
+    read_record,
+)
+from peft_update_bench.fixtures import own_steps
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import ImportedNameError
-from peft_update_bench.fixtures.instruments import computed, latency, measured_memory
+from peft_update_bench.fixtures.instruments import computed, latency, measured_memory, whole
 from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
 from peft_update_bench.fixtures.instruments.calibration import calibration_step
 from peft_update_bench.fixtures.instruments.clock import Clock, LatencyError
@@ -38,9 +48,12 @@ from peft_update_bench.fixtures.instruments.latency import (
 )
 from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
 from peft_update_bench.fixtures.instruments.rounds import Rounds
-from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.instruments.steady import fixed_threads, return_freed_memory
 from peft_update_bench.fixtures.instruments.trace import NotComputableError
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
+from peft_update_bench.fixtures.step_trial import try_out
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
+from peft_update_bench.fixtures.whole_step import OwnStepError, Step
 from peft_update_bench.fixtures.workload import Workload
 
 
@@ -53,6 +66,7 @@ FAILURES = (
     NotComputableError,
     UnsupportedNetworkError,
     ImportedNameError,
+    OwnStepError,
     MeasurementError,
     LatencyError,
 )
@@ -89,24 +103,54 @@ class Measuring:
     def add_remarks(self, remarks: Sequence[str]) -> None:
         """Keep what a reader of the record should know, each a sentence."""
         if remarks:
-            self.sections["remarks"] = [*remarks]
+            before = self.sections.get("remarks", [])
+            assert isinstance(before, list)
+            self.sections["remarks"] = [*before, *remarks]
 
-    def builder(self, device: str) -> Callable[[], UpdateStep]:
+    def builder(self, device: str) -> Callable[[], Step]:
         """Builds the cell's step on `device`; picklable."""
         return partial(_build, self.cell, self.run.workload, device)
 
 
-def measure(cell: Cell, run: RunOptions, process: Process) -> Measurement:
+Accept = Callable[[Cell, StepWorkload], None]
+"""Refuses the workload of a user's own step by what it raises."""
+
+
+def measure(cell: Cell, run: RunOptions, process: Process, accept: Accept | None = None) -> Measurement:
     """Measure `cell` by every metric that `run` names, none of them in this process but where `process` says so.
 
-    Raises one of FAILURES.
+    `accept` may refuse the workload of a user's own step, which is not known before the step was built and tried.
+
+    Raises one of FAILURES, and what `accept` raises.
     """
-    process.begin()
-    measuring = Measuring(cell, run, process)
+    workload, parts = described(cell, run, process, accept)
+    measuring = Measuring(cell, run, process, parts)
     for function in dict.fromkeys(METRICS[name].measure for name in run.metrics):
         load(function)(measuring)
-    workload = process.call(_as_run, cell, run.workload) if cell.is_users else run.workload
+    if cell.is_users and not cell.is_step:
+        workload = process.call(_as_run, cell, run.workload)
     return Measurement(record_of(cell, workload, measuring.sections), measuring.step_seconds)
+
+
+def described(
+    cell: Cell, run: RunOptions, process: Process, accept: Accept | None
+) -> tuple[Workload | Mapping[str, Any], dict[str, object]]:
+    """Begin a cell: its workload, and the sections of its record that are known before it is measured.
+
+    A user's own step is built and tried for that.
+    """
+    process.begin(anew=cell.is_tests)
+    if not cell.is_step:
+        return run.workload, {}
+    trial = process.call(try_out, cell.architecture, cell.method, cell.rank, run.workload.seed, run.workload.threads)
+    if accept is not None:
+        accept(cell, StepWorkload(**trial.workload))
+    parts: dict[str, object] = {}
+    if trial.remarks:
+        parts["remarks"] = trial.remarks
+    if asked := asked_by(run.tolerances, str(cell)):
+        parts["tolerances"] = asked
+    return trial.workload, parts
 
 
 def compute(measuring: Measuring) -> None:
@@ -127,10 +171,31 @@ def measure_memory(measuring: Measuring) -> None:
     build = measuring.builder(workload.device)
     # What a user's own code imports is not what its update needs.
     prepare = measuring.builder("meta") if measuring.cell.is_users else None
-    memory = measuring.process.call_fresh(measured_memory.measure_here, build, workload.threads, prepare)
+    memory = _measure_memory(measuring, build, workload.threads, prepare)
     trained = (measuring.cell, workload, memory.losses, memory.unmoved)
     measuring.add_remarks(measuring.process.call(_must_train, *trained) if memory.unmoved else _must_train(*trained))
     measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
+
+
+def _measure_memory(
+    measuring: Measuring, build: Callable[[], Step], threads: int, prepare: Callable[[], Step] | None
+) -> MeasuredMemory:
+    cell = measuring.cell
+    if not cell.is_tests:
+        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, prepare)
+    if importable := own_steps.importable_name(cell.architecture):
+        build = partial(_build, replace(cell, architecture=importable), measuring.run.workload, "cpu")
+        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, build)
+    measuring.add_remarks(
+        ["its builder cannot be imported, so that its RSS was measured in a process forked from pytest's own"]
+    )
+    return measuring.process.call_forked(_measure_memory_here, build, threads, prepare)
+
+
+def _measure_memory_here(*given: Any) -> MeasuredMemory:
+    """In a process that has what another has freed, which would not count again."""
+    return_freed_memory()
+    return measured_memory.measure_here(*given)
 
 
 def measure_latency(measuring: Measuring) -> None:
@@ -139,7 +204,7 @@ def measure_latency(measuring: Measuring) -> None:
     # A measurement of memory trains the cell too, and looks.
     must_train = "measured_memory" not in run.metrics
     # A baseline is what many runs lean on.
-    limits = _judged_by(run, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
+    limits = _judged_by(run, measuring.cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
     found = measuring.process.call(_time_anew, measuring.cell, run.workload, limits, must_train)
     measuring.sections["latency"], measuring.step_seconds, remarks = found
     measuring.add_remarks(remarks)
@@ -148,7 +213,7 @@ def measure_latency(measuring: Measuring) -> None:
 def _as_run(cell: Cell, workload: Workload) -> Workload:
     """`workload` with the optimizer and the dtype that a user's own method and network really have."""
     with _users_warnings(cell):
-        return as_run(_build(cell, workload, "meta"), workload)
+        return as_run(build_update_step(cell.architecture, cell.method, cell.rank, workload, "meta"), workload)
 
 
 def as_run(step: UpdateStep, workload: Workload) -> Workload:
@@ -156,13 +221,21 @@ def as_run(step: UpdateStep, workload: Workload) -> Workload:
     return replace(workload, optimizer=step.optimizer_name, dtype=step.dtype)
 
 
-def _build(cell: Cell, workload: Workload, device: str) -> UpdateStep:
+def _build(cell: Cell, workload: Workload, device: str) -> Step:
+    """A cell's step; a user's own says itself which device it is on."""
+    if cell.is_step:
+        return own_steps.build(cell.architecture, cell.method, cell.rank, workload.seed)
     return build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
 
 
 def _compute(cell: Cell, workload: Workload, with_memory: bool) -> Computed:
     with _users_warnings(cell):
-        return computed.measure(_build(cell, workload, "meta"), with_memory=with_memory)
+        step = _build(cell, workload, "meta")
+        if cell.is_step and step.periodic_work is None:
+            with fixed_threads(workload.threads):
+                return whole.measure(step, with_memory=with_memory)
+        assert isinstance(step, UpdateStep), "only a whole step of a user's own is none"
+        return computed.measure(step, with_memory=with_memory)
 
 
 @contextmanager
@@ -174,9 +247,9 @@ def _users_warnings(cell: Cell) -> Iterator[None]:
         yield
 
 
-def _judged_by(run: RunOptions, limits: SamplingLimits) -> SamplingLimits:
-    """`limits` that are as narrow as the run's tolerance asks for."""
-    return replace(limits, tolerance=run.tolerances["latency"])
+def _judged_by(run: RunOptions, cell: Cell, limits: SamplingLimits) -> SamplingLimits:
+    """`limits` that are as narrow as the cell's tolerance asks for."""
+    return replace(limits, tolerance=of_cell(run.tolerances, str(cell))["latency"])
 
 
 def _time_anew(
@@ -186,7 +259,7 @@ def _time_anew(
     remarks = []
     with _users_warnings(cell):
         step = _build(cell, workload, workload.device)
-        if must_train:
+        if must_train and isinstance(step, UpdateStep) and not cell.is_step:
             with fixed_threads(workload.threads):
                 losses, unmoved = still_parameters.train(step)
             remarks = _must_train(cell, workload, losses, unmoved)
@@ -220,8 +293,9 @@ def measure_latency_again(
     Afresh, because where memory lies is decided when a step is built. Longest where it is to make a `decision`, unless
     that is made early. Raises one of FAILURES.
     """
-    limits = _judged_by(run, CAREFUL_LIMITS if decision is None else DECIDING_LIMITS)
-    entry, seconds, _ = process.call(_time_both_anew, measurement.record.cell, run.workload, limits, decision)
+    cell = measurement.record.cell
+    limits = _judged_by(run, cell, CAREFUL_LIMITS if decision is None else DECIDING_LIMITS)
+    entry, seconds, _ = process.call(_time_both_anew, cell, run.workload, limits, decision)
     record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})
     return Measurement(record, seconds)
 
@@ -236,7 +310,7 @@ def until(decision: Decision, confidence: float) -> Until:
 
 
 def _time(
-    cell: Cell, step: UpdateStep, workload: Workload, limits: SamplingLimits, decision: Decision | None
+    cell: Cell, step: Step, workload: Workload, limits: SamplingLimits, decision: Decision | None
 ) -> PairedSample:
     """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
     reference, reference_name = _reference(cell, workload)
@@ -257,7 +331,8 @@ def _time(
 
 def _finished(step: Callable[[], object], workload: Workload) -> Callable[[], object]:
     """`step` as a call that returns when its work is done: CUDA kernels run on after the call that launched them."""
-    if workload.device != "cuda":
+    network = getattr(step, "network", None)
+    if workload.device != "cuda" and (network is None or not any(p.is_cuda for p in network.parameters())):
         return step
 
     def step_and_wait() -> None:
@@ -268,8 +343,10 @@ def _finished(step: Callable[[], object], workload: Workload) -> Callable[[], ob
 
 
 def _reference(cell: Cell, workload: Workload) -> tuple[Callable[[], object], ReferenceName]:
-    if cell.method == "fft":
+    if cell.method in {"fft", AS_IT_IS}:
         return calibration_step(), CALIBRATION
+    if cell.is_step:
+        return own_steps.build(cell.architecture, "fft", None, workload.seed), "fft"
     return _full_fine_tuning(cell.architecture, workload), "fft"
 
 
@@ -284,7 +361,7 @@ def _must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved
     losses = list(losses)
     if not all(math.isfinite(loss) for loss in losses):
         raise NotTrainingError(f"the loss is not finite: {', '.join(f'{loss:g}' for loss in losses)}")
-    if not unmoved:
+    if not unmoved or cell.is_step:  # what a user's own step moves was seen when it was tried
         return []
     with fixed_threads(workload.threads):
         remarks, unexplained = still_parameters.explain(cell, workload, unmoved)
@@ -294,11 +371,10 @@ def _must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved
     return remarks
 
 
-def record_of(cell: Cell, workload: Workload, parts: Mapping[str, object]) -> Record:
+def record_of(cell: Cell, workload: Workload | Mapping[str, Any], parts: Mapping[str, object]) -> Record:
     """The record of `cell` under `workload`; `parts` are its sections, and versions where these are more than usual."""
     identity: dict[str, object] = {"architecture": cell.architecture, "method": cell.method}
     if cell.rank is not None:
         identity["rank"] = cell.rank
-    return read_record(
-        {"schema": SCHEMA, **identity, "workload": workload.as_record(), "versions": installed_versions(), **parts}
-    )
+    held_for = workload.as_record() if isinstance(workload, Workload) else dict(workload)
+    return read_record({"schema": SCHEMA, **identity, "workload": held_for, "versions": installed_versions(), **parts})

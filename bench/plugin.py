@@ -1,23 +1,27 @@
-"""The door into pytest: the plugin's entry point, which acts in a run of update benchmarks only.
+"""The door into pytest: the plugin's entry point.
 
-In any other run it costs nothing: nothing heavy is imported, no option and no fixture is added, no hook acts.
+It acts in a run of update benchmarks, and where a test asks for its fixture. In any other run it costs nothing: nothing
+heavy is imported, no option is added, no hook acts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _FOLDER = Path(__file__).resolve().parent
 PACKAGE = "peft_update_bench"
 HOOKS = "peft-update-bench-hooks"
+FIXTURE = "update_benchmark"
+TABLE = "[tool.peft-update-bench"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
-    """Bring in the hooks where the run is one of update benchmarks.
+    """Bring in the hooks where the run is one of update benchmarks, and some options where a project names us.
 
     After the conftest files, whose options come first: where one has the name of an option of ours, ours goes by its
     longer name.
@@ -30,13 +34,64 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     paths = [word for word in given if (folder / word).exists()]
     if not paths and not any(map(_names_the_package, given)):
         paths = [str(early_config.rootpath / name) for name in early_config.getini("testpaths")] or ["."]
-    if any(map(_names_the_package, given)) or _lead_here(folder, paths):
-        from peft_update_bench.bench import hooks
+    is_matrix = any(map(_names_the_package, given)) or _lead_here(folder, paths)
+    if is_matrix or _names_us(early_config.rootpath):
+        from peft_update_bench.bench import option_hooks
 
         # Before the options are known: a project's modules may add metrics, kinds of benchmark, and options of these.
-        hooks.import_project_modules(early_config)
+        option_hooks.import_project_modules(early_config)
+        chosen = option_hooks.OptionHooks(None if is_matrix else option_hooks.OF_TESTS)
+        early_config.pluginmanager.register(chosen, f"{HOOKS}-options")
+    if is_matrix:
+        from peft_update_bench.bench import hooks, session_hooks
+
+        early_config.pluginmanager.register(session_hooks, f"{HOOKS}-session")
         early_config.pluginmanager.register(hooks, HOOKS)
     return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "update_tolerance(NAME=FRACTION, ...): how much figures of the test's update_benchmark may grow"
+    )
+    if config.pluginmanager.has_plugin(f"{HOOKS}-options") and not config.pluginmanager.has_plugin(HOOKS):
+        from peft_update_bench.bench import own_tests
+
+        own_tests.choose_storage(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Read options and baseline where a test asks for the fixture."""
+    tests = [item for item in session.items if FIXTURE in getattr(item, "fixturenames", ())]
+    if tests and not hasattr(session.config, "workerinput"):
+        from peft_update_bench.bench import own_tests
+
+        own_tests.begin(session, tests)
+
+
+@pytest.fixture
+def update_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Generator[Callable[..., Any], None, None]:
+    """Measures an update step of your own, records it, and fails the test where it does not hold its baseline.
+
+    Called once with ``build_step``, which returns an ``UpdateStep``, or ``(step, network, optimizer)`` with a callable
+    that does one update. With ``method`` and ``rank`` it measures a method on the network of ``build_step(network)``.
+    """
+    from peft_update_bench.bench import own_tests
+
+    test = own_tests.OwnTest(request, benchmark)
+    yield test.measure
+    test.close()
+
+
+def _names_us(root: Path) -> bool:
+    """Whether the nearest pyproject.toml has our table; it is not parsed for that."""
+    path = next((p for folder in (root, *root.parents) if (p := folder / "pyproject.toml").is_file()), None)
+    try:
+        return path is not None and TABLE in path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def _names_the_package(word: str) -> bool:

@@ -40,14 +40,18 @@ class PytestBenchmarkSession:
         info: dict[str, Any] = self._session.get_machine_info()
         return info
 
-    def take_compare_option(self) -> str | bool:
-        """What ``--benchmark-compare`` names: True for the newest file, False where it was not given.
-
-        Taken away from the plugin, which passes over an unreadable baseline with a warning.
-        """
-        option = self._config.option
-        compare, option.benchmark_compare = option.benchmark_compare, []
+    @property
+    def compare_option(self) -> str | bool:
+        """What ``--benchmark-compare`` names: True for the newest file, False where it was not given."""
+        compare = self._config.option.benchmark_compare
         return True if compare is True else (compare or False)
+
+    def take_compare_option(self) -> str | bool:
+        """As `compare_option`, and it is taken away from the plugin, which passes over an unreadable baseline with a
+        warning."""
+        compare = self.compare_option
+        self._config.option.benchmark_compare = []
+        return compare
 
     def store_in(self, folder: Path) -> None:
         """Save baselines there, each complete or not at all."""

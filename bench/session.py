@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
+import pytest
 from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, check_workload
@@ -18,6 +19,10 @@ from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
+
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+"""Where pytest's configuration keeps the run's."""
 
 
 @dataclass
@@ -35,6 +40,8 @@ class Session:
     """Why a baseline that was asked for was not saved."""
     unwritten: list[str] = field(default_factory=list)
     """The files that could not be written."""
+    lost_tests: list[Cell] = field(default_factory=list)
+    """The baseline's cells of users' tests that the run should have collected, and that are no longer there."""
 
     @classmethod
     def of(cls, run: RunOptions) -> Session:
@@ -65,12 +72,36 @@ class Session:
             )
         self.gate.baseline = baseline
 
+    def cell(self, architecture: str, method: str, rank: int | None = None, task: str | None = None) -> Cell:
+        """The run's cell of these parts."""
+        cell = Cell(architecture, method, rank, task)
+        step = replace(cell, is_step=True)
+        return step if step in self.cells or step in self.lost else cell
+
+    @property
+    def matrix_tests(self) -> set[str]:
+        """The node ids of the tests that are this suite's own, not a user's."""
+        return {name for name, cell in self.tests.items() if not cell.is_tests}
+
+    def add_tests(self, names: Iterable[str]) -> None:
+        """Users' tests, by node id, each of which builds its step."""
+        self.tests |= {name: Cell(name, AS_IT_IS, is_step=True) for name in names}
+
+    def lose_tests(self, was_collected: Callable[[str], bool]) -> None:
+        """Take for lost which of the baseline's tests the run has not, though it `was_collected` where they were."""
+        recorded = self.gate.baseline.records if self.gate.baseline else {}
+        cells = [cell for cell in recorded if cell.is_tests and cell.architecture not in self.tests]
+        self.lost_tests = [cell for cell in cells if was_collected(cell.architecture)]
+        for cell in self.lost_tests:
+            self.results[cell] = _lost(cell)
+
     @property
     def header(self) -> str:
         """What is about to run, for the head of pytest's report."""
         baseline = self.gate.baseline
         against = f"against {baseline.path}" if baseline else "without a baseline"
-        return f"update benchmark: {count(len(self.cells), 'cell')}, {', '.join(self.run.metrics)}, {against}"
+        cells = len(self.cells) + sum(cell.is_tests for cell in self.tests.values())
+        return f"update benchmark: {count(cells, 'cell')}, {', '.join(self.run.metrics)}, {against}"
 
     @property
     def suite_entry(self) -> dict[str, str | bool]:
@@ -105,9 +136,7 @@ class Session:
         baseline = self.gate.baseline
         if cell in self.lost:
             assert baseline is not None
-            self.results[cell] = Result(
-                cell, verdicts=(Verdict("the cell", "missing", note="the run no longer has it"),)
-            )
+            self.results[cell] = _lost(cell)
             return explain_loss(cell, baseline, self.run.record_command)
         try:
             result = self.run.benchmark.measure(cell, self.run, self.gate, benchmark)
@@ -123,6 +152,9 @@ class Session:
     @property
     def summary(self) -> Summary:
         remarks = [*self.run.benchmark.remarks]
+        if self.gate.baseline:
+            lost = [explain_loss(cell, self.gate.baseline, self.run.record_command) for cell in self.lost_tests]
+            remarks += [" ".join(text.splitlines()) for text in lost]
         if self.unsaved:
             remarks.append(f"No baseline was saved: {self.unsaved}.")
         return Summary(
@@ -132,3 +164,7 @@ class Session:
             record_command=self.run.record_command,
             remarks=tuple(remarks),
         )
+
+
+def _lost(cell: Cell) -> Result:
+    return Result(cell, verdicts=(Verdict("the cell", "missing", note="the run no longer has it"),))

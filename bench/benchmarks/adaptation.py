@@ -30,7 +30,6 @@ class AdaptationBenchmark(Benchmark):
     options = {  # noqa: RUF012 - as the base class has it
         "tasks": "comma-separated names out of shift, unseen; default: both",
         "seeds": "updates of each cell, each with its own seed; default: 2",
-        "steps": "steps of an update; default: 60",
         "data": "mnist_5k (default) or digits, which packages ship; cifar10, cifar10-c or folder",
         "data_root": "where cifar10, cifar10-c or folder lies",
         "corruption": "what shifts the images, by ImageNet-C's name; default: fog",

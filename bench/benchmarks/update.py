@@ -44,7 +44,7 @@ class UpdateBenchmark(Benchmark):
         from peft_update_bench.bench.measurement import measure_latency_again
 
         process = self._where(run)
-        measured = self._measure(cell, run, process, benchmark)
+        measured = self._measure(cell, run, process, gate, benchmark)
         result = gate.judge(measured.record, measured.median_seconds)
         if result.is_unstable and not result.suspects_slowdown:
             measured = measure_latency_again(measured, run, process)
@@ -57,9 +57,10 @@ class UpdateBenchmark(Benchmark):
 
     @classmethod
     def failures(cls) -> tuple[type[Exception], ...]:
+        from peft_update_bench.bench.gate.baseline import BaselineError
         from peft_update_bench.bench.measurement import FAILURES
 
-        return FAILURES
+        return (*FAILURES, BaselineError)
 
     def close(self) -> None:
         if self._process is not None:
@@ -75,7 +76,7 @@ class UpdateBenchmark(Benchmark):
             self._process = limited if run.cell_seconds else ThisProcess()
         return self._process
 
-    def _measure(self, cell: Cell, run: RunOptions, process: Process, benchmark: Any) -> Measurement:
+    def _measure(self, cell: Cell, run: RunOptions, process: Process, gate: Gate, benchmark: Any) -> Measurement:
         """Measure a cell and give pytest-benchmark its rounds.
 
         With latency these are the updates that were timed in pairs, and nothing else. Without, nothing was updated: the
@@ -84,11 +85,12 @@ class UpdateBenchmark(Benchmark):
         from peft_update_bench.bench.measurement import measure
 
         if "latency" not in run.metrics:
-            benchmark.group = f"{cell.architecture} (the measurement's own time; no update was timed)"
-            measurement: Measurement = benchmark.pedantic(measure, args=(cell, run, process))
+            group = "update_benchmark" if cell.is_tests else cell.architecture
+            benchmark.group = f"{group} (the measurement's own time; no update was timed)"
+            measurement: Measurement = benchmark.pedantic(measure, args=(cell, run, process, gate.check_step))
             return measurement
         benchmark.group = cell.architecture
-        measurement = measure(cell, run, process)
+        measurement = measure(cell, run, process, gate.check_step)
         # The plugin opens its statistics by timing a call. One more update would run under other conditions than those
         # that were timed, so it gets an empty call, and the rounds take that one's place.
         benchmark.pedantic(lambda: None)

@@ -13,7 +13,14 @@ from typing import Any, NoReturn
 
 from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.record import AdaptationSettings, Record, RecordError, WorkloadEntry, read_record
+from peft_update_bench.bench.record import (
+    AdaptationSettings,
+    Record,
+    RecordError,
+    StepWorkload,
+    WorkloadEntry,
+    read_record,
+)
 from pydantic import BaseModel
 
 
@@ -100,12 +107,12 @@ def read(path: Path) -> Baseline:
             raise BaselineError(
                 f"{path}: benchmarks[{index}] has no fullname; expected one of pytest-benchmark's entries"
             )
-        test, _, cell_id = entry["fullname"].rpartition("::")[2].rstrip("]").partition("[")
+        cell_id, information = _cell_id(entry["fullname"], entry.get("extra_info")), entry.get("extra_info")
         # Other benchmarks' entries in the same file are passed over.
-        if test not in test_names():
+        if cell_id is None:
             continue
         try:
-            record = read_record(entry.get("extra_info"))
+            record = read_record(information)
         except RecordError as error:
             raise BaselineError(f"{path}: {cell_id}: {error}") from None
         if str(record.cell) != cell_id:
@@ -120,11 +127,20 @@ def read(path: Path) -> Baseline:
     return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data))
 
 
+def _cell_id(fullname: str, information: Any) -> str | None:
+    """The cell whose entry is called `fullname`; None where it is of another benchmark."""
+    # A test of a user's own step may be called as ours are.
+    if isinstance(information, dict) and information.get("architecture") == fullname:
+        return fullname
+    test, _, cell_id = fullname.rpartition("::")[2].rstrip("]").partition("[")
+    return cell_id if test in test_names() else None
+
+
 def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[Cell]) -> None:
     """Refuse a baseline whose records of `cells` were made under another workload. Raises BaselineError."""
     for cell in cells:
         record = baseline.records.get(cell)
-        if record is None:
+        if record is None or cell.is_step:
             continue
         expected = workload
         if cell.is_users:
@@ -137,6 +153,16 @@ def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[
                 f"{differences(record.workload, expected)}; "
                 "run with the baseline's workload, or name another baseline with --benchmark-compare=NUMBER"
             )
+
+
+def check_step(baseline: Baseline, cell: Cell, workload: StepWorkload) -> None:
+    """As :func:`check_workload`, for a user's own step, which says itself what its workload is."""
+    record = baseline.records.get(cell)
+    if record is not None and record.workload != workload:
+        raise BaselineError(
+            f"was recorded under another workload in {baseline.path}: {differences(record.workload, workload)}; "
+            "figures of two workloads are not compared: if the change is meant, record a new baseline"
+        )
 
 
 def check_adaptation(baseline: Baseline, settings: Mapping[str, AdaptationSettings], cells: Iterable[Cell]) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.adapting import judge_adaptation
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline, Machine, check_step
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget
+from peft_update_bench.bench.gate.tolerances import of_cell
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge, judge_measured
 from peft_update_bench.bench.metrics import ABSOLUTE_TIME
-from peft_update_bench.bench.record import CLOCKS, Record
+from peft_update_bench.bench.record import CLOCKS, Record, StepWorkload
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,19 @@ class Gate:
         if before is None or before.latency is None:
             return None
         intervals = {clock: before.latency.interval(clock) for clock in CLOCKS}
-        return Decision(intervals, self.tolerances["latency"], self.error_budget.rate)
+        return Decision(intervals, of_cell(self.tolerances, str(cell))["latency"], self.error_budget.rate)
+
+    def check_step(self, cell: Cell, workload: StepWorkload) -> None:
+        """Refuse a baseline of another workload, before a user's own step is measured. Raises BaselineError."""
+        if self.baseline is not None:
+            check_step(self.baseline, cell, workload)
 
     def _judge(self, record: Record, seconds: float | None, baseline: Baseline) -> Result:
         before = baseline.records.get(record.cell)
         another_machine = not baseline.machine.is_like(self.machine)
         incomparable = f"measured on {self.machine}; the baseline on {baseline.machine}" if another_machine else ""
-        verdicts = judge(record, before, Terms(self.tolerances, incomparable, self.error_budget.rate))
+        tolerances = {**of_cell(self.tolerances, str(record.cell)), **(record.tolerances or {})}
+        verdicts = judge(record, before, Terms(tolerances, incomparable, self.error_budget.rate))
         if before is not None and record.adaptation is not None:
             verdicts += judge_adaptation(record, before, baseline.records.values(), another_machine=another_machine)
         seconds_before = baseline.seconds.get(record.cell)
@@ -87,7 +94,7 @@ class Gate:
             # Absolute times hold for the same machine with the same software only.
             if not incomparable and record.versions != before.versions:
                 incomparable = "timed with other package versions"
-            tolerance = self.tolerances[ABSOLUTE_TIME.limit]
+            tolerance = tolerances[ABSOLUTE_TIME.limit]
             median = f"stats.{ABSOLUTE_TIME.key}"
             verdicts.append(
                 judge_measured(median, ABSOLUTE_TIME.unit, seconds, seconds_before, tolerance, incomparable)

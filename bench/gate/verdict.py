@@ -8,6 +8,7 @@ from typing import Literal
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR, judge_slowdown
+from peft_update_bench.bench.gate.tolerances import limit_of
 from peft_update_bench.bench.metrics import Evidence, Row
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show, show_fraction
@@ -83,7 +84,7 @@ def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | Non
     new, old = row.of(now), row.of(before)
     if evidence in {Evidence.SHOWN, Evidence.SEEDS} or (new is None and old is None):
         return None
-    tolerance = terms.tolerances[row.figure.limit] if row.figure.limit else 0.0
+    tolerance = terms.tolerances[row.figure.limit] if row.figure.limit else terms.tolerances.get(limit_of(row), 0.0)
     if new is None or old is None:
         absent = "the baseline" if old is None else "this run"
         return Verdict(name, "missing", unit, new, old, tolerance, f"{absent} has no such figure")
@@ -98,10 +99,18 @@ def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | Non
         return _judge_interval(row, now, before, tolerance, terms.error_rate)
     if evidence is Evidence.TOLERANCE or row.figure.limit:
         return judge_measured(name, unit, new, old, tolerance)
-    kind: Kind = "ok"
-    if new != old:
-        kind = "regressed" if new > old or evidence is Evidence.PINNED else "improved"
-    return Verdict(name, kind, unit, new, old)
+    return _judge_exact(row, new, old, tolerance)
+
+
+def _judge_exact(row: Row, new: float, old: float, tolerance: float) -> Verdict:
+    """Judge a figure that is equal on every machine: as it is, unless its cell was given a tolerance."""
+    if tolerance:
+        kind = judge_measured(str(row), row.figure.unit, new, old, tolerance).kind
+    else:
+        kind = "ok" if new == old else "regressed" if new > old else "improved"
+    if kind == "improved" and row.figure.evidence is Evidence.PINNED:
+        kind = "regressed"
+    return Verdict(str(row), kind, row.figure.unit, new, old, tolerance)
 
 
 def judge_measured(

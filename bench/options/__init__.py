@@ -1,8 +1,8 @@
 """What a run was asked for."""
 
 from peft_update_bench.bench.options.project import Project, read_project
-from peft_update_bench.bench.options.run import RunOptions, all_options, read, storage_folder
-from peft_update_bench.bench.options.tolerance_table import tolerances
+from peft_update_bench.bench.options.run import RunOptions, all_options, read, read_for, storage_folder
+from peft_update_bench.bench.options.tolerance_table import read_tolerances, tolerances
 from peft_update_bench.bench.options.values import OptionError
 
 __all__ = [
@@ -11,7 +11,9 @@ __all__ = [
     "RunOptions",
     "all_options",
     "read",
+    "read_for",
     "read_project",
+    "read_tolerances",
     "storage_folder",
     "tolerances",
 ]

@@ -21,14 +21,36 @@ class Project:
 
     ``root``        the folder of its pyproject.toml, from which `storage` counts
     ``storage``     where baselines are
-    ``tolerances``  by limit
+    ``tolerances``  by limit; a table within it is for the cells of a pattern
     ``modules``     imported before options are read: they may add metrics and kinds of benchmark
+    ``options``     what its runs are of where the command line does not say, as one would type it: steps,
+                    architectures, methods, ranks, metrics
+    ``path``        of its pyproject.toml, None where there is none
     """
 
     root: Path
     storage: str = "baselines"
     tolerances: Mapping[str, object] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    path: Path | None = None
+    is_named: bool = False
+    """Whether its pyproject.toml has our table."""
+
+    def complete(self, given: Mapping[str, str | None]) -> dict[str, str | None]:
+        """The options as typed, and the project's where none was. What is measured is typed as a whole."""
+        subjects = {"steps", "architectures"}
+        left_out = subjects if any(given.get(name) is not None for name in subjects) else set()
+        chosen = {name: value for name, value in self.options.items() if name not in left_out}
+        return {**chosen, **{name: value for name, value in given.items() if value is not None}}
+
+    def located(self, error: OptionError, given: Mapping[str, str | None]) -> OptionError:
+        """`error`, where it is of an option of the project's."""
+        for name in self.options:
+            flag = f"--{name} "
+            if given.get(name) is None and str(error).startswith(flag):
+                return OptionError(f"{self.path}: tool.peft-update-bench.{name} {str(error).removeprefix(flag)}")
+        return error
 
     @property
     def storage_folder(self) -> Path:
@@ -62,16 +84,21 @@ def read_project(start: Path) -> Project:
     if path is None:
         return Project(start)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("peft-update-bench", {})
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
     except (OSError, ValueError) as error:
         raise OptionError(f"{path}: cannot be read ({error})") from None
-    return Project(path.parent, **_checked(path, table))
+    table = tools.get("peft-update-bench", {}) if isinstance(tools, dict) else {}
+    return Project(path.parent, **_checked(path, table), path=path, is_named="peft-update-bench" in tools)
 
+
+_LISTS = {"steps": str, "architectures": str, "methods": str, "ranks": int, "metrics": str}
+"""Options that a project may give a list for, and of what."""
 
 _KINDS: dict[str, tuple[type, str]] = {
     "storage": (str, "a folder"),
     "tolerances": (dict, "a table of fractions"),
     "modules": (list, "a list of modules' names"),
+    **{name: (list, f"a list of {'whole numbers' if kind is int else 'names'}") for name, kind in _LISTS.items()},
 }
 
 
@@ -84,7 +111,24 @@ def _checked(path: Path, table: Any) -> dict[str, Any]:
         kind, words = _KINDS[key]
         if not isinstance(value, kind):
             raise OptionError(f"{path}: tool.peft-update-bench.{key} is {value!r}; expected {words}")
-    found = dict(table)
+    found = {key: value for key, value in table.items() if key not in _LISTS}
     if "modules" in found:
         found["modules"] = tuple(map(str, found["modules"]))
+    found["options"] = {key: _typed(path, key, table[key]) for key in _LISTS if key in table}
+    if {"steps", "architectures"} <= found["options"].keys():
+        raise OptionError(f"{path}: tool.peft-update-bench has steps and architectures; {NOT_BOTH}")
     return found
+
+
+NOT_BOTH = "expected one of the two, because a step brings its network"
+
+
+def _typed(path: Path, key: str, values: list[object]) -> str:
+    """A list as one types it. Raises OptionError where it is empty, or holds something else than its kind."""
+    kind = _LISTS[key]
+    for value in values:
+        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, str) and "," in value):
+            raise OptionError(f"{path}: tool.peft-update-bench.{key} holds {value!r}; expected {_KINDS[key][1]}")
+    if not values:
+        raise OptionError(f"{path}: tool.peft-update-bench.{key} is empty; expected {_KINDS[key][1]}, or no such line")
+    return ",".join(map(str, values))

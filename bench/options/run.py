@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ from peft_update_bench.bench.benchmarks.base import Benchmark
 from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
 from peft_update_bench.bench.cells import MATRICES, Cell, Selection
 from peft_update_bench.bench.metrics import METRICS, default_tolerances
+from peft_update_bench.bench.options.project import Project
 from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
 from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, FURTHER_ARCHITECTURES
 from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
 from peft_update_bench.fixtures.workload import Workload
 
 OPTIONS = {
     "matrix": f"{', '.join(MATRICES)}; default: core, adaptation's subset",
+    "steps": "comma-separated MODULE:NAME of update steps of one's own, in the place of architectures; with --metrics "
+    "adaptation a number, of an update's steps, default: 60",
     "architectures": "comma-separated torchvision names, or MODULE:NAME for one's own; default: the matrix's",
     "methods": f"comma-separated: {', '.join(METHODS)}, or MODULE:NAME for one's own; default: all",
     "ranks": "comma-separated ranks for the methods that take one; default: the matrix's",
@@ -69,7 +74,9 @@ class RunOptions:
         return storage / self.benchmark.folder
 
     def whole(self) -> list[Cell]:
-        """The cells of the matrix, not narrowed by any filter."""
+        """The cells of the matrix, not narrowed by any filter; of own steps all that were named."""
+        if self.selection.steps is not None:
+            return self.selection.cells()
         return Selection(matrix=self.selection.matrix, tasks=self.benchmark.all_tasks).cells()
 
     @property
@@ -85,11 +92,13 @@ class RunOptions:
             for name in ("batch_size", "image_size", "threads", "device")
             if getattr(self.workload, name) != getattr(default, name)
         ]
+        if self.selection.steps:
+            words.append(f"--steps {','.join(self.selection.steps)}")
         if self.selection.matrix != self.benchmark.default_matrix:
             words.append(f"--matrix {self.selection.matrix}")
         for name in ("architectures", "methods"):
             narrowed = getattr(self.selection, name) or ()
-            if any(map(is_imported, narrowed)):
+            if any(map(is_imported, narrowed)) or (narrowed and self.selection.steps):
                 words.append(f"--{name} {','.join(narrowed)}")
         return " ".join(words)
 
@@ -100,10 +109,12 @@ def read(
     *,
     records_baseline: bool = False,
     command: str = RunOptions.command,
+    is_of_tests: bool = False,
 ) -> RunOptions:
     """Check the options as typed, keyed by name without dashes; None, or no key, where an option was not given.
 
-    `command` is how the run was started.
+    `command` is how the run was started. Where it `is_of_tests`, its cells are not the options' to choose: tests build
+    their steps.
 
     Raises OptionError.
     """
@@ -120,16 +131,22 @@ def read(
         for name in ("batch_size", "image_size", "threads")
         if given.get(name) is not None
     }
+    steps = () if is_of_tests else _steps(given, kind)
     workload = replace(kind.default_workload, **sizes, device=_device(given.get("device")))
     benchmark, workload = kind.read(given, workload)
     return RunOptions(
         benchmark=benchmark,
         selection=Selection(
             matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, MATRICES),
-            architectures=comma_separated(given.get("architectures"), lambda name: _architecture(name, workload)),
-            methods=comma_separated(given.get("methods"), _method),
+            architectures=None
+            if is_of_tests
+            else comma_separated(given.get("architectures"), lambda name: _architecture(name, workload)),
+            methods=None
+            if is_of_tests
+            else comma_separated(given.get("methods"), partial(_method, of_steps=bool(steps))),
             ranks=comma_separated(given.get("ranks"), lambda word: whole_number("ranks", word)),
             tasks=benchmark.tasks,
+            steps=steps,
         ),
         workload=workload,
         metrics=metrics,
@@ -139,6 +156,16 @@ def read(
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
         command=command,
     )
+
+
+def read_for(
+    project: Project, typed: Mapping[str, str | None], tolerances: Mapping[str, float], **details: Any
+) -> RunOptions:
+    """As :func:`read`, with the project's own choice for what was not typed. Raises OptionError."""
+    try:
+        return read(project.complete(typed), tolerances, **details)
+    except OptionError as error:
+        raise project.located(error, typed) from None
 
 
 def storage_folder(location: str) -> Path:
@@ -185,9 +212,49 @@ def _architecture(name: str, workload: Workload) -> str:
     return name
 
 
-def _method(name: str) -> str:
+_OF_A_STEP = {"batch_size": "batch", "image_size": "batch", "device": "device", "architectures": "network"}
+"""What a user's own step brings, by the option that says it elsewhere."""
+
+
+def _steps(given: Mapping[str, str | None], kind: type[Benchmark]) -> tuple[str, ...] | None:
+    """A user's own steps, each imported and not yet built; None where none are named. Raises OptionError."""
+    value = given.get("steps")
+    if value is None or kind.name == "adaptation":
+        return None
+    if value.isdigit():
+        raise OptionError(
+            f"--steps is {value!r}; expected MODULE:NAME of an update step of your own, such as mypackage.training:"
+            "build_step, or --metrics adaptation beside a number of steps"
+        )
+    for option, brought in _OF_A_STEP.items():
+        if given.get(option) is not None:
+            raise OptionError(
+                f"--{option.replace('_', '-')} is given beside --steps; expected one of the two, because a step brings "
+                f"its {brought}"
+            )
+    return comma_separated(value, _step)
+
+
+def _step(name: str) -> str:
+    from peft_update_bench.fixtures.imported import ImportedNameError, load
+
+    try:
+        found = load(name)
+    except ImportedNameError as error:
+        raise OptionError(f"--steps is {name!r}: {error}") from None
+    if not callable(found):
+        raise OptionError(
+            f"--steps is {name!r}: is of type {type(found).__name__}; expected a function that builds a step"
+        )
+    return name
+
+
+def _method(name: str, *, of_steps: bool = False) -> str:
+    if of_steps and name == AS_IT_IS:
+        return name
     if not is_imported(name):
-        return one_of("methods", name, METHODS, or_else="MODULE:NAME for a method of your own")
+        allowed = (AS_IT_IS, *METHODS) if of_steps else METHODS
+        return one_of("methods", name, allowed, or_else="MODULE:NAME for a method of your own")
     from peft_update_bench.fixtures.imported import ImportedNameError
     from peft_update_bench.fixtures.methods import method_named
 

@@ -1,30 +1,57 @@
-"""How much a measured metric may grow: the table of metrics' defaults, pyproject.toml's table, and ``--tolerance``."""
+"""How much a metric may grow: the table of metrics' defaults, pyproject.toml's tables, markers, and ``--tolerance``."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from peft_update_bench.bench.gate.tolerances import Tolerances, limits_named, names
 from peft_update_bench.bench.metrics import default_tolerances
 from peft_update_bench.bench.options.values import OptionError, fraction
 
 
-def tolerances(table: Mapping[str, object], overrides: Collection[str] = ()) -> dict[str, float]:
-    """The tolerance of each limit, as a fraction: `table` from pyproject.toml, `overrides` as NAME=FRACTION.
+def tolerances(table: Mapping[str, object], overrides: Collection[str] = ()) -> Tolerances:
+    """The tolerances as fractions: `table` from pyproject.toml, `overrides` as NAME=FRACTION.
+
+    A table within `table` is for the cells whose ids are of its name, a pattern; in it exact metrics may be named too.
 
     Raises OptionError.
     """
     chosen = default_tolerances()
+    by_pattern: dict[str, dict[str, float]] = {}
     for name, value in table.items():
+        if isinstance(value, Mapping):
+            by_pattern[name] = read_tolerances(f"in pyproject.toml's table for {name!r}", value)
+            continue
         if name not in chosen:
-            raise OptionError(f"the tolerance {name} in pyproject.toml is of no metric; expected {', '.join(chosen)}")
+            of_cells = (
+                "; tolerances of exact metrics stand in a table for cells by pattern" if limits_named(name) else ""
+            )
+            raise OptionError(
+                f"the tolerance {name} in pyproject.toml is of no metric; expected {', '.join(chosen)}{of_cells}"
+            )
         chosen[name] = fraction(f"tolerance {name} in pyproject.toml", value)
+    typed: dict[str, float] = {}
     for override in overrides:
         name, separator, value = override.partition("=")
         if not separator or name not in chosen:
             raise OptionError(
                 f"--tolerance is {override!r}; expected NAME=FRACTION with NAME one of {', '.join(chosen)}"
             )
-        chosen[name] = fraction(f"--tolerance {name}", value)
-    if chosen["latency"] == 0:
+        typed[name] = fraction(f"--tolerance {name}", value)
+    found = Tolerances(chosen, by_pattern, typed)
+    if found["latency"] == 0:
         raise OptionError("the tolerance latency is 0; expected a fraction above 0, because it is measured")
-    return chosen
+    return found
+
+
+def read_tolerances(where: str, table: Mapping[str, object]) -> dict[str, float]:
+    """The tolerances of some cells, by limit; `where` names the table. Raises OptionError."""
+    found: dict[str, float] = {}
+    for name, value in table.items():
+        limits = limits_named(name)
+        if not limits:
+            raise OptionError(f"the tolerance {name} {where} is of no metric; expected one of {', '.join(names())}")
+        found |= dict.fromkeys(limits, fraction(f"the tolerance {name} {where}", value))
+    if found.get("latency") == 0:
+        raise OptionError(f"the tolerance latency {where} is 0; expected a fraction above 0, because it is measured")
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -26,14 +27,17 @@ _PARALLEL_GRAIN = 32768
 class Process(Protocol):
     """Where a cell is measured."""
 
-    def begin(self) -> None:
-        """A new cell: its time starts."""
+    def begin(self, *, anew: bool = False) -> None:
+        """A new cell: its time starts, `anew` in a process that has what this one has now."""
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Return ``function(*args)``. Raises MeasurementError where that fails."""
 
     def call_fresh(self, function: Callable[..., T], *args: Any) -> T:
         """As `call`, in a process that has held nothing before."""
+
+    def call_forked(self, function: Callable[..., T], *args: Any) -> T:
+        """As `call_fresh`, with all that this process has: for what a fresh one cannot import."""
 
     def close(self) -> None:
         """End whatever runs."""
@@ -42,13 +46,13 @@ class Process(Protocol):
 class ThisProcess:
     """No wall and no limit, for debuggers: what raises shows its traceback, what hangs can be interrupted."""
 
-    def begin(self) -> None:
+    def begin(self, *, anew: bool = False) -> None:
         pass
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
 
-    call_fresh = call
+    call_fresh = call_forked = call
 
     def close(self) -> None:
         pass
@@ -96,7 +100,9 @@ class CellProcess:
     _child: ChildProcess | None = None
     _end: float = field(default=math.inf)
 
-    def begin(self) -> None:
+    def begin(self, *, anew: bool = False) -> None:
+        if anew:
+            self.close()
         self._end = time.monotonic() + self.limit_s
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
@@ -107,6 +113,10 @@ class CellProcess:
 
     def call_fresh(self, function: Callable[..., T], *args: Any) -> T:
         return call_once(function, *args, limit_s=self._left_s(), limit=self._limit, plain=self.plain)
+
+    def call_forked(self, function: Callable[..., T], *args: Any) -> T:
+        with closing(ChildProcess("fork", self.plain)) as child:
+            return child.call(function, *args, limit_s=self._left_s(), limit=self._limit)
 
     def close(self) -> None:
         """End the process, whatever it is doing, and all that it started."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[FiniteFloat, Field(gt=0)]
+Fraction = Annotated[FiniteFloat, Field(ge=0)]
 Accuracy = Annotated[FiniteFloat, Field(ge=0, le=1)]
 """Fraction of images whose class is right."""
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import platform
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationSettings
 from peft_update_bench.bench.record.instructions import Instructions
-from peft_update_bench.bench.record.part import Part
-from peft_update_bench.bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
-from pydantic import Field, PositiveInt, ValidationError, create_model
+from peft_update_bench.bench.record.part import Fraction, Part
+from peft_update_bench.bench.record.update import (
+    Flops,
+    Latency,
+    MeasuredMemory,
+    Memory,
+    Parameters,
+    StepWorkload,
+    WorkloadEntry,
+    kind_of_workload,
+)
+from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, create_model
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
 """What a record's figures depend on: distribution name to module name."""
@@ -23,9 +32,17 @@ SCHEMA = 2
 SCHEMAS = {
     1: "cell, workload, versions; parameters (later with statistics), flops, memory, measured_memory (later with its "
     "gaps), latency (later with the wall clock's ratio), adaptation",
-    2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran",
+    2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran; "
+    "steps of a user's own, with the workload read from them, and tolerances that a test asks for",
 }
 """What each version of a record added. All of them are read; the newest is written."""
+
+
+Workload = Annotated[
+    Annotated[WorkloadEntry, Tag("matrix")] | Annotated[StepWorkload, Tag("step")], Discriminator(kind_of_workload)
+]
+"""Of a cell of the matrix, or of a user's own step."""
+_TAGS = ("matrix", "step")
 
 
 class RecordError(Exception):
@@ -37,15 +54,17 @@ class Record(Part):
 
     The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from
     elsewhere is a field too, of the subclass that :func:`read_record` makes. ``remarks`` are sentences for who reads
-    the figures; nothing is judged by them.
+    the figures; nothing is judged by them. ``tolerances`` are those of the cell alone, by the names of
+    ``bench/gate/tolerances.py``. The architecture of a user's own step is the step's name.
     """
 
     schema_: Literal[1, 2] = Field(alias="schema")
     architecture: str
     method: str
     rank: PositiveInt | None = None
-    workload: WorkloadEntry
+    workload: Workload
     remarks: list[str] | None = None
+    tolerances: dict[str, Fraction] | None = None
     versions: dict[str, str]
     parameters: Parameters | None = None
     flops: Flops | None = None
@@ -58,10 +77,10 @@ class Record(Part):
     @property
     def cell(self) -> Cell:
         task = self.adaptation.task if self.adaptation else None
-        return Cell(self.architecture, self.method, self.rank, task)
+        return Cell(self.architecture, self.method, self.rank, task, isinstance(self.workload, StepWorkload))
 
     @property
-    def conditions(self) -> tuple[WorkloadEntry, AdaptationSettings | None]:
+    def conditions(self) -> tuple[WorkloadEntry | StepWorkload, AdaptationSettings | None]:
         """What the figures hold for: those of two records compare only where it is the same."""
         return self.workload, self.adaptation.settings if self.adaptation else None
 
@@ -75,7 +94,7 @@ def read_record(data: Any) -> Record:
         return _model().model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the record"
+        where = ".".join(str(part) for part in first["loc"] if part not in _TAGS) or "the record"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         given = "" if first["type"] == "missing" else f", given {_shortened(first['input'])}"
         raise RecordError(f"{where}: {first['msg']}{given}{more}") from None

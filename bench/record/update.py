@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from peft_update_bench.bench.record.part import Count, Part, Ratio
 from peft_update_bench.fixtures.instruments.interval import Interval
@@ -10,6 +10,8 @@ from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 
 class WorkloadEntry(Part):
+    """What the cells of a run's matrix are updated with, as options say."""
+
     batch_size: PositiveInt
     image_size: PositiveInt
     num_classes: PositiveInt
@@ -17,6 +19,37 @@ class WorkloadEntry(Part):
     dtype: str
     threads: PositiveInt
     device: str
+
+    @property
+    def words(self) -> str:
+        return (
+            f"batch {self.batch_size} of 3×{self.image_size}×{self.image_size}, {self.num_classes} classes, "
+            f"{self.optimizer}, {self.dtype}, {_threads(self.threads)}, {self.device}"
+        )
+
+
+class StepWorkload(Part):
+    """What a user's own step is done with, as read from the step."""
+
+    batch: str
+    optimizer: str
+    dtype: str
+    device: str
+    threads: PositiveInt
+
+    @property
+    def words(self) -> str:
+        return f"{self.batch}, {self.optimizer}, {self.dtype}, {_threads(self.threads)}, {self.device}"
+
+
+def _threads(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def kind_of_workload(data: Any) -> str:
+    """By which of both classes a `workload` is read."""
+    has_batch = "batch" in data if isinstance(data, dict) else isinstance(data, StepWorkload)
+    return "step" if has_batch else "matrix"
 
 
 class Parameters(Part):

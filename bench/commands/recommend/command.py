@@ -175,6 +175,7 @@ def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | Non
         parts.append(f"{count(computed, 'cell')} computed now, with latency not known.")
     if adapted is not None and any(costs.figure("accuracy") is not None for costs in collected.costs):
         settings = next(iter(adapted.records.values())).workload
+        assert isinstance(settings, WorkloadEntry), "only networks of the matrix are adapted"
         parts.append(
             f"Accuracy from {adapted.path.parent.name}/{adapted.name}, the worse of its tasks, "
             f"batch {settings.batch_size}, 3×{settings.image_size}×{settings.image_size}."

@@ -78,19 +78,10 @@ def conditions(run: Baseline, records: Iterable[Record] | None = None) -> Condit
     commit = f"commit {run.commit[:9]}" if run.commit else "no commit"
     when = f", {run.time:%Y-%m-%d %H:%M} UTC" if run.time else ""
     return Conditions(
-        " or ".join(dict.fromkeys(_workload(record) for record in chosen)),
+        " or ".join(dict.fromkeys(record.workload.words for record in chosen)),
         " or ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in chosen)),
         str(run.machine),
         f"{commit}{when}",
-    )
-
-
-def _workload(record: Record) -> str:
-    w = record.workload
-    threads = "1 thread" if w.threads == 1 else f"{w.threads} threads"
-    return (
-        f"batch {w.batch_size} of 3×{w.image_size}×{w.image_size}, {w.num_classes} classes, {w.optimizer}, {w.dtype}, "
-        f"{threads}, {w.device}"
     )
 
 

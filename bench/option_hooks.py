@@ -1,0 +1,52 @@
+"""Options of update benchmarks, added to pytest: all of them in a run of the matrix, some in one of users' tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft_update_bench.bench import options
+
+OF_TESTS = ("metrics", "threads", "cell_seconds", "unstable")
+"""Those that mean something to a test that builds its step."""
+
+
+def import_project_modules(config: pytest.Config) -> None:
+    """Import what the project's pyproject.toml names. Raises UsageError where that cannot be done."""
+    # Users' own networks, methods and steps are found as the commands find them, in the current folder too.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        options.read_project(config.rootpath).import_modules()
+    except options.OptionError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+class OptionHooks:
+    """Each option has a short name, unless a conftest or another plugin has taken it, and one that nobody else has."""
+
+    def __init__(self, names: Collection[str] | None = None) -> None:
+        self._names = names
+
+    def pytest_addoption(self, parser: pytest.Parser) -> None:
+        group = parser.getgroup("update benchmark")
+        groups = [parser._anonymous, *parser._groups]
+        taken = {name for other in groups for option in other.options for name in option.names()}
+
+        def add(name: str, **details: Any) -> None:
+            words = name.replace("_", "-")
+            names = [flag for flag in (f"--{words}", f"--update-{words}") if flag not in taken]
+            group.addoption(*names, dest=f"update_{name}", **details)
+
+        for name, text in options.all_options().items():
+            if self._names is None or name in self._names:
+                add(name, metavar=name.upper(), help=text)
+        add("tolerance", action="append", default=[], metavar="NAME=FRACTION", help="override pyproject.toml's")
+        add("markdown", metavar="PATH", type=Path, help="write the verdict table to this file, as Markdown")
+
+
+def typed(config: pytest.Config) -> dict[str, str | None]:
+    """The options as typed, by name without dashes; None where one was not."""
+    return {name: config.getoption(f"update_{name}", None) for name in options.all_options()}

@@ -1,0 +1,181 @@
+"""Tests of a user's own that ask for ``update_benchmark``: their part of a run, and what the fixture does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from peft_update_bench.bench import option_hooks, options, session_hooks
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.tolerances import Tolerances
+from peft_update_bench.bench.options import OptionError
+from peft_update_bench.bench.other_plugins import refuse_other_plugins
+from peft_update_bench.bench.progress import Progress
+from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.session import SESSION, Session
+from peft_update_bench.fixtures.methods import METHODS, takes_rank
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
+
+MARKER = "update_tolerance"
+
+
+def choose_storage(config: pytest.Config) -> None:
+    """Keep baselines where the project's table says, unless the command line names another place."""
+    if config.option.benchmark_storage == DEFAULT_STORAGE:
+        try:
+            config.option.benchmark_storage = f"file://{options.read_project(config.rootpath).storage_folder}"
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
+    """Make `tests` part of the run. Raises UsageError, in one sentence, before anything runs."""
+    config = session.config
+    is_first = SESSION not in config.stash
+    try:
+        if is_first:
+            _start(config)
+        ours = config.stash[SESSION]
+        ours.add_tests(item.nodeid for item in tests)
+        assert isinstance(ours.run.tolerances, Tolerances)
+        ours.run.tolerances.asked.update((item.nodeid, asked) for item in tests if (asked := _asked(item)))
+    except (OptionError, baseline.BaselineError) as error:
+        raise pytest.UsageError(str(error)) from None
+    ours.lose_tests(_was_collected(session))
+    if is_first:
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(ours.header)
+        if not config.option.collectonly:
+            capture = config.pluginmanager.get_plugin("capturemanager")
+            ours.prepare(capture.global_and_fixture_disabled if capture else nullcontext)
+
+
+def _start(config: pytest.Config) -> None:
+    """A session of its own, in a run that has no cells of the matrix. Raises OptionError and BaselineError."""
+    theirs = PytestBenchmarkSession(config)
+    refuse_other_plugins(config)
+    project = options.read_project(config.rootpath)
+    location = config.option.benchmark_storage
+    words = ["pytest", *config.option.file_or_dir]
+    if location not in {DEFAULT_STORAGE, f"file://{project.storage_folder}"}:
+        words.append(f"--benchmark-storage={location}")
+    run = options.read_for(
+        project,
+        option_hooks.typed(config),
+        options.tolerances(project.tolerances, config.getoption("update_tolerance", None) or []),
+        records_baseline=theirs.is_saving,
+        command=" ".join(words),
+        is_of_tests=True,
+    )
+    if run.benchmark.name not in {"update", "instructions"}:
+        raise OptionError(
+            f"--metrics names {run.benchmark.name}, which measures networks of the matrix; expected metrics of a step"
+        )
+    ours = Session.of(run)
+    storage = run.baseline_folder(options.storage_folder(location))
+    if compare := theirs.compare_option:
+        ours.compare_with(
+            baseline.read(baseline.find(storage, None if compare is True else compare, theirs.machine_id))
+        )
+    config.stash[SESSION] = ours
+    plugins = config.pluginmanager
+    plugins.register(session_hooks, "peft-update-bench-hooks-session")
+    plugins.register(Progress(plugins.get_plugin("terminalreporter"), ours), "update-benchmark-progress")
+    # Where no place was named, pytest-benchmark's own stays, with a folder for each machine.
+    if location != DEFAULT_STORAGE or run.benchmark.folder:
+        theirs.store_in(storage)
+    ours.gate.machine = baseline.read_machine(theirs.machine_info)
+
+
+def _asked(item: pytest.Item) -> dict[str, float]:
+    """The tolerances in the markers of a test; the closest counts. Raises OptionError."""
+    found: dict[str, float] = {}
+    for mark in reversed(list(item.iter_markers(MARKER))):
+        if mark.args:
+            raise OptionError(
+                f"{item.nodeid}: its marker {MARKER} holds {mark.args[0]!r}; "
+                "expected NAME=FRACTION, such as rss_peak=0.1"
+            )
+        found |= options.read_tolerances(f"in the marker of {item.nodeid}", mark.kwargs)
+    return found
+
+
+def _was_collected(session: pytest.Session) -> Callable[[str], bool]:
+    """Says of a test's id whether it would be in this run, if it were still there."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    stats: Mapping[str, Sequence[pytest.Item]] = reporter.stats if reporter is not None else {}
+    deselected = {item.nodeid for item in stats.get("deselected", ())}
+    narrowed = config.getoption("lf", False) or reporter is None
+    folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
+
+    def was_collected(test: str) -> bool:
+        file = (config.rootpath / test.partition("::")[0]).resolve()
+        within = any(file == folder or folder in file.parents for folder in folders)
+        return not narrowed and within and test not in deselected
+
+    return was_collected
+
+
+class OwnTest:
+    """The fixture in one test."""
+
+    def __init__(self, request: pytest.FixtureRequest, benchmark: Any) -> None:
+        self._request = request
+        self._benchmark = benchmark
+        self._name: str = request.node.nodeid
+        self._was_called = False
+
+    def measure(
+        self, build_step: Callable[..., object], *, method: str = AS_IT_IS, rank: int | None = None
+    ) -> Record | None:
+        """Measure, record and judge the step. Returns its record; None where benchmarks are disabled."""
+        from peft_update_bench.fixtures import own_steps
+        from peft_update_bench.fixtures.imported import ImportedNameError
+
+        self._refuse(method, rank)
+        ours = self._request.config.stash[SESSION]
+        cell = Cell(self._name, method, rank, is_step=True)
+        try:
+            own_steps.register(self._name, build_step)
+        except ImportedNameError as error:
+            self._fail(str(error))
+        failure = ours.run_cell(cell, self._benchmark)
+        if failure:
+            pytest.fail(failure, pytrace=False)
+        result = ours.results[cell]
+        return result.record
+
+    def close(self) -> None:
+        if self._was_called:
+            from peft_update_bench.fixtures import own_steps
+
+            own_steps.forget(self._name)
+
+    def _refuse(self, method: str, rank: int | None) -> None:
+        """Fail the test, in a sentence, where it cannot be measured as asked."""
+        config = self._request.config
+        if hasattr(config, "workerinput"):
+            self._fail("pytest-xdist runs it beside others, which would spoil what is measured; run it with -n 0")
+        if self._was_called:
+            self._fail("update_benchmark is called twice; expected once a test, because the record has the test's id")
+        self._was_called = True
+        if SESSION not in config.stash:
+            begin(self._request.session, [self._request.node])
+        if method == AS_IT_IS:
+            if rank is not None:
+                self._fail(f"rank is {rank} without a method; expected both or neither")
+        elif ":" not in method and method not in METHODS:
+            self._fail(f"method is {method!r}; expected one of {', '.join(METHODS)}, or MODULE:NAME for one's own")
+        elif takes_rank(method) and (not isinstance(rank, int) or rank < 1):
+            self._fail(f"rank is {rank!r}; {method} needs a whole number of at least 1")
+        elif rank is not None and not takes_rank(method):
+            self._fail(f"rank is {rank}; {method} takes none")
+
+    def _fail(self, message: str) -> None:
+        pytest.fail(f"{self._name}: {message}", pytrace=False)
