@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Generator
@@ -13,7 +14,9 @@ import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
 from peft_update_bench.bench.other_plugins import refuse_other_plugins
 from peft_update_bench.bench.plugin import PACKAGE
 from peft_update_bench.bench.progress import Progress
@@ -83,7 +86,9 @@ def pytest_configure(config: pytest.Config) -> None:
         session = Session.of(run)
         if compare:
             storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
-            path = baseline.find(storage, None if compare is True else compare, theirs.machine_id)
+            # A machine's own baseline matters where something is measured; to know the machine takes a second.
+            machine = (lambda: baseline.read_machine(theirs.machine_info)) if run.needs_machine else None
+            path = baseline.find(storage, None if compare is True else compare, theirs.machine_id, machine)
             session.compare_with(baseline.read(path))
     except (options.OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
@@ -94,8 +99,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the progress line, put our storage in pytest-benchmark's place, and show it the baseline for its table."""
     ours, theirs = session.config.stash[SESSION], PytestBenchmarkSession(session.config)
     plugins = session.config.pluginmanager
-    plugins.register(Progress(plugins.get_plugin("terminalreporter"), ours), "update-benchmark-progress")
+    reporter = plugins.get_plugin("terminalreporter")
+    plugins.register(Progress(reporter, ours), "update-benchmark-progress")
+    plugins.register(Failures(reporter, ours), Failures.NAME)
     theirs.store_in(ours.run.baseline_folder(options.storage_folder(session.config.option.benchmark_storage)))
+    if "latency" not in ours.run.metrics and theirs.show_no_times():
+        ours.remarks.append("--benchmark-compare-fail judged nothing: no update was timed.")
     if ours.gate.baseline is None:
         return
     ours.gate.machine = baseline.read_machine(theirs.machine_info)
@@ -154,7 +163,9 @@ def benchmark_cell(request: pytest.FixtureRequest, benchmark: Any) -> Callable[.
     """
 
     def measure(*cell: Any) -> None:
-        failure = request.config.stash[SESSION].run_cell(Cell(*cell), benchmark)
+        ours = request.config.stash[SESSION]
+        failure = ours.run_cell(Cell(*cell), benchmark)
+        request.node.user_properties += ours.properties(Cell(*cell))
         if failure:
             pytest.fail(failure, pytrace=False)
 
@@ -179,6 +190,25 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         # Seen from another repository the file lies in the installed package, wherever that is.
         if (file := Path(path).name) in ours:
             entry["fullname"] = f"bench/{file}::{test}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def headline_for_junit(
+    request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
+) -> Generator[None, None, None]:
+    """What the run came to, as a property of JUnit's test suite."""
+    yield
+    ours = request.config.stash[SESSION]
+    if ours.results:
+        record_testsuite_property("update_benchmark", ours.summary.headline)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Metric and change come first in the short summary, where a line ends at the terminal's edge."""
+    if report.when == "call" and report.failed and (brief := config.stash[SESSION].in_brief(report.nodeid)):
+        return "failed", "F", f"FAILED {brief}"
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -218,8 +248,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not ours.results and not ours.unsaved:
         return
     summary = ours.summary
+    failures = config.pluginmanager.get_plugin(Failures.NAME)
+    assert failures is not None
+    failures.restore()
     terminalreporter.section("update benchmark")
-    for line in (summary.terminal, *summary.notes, summary.headline):
+    for line in (*summary.paragraphs, summary.terminal, *summary.notes, summary.headline):
+        terminalreporter.write_line(line)
+    for line in workflow_commands(summary) if is_wanted(os.environ) else ():
         terminalreporter.write_line(line)
     path: Path | None = config.getoption("update_markdown")
     if path is not None:
