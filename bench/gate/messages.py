@@ -9,6 +9,7 @@ from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.moved import what_moved
 from peft_update_bench.bench.gate.verdict import FAILING, Kind, Verdict, fails
+from peft_update_bench.bench.gate.where import where_bytes_moved, where_flops_moved
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show
 
@@ -87,7 +88,17 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
     counted = any(verdict.metric.startswith("instructions.") for verdict in failing)
     if counted and now.instructions and before.instructions:
         causes += what_moved(now.instructions, before.instructions)
+    if where := where_moved(now, before, failing):
+        causes.append(f"most of it: {where}")
     return [*causes, packages_moved(now, before)]
+
+
+def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
+    """In which blocks FLOPs moved where they fail, else bytes where memory fails; empty where that is not known."""
+    sections = {verdict.metric.partition(".")[0] for verdict in failing}
+    if "flops" in sections and (flops := where_flops_moved(now, before)):
+        return flops
+    return where_bytes_moved(now, before) if "memory" in sections else ""
 
 
 def packages_moved(now: Record, before: Record) -> str:

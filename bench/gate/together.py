@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_words
-from peft_update_bench.bench.gate.messages import packages_moved
+from peft_update_bench.bench.gate.messages import packages_moved, where_moved
 from peft_update_bench.bench.gate.verdict import Kind, fails
 from peft_update_bench.bench.units import count
 
@@ -45,7 +45,19 @@ def paragraph(results: Sequence[Result], baseline: Baseline, also_fails: Collect
     packages = {
         packages_moved(result.record, baseline.records[result.cell]): None for result in results if result.record
     }
-    return [*lines, *(f"  {words}" for words in packages)]
+    return [*lines, *(f"  {words}" for words in (*_where(results, baseline, also_fails), *packages))]
+
+
+def _where(results: Sequence[Result], baseline: Baseline, also_fails: Collection[Kind]) -> Iterator[str]:
+    """In which blocks most of the change is, for one cell of each architecture: the first, whose rank is least."""
+    told: set[str] = set()
+    for result in results:
+        if result.cell.architecture in told or result.record is None:
+            continue
+        failing = [verdict for verdict in result.verdicts if fails(verdict, also_fails)]
+        if where := where_moved(result.record, baseline.records[result.cell], failing):
+            told.add(result.cell.architecture)
+            yield f"most of it in {result.cell}: {where}"
 
 
 def _figure(group: Group) -> str:

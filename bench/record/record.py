@@ -13,6 +13,7 @@ from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationSett
 from peft_update_bench.bench.record.instructions import Instructions
 from peft_update_bench.bench.record.part import Part
 from peft_update_bench.bench.record.update import Flops, Latency, MeasuredMemory, Memory, Parameters, WorkloadEntry
+from peft_update_bench.bench.record.where import Where
 from pydantic import Field, PositiveInt, ValidationError, create_model
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
@@ -23,7 +24,8 @@ SCHEMA = 2
 SCHEMAS = {
     1: "cell, workload, versions; parameters (later with statistics), flops, memory, measured_memory (later with its "
     "gaps), latency (later with the wall clock's ratio), adaptation",
-    2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran",
+    2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran (later with "
+    "where the work is done)",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 
@@ -54,6 +56,7 @@ class Record(Part):
     latency: Latency | None = None
     instructions: Instructions | None = None
     adaptation: Adaptation | None = None
+    where: Where | None = None
 
     @property
     def cell(self) -> Cell:

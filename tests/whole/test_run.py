@@ -104,7 +104,7 @@ def test_a_saved_file_is_whole_and_names_no_machine(recorded: Path) -> None:
     assert entry["params"] == {"architecture": "mobilenet_v3_small", "method": "lora", "rank": 4}
     info = entry["extra_info"]
     assert set(info) == {
-        "schema", "architecture", "method", "rank", "workload", "versions", "parameters", "flops", "memory",
+        "schema", "architecture", "method", "rank", "workload", "versions", "parameters", "flops", "memory", "where",
     }  # fmt: skip
     assert "rank" not in data["benchmarks"][0]["extra_info"]
 

@@ -65,6 +65,21 @@ def test_few_are_told_one_by_one(number: int, together: bool) -> None:
     assert len(told.failing) == number
 
 
+def test_the_blocks_of_each_architecture_are_named_once() -> None:
+    """Those of its first failing cell."""
+    found = cells(architectures=("resnet18", "mobilenet_v2"), ranks=(1, 4))
+    blocks = {"layer1.0": [1000, 2000, 10, 1]}
+    twice = {"layer1.0": [2000, 2000, 10, 2]}
+    before = of(*(record(cell, where={"blocks": blocks, "operators": {"convolution": [1, 3000]}}) for cell in found))
+    judge = Gate(TOLERANCES, before, before.machine)
+    now = [dearer(cell, 1000, where={"blocks": twice, "operators": {"convolution": [2, 4000]}}) for cell in found]
+    told = Summary([judge.judge(one) for one in now], baseline="0001_a.json", compared=before)
+    assert [line for line in told.paragraphs if "most of it" in line] == [
+        f"  most of it in {architecture}-dora-r1: layer1.0 +1.000 kFLOPs (convolution runs twice)"
+        for architecture in ("resnet18", "mobilenet_v2")
+    ]
+
+
 def test_methods_that_fail_in_other_figures_have_another_cause() -> None:
     """One whose cells do not all fail in every figure is still one cause; two alike are told together."""
     grown = changed("memory", peak=1100, activations=500)
