@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from peft_update_bench.bench import option_hooks, options
+from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.other_plugins import refuse_other_plugins
 from peft_update_bench.bench.plugin import PACKAGE
@@ -49,7 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
         session = Session.of(run)
         if compare:
             storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
-            path = baseline.find(storage, None if compare is True else compare, theirs.machine_id)
+            # A machine's own baseline matters where something is measured; to know the machine takes a second.
+            machine = (lambda: baseline.read_machine(theirs.machine_info)) if run.needs_machine else None
+            path = baseline.find(storage, None if compare is True else compare, theirs.machine_id, machine)
             session.compare_with(baseline.read(path))
     except (options.OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
@@ -60,8 +63,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the progress line, put our storage in pytest-benchmark's place, and show it the baseline for its table."""
     ours, theirs = session.config.stash[SESSION], PytestBenchmarkSession(session.config)
     plugins = session.config.pluginmanager
-    plugins.register(Progress(plugins.get_plugin("terminalreporter"), ours), "update-benchmark-progress")
+    reporter = plugins.get_plugin("terminalreporter")
+    plugins.register(Progress(reporter, ours), "update-benchmark-progress")
+    plugins.register(Failures(reporter, ours), Failures.NAME)
     theirs.store_in(ours.run.baseline_folder(options.storage_folder(session.config.option.benchmark_storage)))
+    if "latency" not in ours.run.metrics and theirs.show_no_times():
+        ours.remarks.append("--benchmark-compare-fail judged nothing: no update was timed.")
     if ours.gate.baseline is None:
         return
     ours.gate.machine = baseline.read_machine(theirs.machine_info)
@@ -119,10 +126,23 @@ def benchmark_cell(request: pytest.FixtureRequest, benchmark: Any) -> Callable[.
     Called with the cell's architecture, method, rank and, where the benchmark has tasks, task.
     """
 
-    def measure(*cell: Any) -> None:
+    def measure(*named: Any) -> None:
         ours = request.config.stash[SESSION]
-        failure = ours.run_cell(ours.cell(*cell), benchmark)
+        cell = ours.cell(*named)
+        failure = ours.run_cell(cell, benchmark)
+        request.node.user_properties += ours.properties(cell)
         if failure:
             pytest.fail(failure, pytrace=False)
 
     return measure
+
+
+@pytest.fixture(scope="session", autouse=True)
+def headline_for_junit(
+    request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
+) -> Generator[None, None, None]:
+    """What the run came to, as a property of JUnit's test suite."""
+    yield
+    ours = request.config.stash[SESSION]
+    if ours.results:
+        record_testsuite_property("update_benchmark", ours.summary.headline)

@@ -159,7 +159,7 @@ def compute(measuring: Measuring) -> None:
         _compute, measuring.cell, measuring.run.workload, "memory" in measuring.run.metrics
     )
     measuring.computed = figures
-    measuring.sections["parameters"] = figures.parameters
+    measuring.sections |= {"parameters": figures.parameters, "where": figures.where}
     measuring.sections |= {
         name: getattr(figures, name) for name in ("flops", "memory") if name in measuring.run.metrics
     }

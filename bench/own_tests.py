@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from peft_update_bench.bench import option_hooks, options, session_hooks
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.tolerances import Tolerances
 from peft_update_bench.bench.options import OptionError
@@ -79,13 +80,15 @@ def _start(config: pytest.Config) -> None:
     ours = Session.of(run)
     storage = run.baseline_folder(options.storage_folder(location))
     if compare := theirs.compare_option:
-        ours.compare_with(
-            baseline.read(baseline.find(storage, None if compare is True else compare, theirs.machine_id))
-        )
+        machine = (lambda: baseline.read_machine(theirs.machine_info)) if run.needs_machine else None
+        path = baseline.find(storage, None if compare is True else compare, theirs.machine_id, machine)
+        ours.compare_with(baseline.read(path))
     config.stash[SESSION] = ours
     plugins = config.pluginmanager
     plugins.register(session_hooks, "peft-update-bench-hooks-session")
-    plugins.register(Progress(plugins.get_plugin("terminalreporter"), ours), "update-benchmark-progress")
+    reporter = plugins.get_plugin("terminalreporter")
+    plugins.register(Progress(reporter, ours), "update-benchmark-progress")
+    plugins.register(Failures(reporter, ours), Failures.NAME)
     # Where no place was named, pytest-benchmark's own stays, with a folder for each machine.
     if location != DEFAULT_STORAGE or run.benchmark.folder:
         theirs.store_in(storage)

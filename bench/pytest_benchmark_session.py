@@ -37,7 +37,10 @@ class PytestBenchmarkSession:
 
     @property
     def machine_info(self) -> dict[str, Any]:
-        info: dict[str, Any] = self._session.get_machine_info()
+        """As the plugin's session would say it, which asks the same hooks and is there later."""
+        hook = self._config.hook
+        info: dict[str, Any] = hook.pytest_benchmark_generate_machine_info(config=self._config)
+        hook.pytest_benchmark_update_machine_info(config=self._config, machine_info=info)
         return info
 
     @property
@@ -64,6 +67,16 @@ class PytestBenchmarkSession:
             # Another machine is the gate's to judge; the plugin warns of every field that differs.
             warnings.simplefilter("ignore")
             self._session.handle_loading()
+
+    def show_no_times(self) -> bool:
+        """Where no update was timed: no table of how long the measurements took, and no failure for it.
+
+        A histogram that was asked for is drawn with the table. Whether something would have failed for times.
+        """
+        session = self._session
+        session.quiet = session.quiet or not session.histogram
+        asked, session.compare_fail = bool(session.compare_fail), []
+        return asked
 
     def cancel_saving(self) -> bool:
         """Save nothing at the end; whether something would have been saved."""

@@ -13,8 +13,8 @@ from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, check_workload
 from peft_update_bench.bench.gate.gate import Gate, Result
-from peft_update_bench.bench.gate.messages import explain_failure, explain_loss
-from peft_update_bench.bench.gate.summary import Summary
+from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
+from peft_update_bench.bench.gate.summary import Summary, describe
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
@@ -38,6 +38,8 @@ class Session:
     """How many tests have come to their end."""
     unsaved: str = ""
     """Why a baseline that was asked for was not saved."""
+    remarks: list[str] = field(default_factory=list)
+    """What a reader should know of the run besides its benchmark's remarks, each a sentence."""
     unwritten: list[str] = field(default_factory=list)
     """The files that could not be written."""
     lost_tests: list[Cell] = field(default_factory=list)
@@ -146,12 +148,11 @@ class Session:
         self.results[cell] = result
         assert result.record is not None
         benchmark.extra_info.update(result.record.as_extra_info())
-        unstable_fails = self.run.unstable == "fail"
-        return explain_failure(result, baseline, self.run.record_command, unstable_fails=unstable_fails)
+        return explain_failure(result, baseline, self.run.record_command, self.run.also_fails)
 
     @property
     def summary(self) -> Summary:
-        remarks = [*self.run.benchmark.remarks]
+        remarks = [*self.run.benchmark.remarks, *self.remarks]
         if self.gate.baseline:
             lost = [explain_loss(cell, self.gate.baseline, self.run.record_command) for cell in self.lost_tests]
             remarks += [" ".join(text.splitlines()) for text in lost]
@@ -163,7 +164,20 @@ class Session:
             baseline=self.gate.baseline.name if self.gate.baseline else "",
             record_command=self.run.record_command,
             remarks=tuple(remarks),
+            compared=self.gate.baseline,
+            also_fails=self.run.also_fails,
         )
+
+    def in_brief(self, test: str) -> str:
+        """What failed most in the cell of a test, by node id; empty where nothing was judged and failed."""
+        result = self.results.get(self.tests[test]) if test in self.tests else None
+        return in_brief(result, self.run.also_fails) if result else ""
+
+    def properties(self, cell: Cell) -> list[tuple[str, str]]:
+        """What JUnit's file says of a measured cell besides whether it failed."""
+        result = self.results[cell]
+        reasons = {verdict.note: None for verdict in result.verdicts if verdict.kind == "not comparable"}
+        return [("verdict", describe(result)), *(("not_comparable", reason) for reason in reasons)]
 
 
 def _lost(cell: Cell) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Generator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.benchmarks import test_names
+from peft_update_bench.bench.failures import Failures
+from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
 from peft_update_bench.bench.session import SESSION
 
@@ -34,6 +37,14 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         # Seen from another repository the file lies in the installed package, wherever that is.
         if (file := Path(path).name) in ours and entry["fullname"] in session.matrix_tests:
             entry["fullname"] = f"bench/{file}::{test}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Metric and change come first in the short summary, where a line ends at the terminal's edge."""
+    if report.when == "call" and report.failed and (brief := config.stash[SESSION].in_brief(report.nodeid)):
+        return "failed", "F", f"FAILED {brief}"
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,8 +87,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not ours.results and not ours.unsaved:
         return
     summary = ours.summary
+    failures = config.pluginmanager.get_plugin(Failures.NAME)
+    assert failures is not None
+    failures.restore()
     terminalreporter.section("update benchmark")
-    for line in (summary.terminal, *summary.notes, summary.headline):
+    for line in (*summary.paragraphs, summary.terminal, *summary.notes, summary.headline):
+        terminalreporter.write_line(line)
+    for line in workflow_commands(summary) if is_wanted(os.environ) else ():
         terminalreporter.write_line(line)
     path: Path | None = config.getoption("update_markdown", None)
     if path is not None:

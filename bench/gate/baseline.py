@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NoReturn
 
-from peft_update_bench.bench.benchmarks import test_names
+from peft_update_bench.bench.benchmarks import BENCHMARKS, kind, test_names
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record import (
     AdaptationSettings,
@@ -74,17 +74,20 @@ class Baseline:
         return self.path.name
 
 
-def find(storage: Path, wanted: str | None, machine_id: str) -> Path:
+def find(storage: Path, wanted: str | None, machine_id: str, machine: Callable[[], Machine] | None = None) -> Path:
     """The file that ``--benchmark-compare`` means, by pytest-benchmark's rules.
 
     `wanted` is a number or the beginning of a file name, or a path; None is the newest ``NNNN_*.json`` in the storage's
     root or in this machine's folder. Unlike the plugin, an unreadable newest file is not passed over for an older one.
 
+    Other machines' baselines may lie in folders of any name. Where `machine` says which one this is, and the newest
+    file is of another, a folder's newest file that was measured on this machine is meant.
+
     Raises BaselineError where no file, or more than one, is meant.
     """
     if wanted is not None and _is_file(wanted):
         return Path(wanted)
-    pattern = "[0-9][0-9][0-9][0-9]_*.json" if wanted is None else f"{_without_wildcards(wanted)}*.json"
+    pattern = _NUMBERED if wanted is None else f"{_without_wildcards(wanted)}*.json"
     folders = [storage, storage / machine_id]
     found = sorted((path for folder in folders for path in folder.glob(pattern)), key=lambda path: path.name)
     if not found:
@@ -93,7 +96,23 @@ def find(storage: Path, wanted: str | None, machine_id: str) -> Path:
     if wanted is not None and len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise BaselineError(f"--benchmark-compare={wanted} means {len(found)} files in {storage}: {names}; name one")
-    return found[-1]
+    newest = found[-1]
+    return newest if wanted is not None or machine is None else _of_machine(newest, storage, machine)
+
+
+def _of_machine(newest: Path, storage: Path, machine: Callable[[], Machine]) -> Path:
+    """`newest`, or a folder's newest file where that alone was measured on this machine."""
+    kinds = {kind(name).folder for name in BENCHMARKS}
+    folders = [path for path in sorted(storage.iterdir()) if path.is_dir() and path.name not in kinds]
+    others = [files[-1] for folder in folders if (files := sorted(folder.glob(_NUMBERED)))]
+    if not others:
+        return newest
+    this = machine()
+    fitting = [path for path in (newest, *others) if read(path).machine.is_like(this)]
+    return fitting[0] if fitting else newest
+
+
+_NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"
 
 
 def read(path: Path) -> Baseline:

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.moved import what_moved
-from peft_update_bench.bench.gate.verdict import Verdict, fails
+from peft_update_bench.bench.gate.verdict import FAILING, Kind, Verdict, fails
+from peft_update_bench.bench.gate.where import where_bytes_moved, where_flops_moved
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show
 
 
-def explain_failure(result: Result, baseline: Baseline | None, record_command: str, *, unstable_fails: bool) -> str:
-    """The message of a failing result, empty where nothing fails."""
-    failing = [verdict for verdict in result.verdicts if fails(verdict, unstable_fails)]
+def explain_failure(
+    result: Result, baseline: Baseline | None, record_command: str, also_fails: Collection[Kind] = ()
+) -> str:
+    """The message of a failing result, empty where nothing fails. `also_fails` are kinds that the run fails for too."""
+    failing = [verdict for verdict in result.verdicts if fails(verdict, also_fails)]
     if not failing or result.record is None or baseline is None:
         return ""
     lines = [f"{result.cell} does not hold its baseline {baseline.name}:"]
-    lines += [f"  {_sentence(verdict)}" for verdict in failing]
-    lines += [f"  {line}" for line in _causes(result.record, baseline.records[result.cell], failing)]
-    lines.append(f"If the change is meant, record a new baseline: {record_command}")
+    compared = [verdict for verdict in failing if verdict.kind != "not comparable"]
+    lines += [f"  {_sentence(verdict)}" for verdict in compared]
+    lines += [f"  {line}" for line in _incomparable(failing)]
+    if compared:
+        lines += [f"  {line}" for line in _causes(result.record, baseline.records[result.cell], compared)]
+    lines.append(
+        f"If the change is meant, record a new baseline: {record_command}"
+        if compared
+        else f"Record a baseline on this machine, in a folder beside the others: {record_command}"
+    )
     return "\n".join(lines)
+
+
+def in_brief(result: Result, also_fails: Collection[Kind] = ()) -> str:
+    """What failed most, in a few words: ``flops.forward +94.1 %``; empty where nothing was judged and failed."""
+    failing = [verdict for verdict in result.verdicts if fails(verdict, also_fails)]
+    if not failing:
+        return ""
+    worst = max(failing, key=lambda verdict: (verdict.kind in FAILING, abs(verdict.change or 0.0)))
+    kind = worst.kind if worst.change is None or worst.kind == "not comparable" else worst.shown_change
+    return f"{worst.metric} {kind}"
 
 
 def explain_loss(cell: Cell, baseline: Baseline, record_command: str) -> str:
@@ -43,6 +65,13 @@ def _sentence(verdict: Verdict) -> str:
     )
 
 
+def _incomparable(verdicts: Iterable[Verdict]) -> list[str]:
+    """A line for each reason, with the figures that could not be compared for it."""
+    found = [verdict for verdict in verdicts if verdict.kind == "not comparable"]
+    by_reason = {v.note: [one.metric for one in found if one.note == v.note] for v in found}
+    return [f"{', '.join(names)} not comparable: {reason}" for reason, names in by_reason.items()]
+
+
 def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
     """What differs beside the failing figures and may explain them."""
     causes = []
@@ -59,10 +88,24 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
     counted = any(verdict.metric.startswith("instructions.") for verdict in failing)
     if counted and now.instructions and before.instructions:
         causes += what_moved(now.instructions, before.instructions)
+    if where := where_moved(now, before, failing):
+        causes.append(f"most of it: {where}")
+    return [*causes, packages_moved(now, before)]
+
+
+def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
+    """In which blocks FLOPs moved where they fail, else bytes where memory fails; empty where that is not known."""
+    sections = {verdict.metric.partition(".")[0] for verdict in failing}
+    if "flops" in sections and (flops := where_flops_moved(now, before)):
+        return flops
+    return where_bytes_moved(now, before) if "memory" in sections else ""
+
+
+def packages_moved(now: Record, before: Record) -> str:
+    """Which packages differ, as the end of an explanation."""
     changed = [
         f"{package} {before.versions.get(package, 'none')}, now {now.versions.get(package, 'none')}"
         for package in sorted({*now.versions, *before.versions})
         if now.versions.get(package) != before.versions.get(package)
     ]
-    causes.append(f"recorded with {'; '.join(changed)}" if changed else "recorded with the same package versions")
-    return causes
+    return f"recorded with {'; '.join(changed)}" if changed else "recorded with the same package versions"

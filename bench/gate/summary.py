@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from textwrap import shorten
 
 from peft_update_bench.bench import metrics
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
-from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.gate.together import paragraph, told_together
+from peft_update_bench.bench.gate.verdict import Kind, Verdict, fails
 from peft_update_bench.bench.units import NOTHING, count
 from tabulate import tabulate
 
@@ -24,7 +26,8 @@ class Summary:
 
     `measured` are the metrics that the run measured, whose columns the table has. `remarks` are what a reader should
     know of how the run went, each a sentence. `record_command` records a new baseline; empty where there is none to
-    name.
+    name. `compared` is the baseline itself, where cells that fail for one cause are to be told together, and
+    `also_fails` are the kinds of verdict that fail besides those that always do.
     """
 
     results: Sequence[Result]
@@ -32,6 +35,28 @@ class Summary:
     baseline: str = ""
     record_command: str = ""
     remarks: tuple[str, ...] = ()
+    compared: Baseline | None = None
+    also_fails: frozenset[Kind] = frozenset()
+
+    @property
+    def failing(self) -> list[Result]:
+        """The cells that fail, for whatever reason."""
+        return [
+            result for result in self.results if result.error or any(fails(v, self.also_fails) for v in result.verdicts)
+        ]
+
+    @property
+    def together(self) -> list[list[Result]]:
+        """The failing cells that are told together, by cause; empty where each has a message of its own."""
+        return told_together(self.results, self.also_fails) if self.compared else []
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """Lines for each cause that several cells fail for, and how to keep what is meant."""
+        if self.compared is None or not self.together:
+            return []
+        lines = [line for results in self.together for line in paragraph(results, self.compared, self.also_fails)]
+        return [*lines, f"If the change is meant, record a new baseline: {self.record_command}"]
 
     @property
     def headline(self) -> str:
@@ -49,14 +74,21 @@ class Summary:
         found = [*self.remarks]
         for result in self.results:
             found += [f"{result.cell}: {remark}." for remark in (result.record and result.record.remarks) or ()]
-        if incomparable := self._verdicts("not comparable"):
-            reasons = sorted({verdict.note for verdict in incomparable})
-            found.append(f"Not compared: {_words(incomparable)} ({'; '.join(reasons)}).")
-        if self._verdicts("improved") and self.record_command:
+        if self.incomparable:
+            found.append(self.incomparable)
+        # A run that fails records nothing.
+        if self._verdicts("improved") and self.record_command and not self.failing:
             found.append(f"Improved past the tolerance; to keep it, record a new baseline: {self.record_command}")
         if self._verdicts("new") and self.record_command:
             found.append(f"New cells have no baseline and were not judged; record one: {self.record_command}")
         return found
+
+    @property
+    def incomparable(self) -> str:
+        """What was not compared, and why; empty where everything was."""
+        incomparable = self._verdicts("not comparable")
+        reasons = sorted({verdict.note for verdict in incomparable})
+        return f"Not compared: {_words(incomparable)} ({'; '.join(reasons)})." if incomparable else ""
 
     @property
     def terminal(self) -> str:
@@ -69,7 +101,9 @@ class Summary:
         ordered = sorted(self.results, key=lambda result: kind_of(result) not in _BAD)
         rows = [[escape(value) for value in row] for row in self._rows(ordered)]
         table = tabulate(rows, self.headers, tablefmt="pipe", disable_numparse=True)
-        return "\n\n".join([escape(self.headline), table, *map(escape, self.notes)]) + "\n"
+        # Entities for the blanks that indent, which Markdown would take for code or drop.
+        causes = "<br>\n".join(escape(line).replace("  ", "&emsp;", 1) for line in self.paragraphs)
+        return "\n\n".join(filter(None, [escape(self.headline), causes, table, *map(escape, self.notes)])) + "\n"
 
     @property
     def headers(self) -> list[str]:
@@ -84,7 +118,7 @@ class Summary:
             [
                 str(result.cell),
                 *(row.entry(result.record, column)[1] if result.record else NOTHING for row, column in self._columns),
-                _describe(result),
+                describe(result),
             ]
             for result in results
         ]
@@ -115,7 +149,8 @@ def escape(text: str) -> str:
 _AS_ENTITIES = str.maketrans({"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "\n": " ", "\r": " "})
 
 
-def _describe(result: Result) -> str:
+def describe(result: Result) -> str:
+    """A cell's verdict in the last column: its word, and what moved or could not be compared."""
     kind = kind_of(result)
     if kind == "failed":
         return f"failed: {shorten(result.error, width=80, placeholder=' …')}"

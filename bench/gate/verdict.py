@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -75,8 +75,9 @@ def judge(now: Record, before: Record | None, terms: Terms) -> list[Verdict]:
     return [verdict for verdict in judged if verdict is not None]
 
 
-def fails(verdict: Verdict, unstable_fails: bool) -> bool:
-    return verdict.kind in FAILING or (unstable_fails and verdict.kind == "unstable")
+def fails(verdict: Verdict, also_fails: Collection[Kind] = ()) -> bool:
+    """Whether a verdict fails its cell. `also_fails` are the kinds that a run was asked to fail for besides."""
+    return verdict.kind in FAILING or verdict.kind in also_fails
 
 
 def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | None:

@@ -54,6 +54,12 @@ def _mean_relative(record: Record) -> float | None:
     return latency.amortised_relative
 
 
+def _stored(record: Record) -> int | None:
+    """Bytes that an update leaves to be stored: what it trained, and the batch norm's statistics that it moved."""
+    found = record.parameters
+    return None if found is None else (found.trainable + (found.statistics or 0)) * _BYTES_A_PARAMETER
+
+
 def _adaptation(record: Record) -> Adaptation:
     assert record.adaptation is not None
     return record.adaptation
@@ -94,8 +100,8 @@ METRICS: dict[str, Metric] = {
                     column=Column("trainable parameters"),
                     budget=Budget(
                         "flash", "flash", "bytes", "bytes", "512KB",
-                        "the most that the trained parameters may take, in float32",
-                        lambda r: r.parameters.trainable * _BYTES_A_PARAMETER if r.parameters else None,
+                        "the most that an update may store: trained parameters and moved statistics, in float32",
+                        _stored,
                         more="flash",
                     ),
                 ),

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench import benchmarks
 from peft_update_bench.bench.benchmarks.base import Benchmark
 from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
 from peft_update_bench.bench.cells import MATRICES, Cell, Selection
-from peft_update_bench.bench.metrics import METRICS, default_tolerances
+from peft_update_bench.bench.metrics import METRICS, default_tolerances, rows
 from peft_update_bench.bench.options.project import Project
 from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
 from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, FURTHER_ARCHITECTURES
@@ -20,6 +20,9 @@ from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 from peft_update_bench.fixtures.workload import Workload
+
+if TYPE_CHECKING:
+    from peft_update_bench.bench.gate.verdict import Kind
 
 OPTIONS = {
     "matrix": f"{', '.join(MATRICES)}; default: core, adaptation's subset",
@@ -35,6 +38,7 @@ OPTIONS = {
     "device": "cpu (default) or cuda",
     "cell_seconds": "how long a cell may take before it is ended and fails; default: 300; 0: no limit, for debuggers",
     "unstable": "fail or warn (default) where a latency stayed too noisy to judge",
+    "not_comparable": "fail or warn (default) where a figure cannot be compared with the baseline's",
 }
 """Those of every kind of benchmark, with their help. A kind's own are its class's."""
 
@@ -64,6 +68,7 @@ class RunOptions:
     metrics: tuple[str, ...] = UpdateBenchmark.metrics(by_default=True)
     tolerances: Mapping[str, float] = field(default_factory=default_tolerances)
     unstable: str = "warn"
+    not_comparable: str = "warn"
     records_baseline: bool = False
     cell_seconds: int = 300
     command: str = "pytest"
@@ -78,6 +83,17 @@ class RunOptions:
         if self.selection.steps is not None:
             return self.selection.cells()
         return Selection(matrix=self.selection.matrix, tasks=self.benchmark.all_tasks).cells()
+
+    @property
+    def also_fails(self) -> frozenset[Kind]:
+        """The kinds of verdict that fail a cell because the run was asked to, besides those that always do."""
+        asked: dict[Kind, str] = {"unstable": self.unstable, "not comparable": self.not_comparable}
+        return frozenset(kind for kind, answer in asked.items() if answer == "fail")
+
+    @property
+    def needs_machine(self) -> bool:
+        """Whether a figure is measured that only a machine like the baseline's can be judged by."""
+        return any(row.figure.evidence.needs_machine for row in rows(self.metrics))
 
     @property
     def record_command(self) -> str:
@@ -152,6 +168,7 @@ def read(
         metrics=metrics,
         tolerances=tolerances,
         unstable=one_of("unstable", given.get("unstable") or "warn", ("fail", "warn")),
+        not_comparable=one_of("not_comparable", given.get("not_comparable") or "warn", ("fail", "warn")),
         records_baseline=records_baseline,
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
         command=command,

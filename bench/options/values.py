@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
+from peft_update_bench.bench.options.nearest import did_you_mean
+
 T = TypeVar("T")
 
 _MOST_DIGITS = 9
@@ -18,7 +20,8 @@ class OptionError(Exception):
 def one_of(option: str, value: str, allowed: Collection[str], or_else: str = "") -> str:
     if value not in allowed:
         expected = f"{', '.join(allowed)}{', or ' if or_else else ''}{or_else}"
-        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected one of {expected}")
+        meant = did_you_mean(value, allowed)
+        raise OptionError(f"--{option.replace('_', '-')} is {value!r}; expected one of {expected}{meant}")
     return value
 
 

@@ -22,6 +22,7 @@ from peft_update_bench.bench.record.update import (
     WorkloadEntry,
     kind_of_workload,
 )
+from peft_update_bench.bench.record.where import Where
 from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, create_model
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
@@ -33,7 +34,8 @@ SCHEMAS = {
     1: "cell, workload, versions; parameters (later with statistics), flops, memory, measured_memory (later with its "
     "gaps), latency (later with the wall clock's ratio), adaptation",
     2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran; "
-    "steps of a user's own, with the workload read from them, and tolerances that a test asks for",
+    "where the work is done; steps of a user's own, with the workload read from them, and tolerances that a test asks "
+    "for",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 
@@ -73,6 +75,7 @@ class Record(Part):
     latency: Latency | None = None
     instructions: Instructions | None = None
     adaptation: Adaptation | None = None
+    where: Where | None = None
 
     @property
     def cell(self) -> Cell:

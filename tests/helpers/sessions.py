@@ -77,7 +77,7 @@ def run_cell(a_session: Session, cell: Cell) -> str:
 def explain(result: Result, baseline: Baseline | None, **run: Any) -> str:
     """The message of `result` in a run of these options, empty where it does not fail."""
     options = RunOptions(tolerances=TOLERANCES, **run)
-    return explain_failure(result, baseline, options.record_command, unstable_fails=options.unstable == "fail")
+    return explain_failure(result, baseline, options.record_command, options.also_fails)
 
 
 def slower(factor: float) -> Record:

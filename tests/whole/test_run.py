@@ -104,7 +104,7 @@ def test_a_saved_file_is_whole_and_names_no_machine(recorded: Path) -> None:
     assert entry["params"] == {"architecture": "mobilenet_v3_small", "method": "lora", "rank": 4}
     info = entry["extra_info"]
     assert set(info) == {
-        "schema", "architecture", "method", "rank", "workload", "versions", "parameters", "flops", "memory",
+        "schema", "architecture", "method", "rank", "workload", "versions", "parameters", "flops", "memory", "where",
     }  # fmt: skip
     assert "rank" not in data["benchmarks"][0]["extra_info"]
 
@@ -135,6 +135,66 @@ def test_a_regression_fails_as_a_test(suite: Suite, recorded: Path, pytester: py
     markdown = (pytester.path / "verdicts.md").read_text()
     assert markdown.startswith("2 cells, against 0001_baseline.json: 2 regressed")
     assert "| mobilenet_v3_small-fft " in markdown
+
+
+def test_four_failures_of_one_cause_are_told_once(
+    suite: Suite, storage: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the terminal, in JUnit's file, in Markdown and as a workflow's annotation; each in full under -v."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    four = ("--methods=fft,lora", "--ranks=1,2,4")
+    suite("--benchmark-save=baseline", *four).assert_outcomes(passed=4)
+
+    def less(info: dict[str, Any]) -> None:
+        info["flops"]["forward"] -= 100
+        info["flops"]["total"] -= 100
+
+    change(storage / "0001_baseline.json", less)
+    result = suite(COMPARE, *four, "--junitxml=junit.xml", "--markdown=verdicts.md")
+    result.assert_outcomes(failed=4)
+    assert result.ret == 1
+    assert "= FAILURES =" not in text(result)
+    result.stdout.fnmatch_lines(
+        [
+            "4 cells not as in 0001_baseline.json: mobilenet_v3_small-fft, mobilenet_v3_small-lora-r1, *",
+            "  flops.forward regressed in 4, from +* % (mobilenet_v3_small-*) to +* % (mobilenet_v3_small-*)",
+            "  recorded with the same package versions",
+            "If the change is meant, record a new baseline: pytest *",
+            "cell * FLOPs * peak memory * verdict",
+            "4 cells, against 0001_baseline.json: 4 regressed",
+            "::error title=update benchmark::4 cells, against 0001_baseline.json: 4 regressed%0A4 cells not as in *",
+            "FAILED flops.forward +* %*test_update[[]mobilenet_v3_small-fft[]]*",
+        ]
+    )
+    suites = ElementTree.parse(pytester.path / "junit.xml")
+    failures = suites.findall(".//failure")
+    assert ["flops.forward regressed: " in (failure.text or "") for failure in failures] == [True] * 4
+    properties = {one.get("name"): one.get("value") for one in suites.findall(".//testsuite/properties/property")}
+    assert properties == {"update_benchmark": "4 cells, against 0001_baseline.json: 4 regressed"}
+    assert len(suites.findall(".//testcase/properties/property[@name='verdict']")) == 4
+    assert "&emsp;flops.forward regressed in 4, " in (pytester.path / "verdicts.md").read_text()
+    assert text(suite(COMPARE, *four, "-v")).count("  flops.forward regressed: ") == 4
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_computed_run_shows_no_times(pytester: pytest.Pytester) -> None:
+    """Not how long its measurements took; and a threshold for times judges nothing."""
+    result = pytester.runpytest_inprocess(
+        REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY, "-p", "no:cacheprovider",
+        "--benchmark-storage=file://baselines", *SMALL, *COMPUTED, COMPARE, "--benchmark-compare-fail=median:1%",
+    )  # fmt: skip
+    assert result.ret == 0
+    assert "Name (time in" not in text(result)
+    result.stdout.fnmatch_lines(["--benchmark-compare-fail judged nothing: no update was timed.", "2 cells*: 2 ok"])
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_figure_that_cannot_be_compared_fails_only_where_asked(suite: Suite) -> None:
+    """What is computed can be, on any machine."""
+    assert suite(COMPARE, "--not-comparable=fail").ret == 0
+    result = suite(COMPARE, "--not-comparable=maybe")
+    assert result.ret == 4
+    assert "--not-comparable is 'maybe'; expected one of fail, warn" in text(result)
 
 
 @pytest.mark.usefixtures("recorded")

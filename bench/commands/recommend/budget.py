@@ -23,17 +23,20 @@ class Costs:
     """A cell's figures, by the budget that limits them; one that is not known is absent.
 
     Each is of the step that a device must be able to do: the peak of the highest step, the FLOPs and the latency of the
-    mean one.
+    mean one. ``frozen`` are the bytes of weights that the update leaves as they are, which the peak includes;
+    ``instructions`` those of an ordinary step, where they were counted.
     """
 
     cell: Cell
     figures: Mapping[str, float]
+    frozen: int = 0
+    instructions: int | None = None
 
     @classmethod
-    def of(cls, record: Record, adaptations: Iterable[Record] = ()) -> Self | None:
+    def of(cls, record: Record, adaptations: Iterable[Record] = (), counted: Record | None = None) -> Self | None:
         """The costs in a record, None where it has not all that is computed.
 
-        An accuracy is the worst of the tasks' in `adaptations`.
+        An accuracy is the worst of the tasks' in `adaptations`; `counted` is the cell's record with instructions.
         """
         if record.memory is None or record.flops is None or record.parameters is None:
             return None
@@ -43,7 +46,10 @@ class Costs:
             own = budget.of(record)
             if own is not None or known:
                 found[name] = own if own is not None else (min if budget.at_least else max)(known)
-        return cls(Cell(record.architecture, record.method, record.rank), found)
+        parameters = record.parameters
+        frozen = record.memory.parameters * (parameters.total - parameters.trainable) // max(parameters.total, 1)
+        instructions = counted.instructions.total if counted and counted.instructions else None
+        return cls(Cell(record.architecture, record.method, record.rank), found, frozen, instructions)
 
     def figure(self, name: str) -> float | None:
         return self.figures.get(name)
@@ -90,12 +96,16 @@ class Limit:
 
 @dataclass(frozen=True)
 class Answer:
-    """Cells that meet every limit, in order; the others, nearest first."""
+    """Cells that meet every limit, in order; the others, nearest first.
+
+    ``places`` are those of the feasible cells, from 1; cells whose accuracies seeds alone may set apart share one.
+    """
 
     limits: tuple[Limit, ...]
     by: str
     feasible: tuple[Costs, ...]
     left_out: tuple[Costs, ...]
+    places: tuple[int, ...]
 
     def binding(self, costs: Costs) -> list[Limit]:
         """The limits that a cell does not meet, the farthest first."""
@@ -107,11 +117,12 @@ class Answer:
         return max(self.limits, key=lambda limit: limit.used(costs))
 
 
-def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: str | None) -> Answer:
+def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: str | None, alike: float = 0.0) -> Answer:
     """Sort `cells` into those that meet all `limits` and those that do not.
 
     In order of `by`: the best accuracy first, or the lowest of the others. Without it, by accuracy where that is known
-    of every feasible cell, and else by peak memory. A cell is as far off as the limit that it misses most.
+    of every feasible cell, and else by peak memory. Accuracies that are no farther than `alike` below the best of their
+    place count as equal, and then what stores less comes first. A cell is as far off as the limit that it misses most.
     """
     feasible = [costs for costs in cells if all(limit.used(costs) <= 1 for limit in limits)]
     if by is None:
@@ -128,5 +139,22 @@ def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: str | None) -> A
         known = [share for share in used if math.isfinite(share)]
         return len(used) - len(known), max(known, default=0.0), rank(costs)
 
+    ordered, places = _in_places(sorted(feasible, key=rank), alike if by == "accuracy" else 0.0)
     left_out = sorted((costs for costs in cells if costs not in feasible), key=distance)
-    return Answer(tuple(limits), by, tuple(sorted(feasible, key=rank)), tuple(left_out))
+    return Answer(tuple(limits), by, ordered, tuple(left_out), places)
+
+
+def _in_places(ordered: Sequence[Costs], alike: float) -> tuple[tuple[Costs, ...], tuple[int, ...]]:
+    """Cells that come in order of accuracy, with those that are alike put in order of what they store; their places."""
+    if not alike:
+        return tuple(ordered), tuple(range(1, len(ordered) + 1))
+    found: list[Costs] = []
+    places: list[int] = []
+    while len(found) < len(ordered):
+        rest = ordered[len(found) :]
+        best = rest[0].figure("accuracy")
+        # Not a bit of rounding decides: accuracies are counts of images divided.
+        equal = [c for c in rest if best is None or best - (c.figure("accuracy") or 0.0) <= alike + 1e-9]
+        places += [len(found) + 1] * len(equal)
+        found += sorted(equal, key=lambda costs: (costs.figures["flash"], costs.figures["memory"]))
+    return tuple(found), tuple(places)

@@ -4,10 +4,13 @@
     update-bench recommend --device raspberry-pi-4-1gb --architectures mobilenet_v2,mypackage.models:build
 
 Costs come from a baseline where it has the cell under the same workload, and are computed otherwise; latency is then
-not known. Accuracy is the worst of the cell's tasks in a baseline of adaptation, whose workload is its own. A cell
-meets no limit on what is not known of it. Peak memory is that of a step with GaLore's refresh; FLOPs and latency are
-the mean step's; flash is what an update must store: the trained parameters, in float32.
+not known. Accuracy is the worst of the cell's tasks in a baseline of adaptation, whose workload is its own;
+instructions are those of a baseline that counted them. A cell meets no limit on what is not known of it. Peak memory is
+that of a step with GaLore's refresh, frozen weights included; FLOPs and latency are the mean step's; flash is what an
+update must store: trained parameters and the batch norm's statistics that moved, in float32.
 The order is by accuracy where that is known of every cell that fits, and else by peak memory, or as --by says.
+Accuracies that seeds alone may set apart share a place, and what stores less comes first. Where nothing fits, smaller
+images are tried.
 Exit status: 0, 1 where no cell fits, 2 for bad input.
 """
 
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +26,8 @@ from pathlib import Path
 from peft_update_bench.bench import benchmarks, options
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
-from peft_update_bench.bench.commands.recommend import devices
-from peft_update_bench.bench.commands.recommend.budget import Answer, Costs, Limit, answer, show_figure
+from peft_update_bench.bench.commands.recommend import accuracy, devices
+from peft_update_bench.bench.commands.recommend.budget import Answer, Costs, Limit, answer
 from peft_update_bench.bench.commands.recommend.quantities import (
     QuantityError,
     parse_accuracy,
@@ -32,6 +35,8 @@ from peft_update_bench.bench.commands.recommend.quantities import (
     parse_flops,
     parse_ratio,
 )
+from peft_update_bench.bench.commands.recommend.smaller import Smaller, find_smaller
+from peft_update_bench.bench.commands.recommend.words import ROWS, Tables, told
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.metrics import budgets
@@ -39,7 +44,6 @@ from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count
 from pytest_benchmark.utils import get_machine_id
-from tabulate import tabulate
 
 PARSERS: dict[str, Callable[[str], float]] = {
     "bytes": parse_bytes, "FLOPs": parse_flops, "ratio": parse_ratio, "accuracy": parse_accuracy,
@@ -70,8 +74,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
     parser.add_argument("--by", choices=list(budgets()), help="the order; default: accuracy where known, else memory")
+    parser.add_argument("--rows", type=_rows, default=ROWS, metavar="N", help=f"of each table; default: {ROWS}")
     parser.add_argument("--baseline", metavar="PATH", help="where costs come from; default: the newest")
     parser.add_argument("--adaptation", metavar="PATH", help="where accuracy comes from; default: the newest")
+    parser.add_argument("--instructions", metavar="PATH", help="where instructions come from; default: the newest")
+
+
+def _rows(word: str) -> int:
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"given {word!r}, expected a whole number of at least 1")
+    return int(word)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -82,12 +94,15 @@ def run(given: argparse.Namespace) -> int:
     project = options.read_project(Path.cwd())
     known = _baseline(given.baseline, project.baselines_of(benchmarks.DEFAULT))
     adapted = _baseline(given.adaptation, project.baselines_of("adaptation"))
-    collected = _collect(run, known, adapted)
-    found = answer(collected.costs, limits, given.by)
+    counted = _baseline(given.instructions, project.baselines_of("instructions"))
+    collected = _collect(run, known, adapted, counted)
+    found = answer(collected.costs, limits, given.by, accuracy.alike(adapted) if adapted else 0.0)
+    smaller = [] if found.feasible else _find_smaller(found, run)
+    tables = Tables(given.rows, accuracy.measured_on(adapted) if adapted else "")
     lines = [f"Budget: {', '.join(map(str, limits))}."]
     if device is not None:
         lines.append(f"{device.name}: {device.source}. Assumed: {device.assumed}.")
-    lines += [_conditions(run, known, adapted, collected), *_told(found, collected.failures)]
+    lines += [_conditions(run, known, adapted, collected), *told(found, tables, smaller, collected.failures)]
     print("\n\n".join(lines))
     return 0 if found.feasible else 1
 
@@ -125,10 +140,10 @@ def _baseline(path: str | None, storage: Path) -> Baseline | None:
         raise CommandError(str(error)) from None
 
 
-def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None) -> Collected:
+def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None, counted: Baseline | None) -> Collected:
     """Each cell's costs, from `known` where it holds them, computed otherwise; progress goes to stderr.
 
-    Accuracies come from `adapted`.
+    Accuracies come from `adapted`, instructions from `counted` where its workload is the run's.
     """
     # What takes seconds to import is not needed before something is computed, or for --help.
     from peft_update_bench.bench.measurement import FAILURES, measure
@@ -138,11 +153,13 @@ def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None) 
     cells = run.selection.cells()
     records = adapted.records.items() if adapted else ()
     adaptations = {cell: [r for c, r in records if replace(c, task=None) == cell] for cell in cells}
+    of_counts = counted.records if counted else {}
+    counts = {cell: record for cell, record in of_counts.items() if record.workload == workload}
     recorded = {cell: known.records.get(cell) for cell in cells} if known else {}
     found = {
         cell: costs
         for cell, record in recorded.items()
-        if record and record.workload == workload and (costs := Costs.of(record, adaptations[cell]))
+        if record and record.workload == workload and (costs := Costs.of(record, adaptations[cell], counts.get(cell)))
     }
     missing = [cell for cell in cells if cell not in found]
     failures: dict[Cell, str] = {}
@@ -150,13 +167,31 @@ def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None) 
         for number, cell in enumerate(missing, 1):
             print(f"[{number}/{len(missing)}] computing {cell}", file=sys.stderr, flush=True)
             try:
-                costs = Costs.of(measure(cell, run, process).record, adaptations[cell])
+                costs = Costs.of(measure(cell, run, process).record, adaptations[cell], counts.get(cell))
             except FAILURES as error:
                 failures[cell] = str(error).splitlines()[0]
                 continue
             assert costs is not None
             found[cell] = costs
     return Collected([found[cell] for cell in cells if cell in found], len(cells) - len(missing), failures)
+
+
+def _find_smaller(found: Answer, run: RunOptions) -> list[Smaller]:
+    """What smaller images come to, where nothing fits; progress goes to stderr."""
+    from peft_update_bench.bench.measurement import FAILURES, measure
+    from peft_update_bench.bench.processes.cell_process import CellProcess
+
+    with closing(CellProcess(run.cell_seconds, FAILURES)) as process:
+
+        def compute(cell: Cell, pixels: int) -> Costs | None:
+            print(f"trying {cell} at {pixels}×{pixels}", file=sys.stderr, flush=True)
+            smaller = replace(run, workload=replace(run.workload, image_size=pixels))
+            try:
+                return Costs.of(measure(cell, smaller, process).record)
+            except FAILURES:
+                return None
+
+        return find_smaller(found, run.workload.image_size, compute)
 
 
 def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | None, collected: Collected) -> str:
@@ -178,42 +213,7 @@ def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | Non
         assert isinstance(settings, WorkloadEntry), "only networks of the matrix are adapted"
         parts.append(
             f"Accuracy from {adapted.path.parent.name}/{adapted.name}, the worse of its tasks, "
-            f"batch {settings.batch_size}, 3×{settings.image_size}×{settings.image_size}."
+            f"batch {settings.batch_size}, 3×{settings.image_size}×{settings.image_size}. "
+            f"It is of {accuracy.measured_on(adapted)}; the costs are of {size} px."
         )
     return " ".join(parts)
-
-
-def _told(found: Answer, failures: dict[Cell, str]) -> list[str]:
-    parts = []
-    if found.feasible:
-        by = budgets()[found.by]
-        order = f"{'best' if by.at_least else 'lowest'} {by.words} first"
-        parts.append(f"{count(len(found.feasible), 'cell')} within the budget, {order}:")
-        parts.append(_table(found.feasible, lambda costs: _used(found, costs), "tightest limit"))
-        if found.by != "accuracy":
-            parts.append("The order says what an update costs, not how well it adapts.")
-    else:
-        parts.append("No cell fits.")
-    if found.left_out:
-        nearest = found.left_out[0]
-        name = "Next best" if found.feasible else "Nearest"
-        parts.append(f"{name}: {nearest.cell} would need {_needs(found, nearest)}.")
-        parts.append(f"{count(len(found.left_out), 'cell')} left out, the nearest first:")
-        parts.append(_table(found.left_out, lambda costs: _needs(found, costs), "would need"))
-    parts += [f"Not computed: {cell}: {reason}" for cell, reason in failures.items()]
-    return parts
-
-
-def _table(rows: Sequence[Costs], last: Callable[[Costs], str], title: str) -> str:
-    shown = [b for b in budgets().values() if any(costs.figure(b.name) is not None for costs in rows)]
-    body = [[str(c.cell), *(show_figure(b, c.figure(b.name)) for b in shown), last(c)] for c in rows]
-    return tabulate(body, ["cell", *(b.words for b in shown), title], tablefmt="github", disable_numparse=True)
-
-
-def _used(found: Answer, costs: Costs) -> str:
-    limit = found.tightest(costs)
-    return f"{limit.budget.words}, {limit.used(costs):.0%} of it"
-
-
-def _needs(found: Answer, costs: Costs) -> str:
-    return "; ".join(limit.shortfall(costs) for limit in found.binding(costs))

@@ -10,6 +10,7 @@ from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.recommend.budget import Limit
 from peft_update_bench.bench.commands.recommend.quantities import parse_bytes
 from peft_update_bench.bench.metrics import budgets
+from peft_update_bench.bench.options.nearest import did_you_mean
 
 _FILE = Path(__file__).with_name("devices.toml")
 
@@ -32,7 +33,7 @@ def named(name: str) -> Device:
     """Raises CommandError for a name that is not there."""
     table = _table()
     if name not in table:
-        raise CommandError(f"--device is {name!r}; expected one of {', '.join(table)}")
+        raise CommandError(f"--device is {name!r}; expected one of {', '.join(table)}{did_you_mean(name, table)}")
     entry = table[name]
     limits = [Limit(budgets()["memory"], parse_bytes(str(entry["memory"])) * float(entry["memory_share"]))]
     if "flash" in entry:

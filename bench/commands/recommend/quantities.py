@@ -18,9 +18,16 @@ class QuantityError(ValueError):
 
 
 def parse_bytes(text: str) -> float:
-    """Bytes: MB, M and mb are 10⁶ of them, MiB and Mi are 2²⁰. Raises QuantityError."""
+    """Bytes: MB, M and mb are 10⁶ of them, MiB and Mi are 2²⁰, B is one. Raises QuantityError.
+
+    A number alone is refused: who writes 64 means megabytes.
+    """
     units = {f"{prefix}{b}": factor for prefix, factor in {**_DECIMAL, **_BINARY}.items() for b in ("", "b")}
-    return _parse(text, units, "bytes, such as 64MB, 64MiB or 512KB")
+    expected = "bytes, such as 64MB, 64MiB or 512KB"
+    value = _parse(text, units, expected)
+    if not text.strip()[-1:].isalpha():
+        raise QuantityError(f"given {text!r}, whose unit is missing; expected {expected}")
+    return value
 
 
 def parse_flops(text: str) -> float:

@@ -36,7 +36,8 @@ def newest(before: Baseline | None = None) -> Path:
     kind = benchmarks.DEFAULT if before is None else _kind_of(before)
     storage = options.read_project(Path.cwd()).baselines_of(kind)
     try:
-        path = baseline.find(storage, None, get_machine_id())
+        of_machine = None if before is None else lambda: before.machine
+        path = baseline.find(storage, None, get_machine_id(), of_machine)
     except BaselineError as error:
         raise CommandError(f"{error}; or name a run's JSON") from None
     if before is None or path.resolve() != before.path.resolve():

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from peft_update_bench.bench.gate.baseline import BaselineError, find
+from peft_update_bench.bench.gate.baseline import BaselineError, Machine, find
+
+from tests.helpers.records import baseline_data, write
 
 
 @pytest.fixture
@@ -54,6 +56,48 @@ def test_an_ambiguous_number(storage: Callable[..., Path]) -> None:
         find(folder, "0001", "machine")
     names = "0001_a.json, 0001_b.json"
     assert str(error.value) == f"--benchmark-compare=0001 means 2 files in {folder}: {names}; name one"
+
+
+def recorded(path: Path, cpu: str) -> Path:
+    """A baseline that was measured on a machine with that CPU."""
+    path.parent.mkdir(exist_ok=True)
+    return write(path, {**baseline_data(), "machine_info": {"cpu": {"brand_raw": cpu, "count": 2}}})
+
+
+def test_the_baseline_that_fits_the_machine_is_found_by_itself(tmp_path: Path) -> None:
+    """In a folder of any name; else, and where the newest itself fits, the storage's root."""
+    root = recorded(tmp_path / "0003_a.json", "A CPU")
+    recorded(tmp_path / "laptop" / "0001_b.json", "B CPU")
+    laptop = recorded(tmp_path / "laptop" / "0002_b.json", "B CPU")
+    recorded(tmp_path / "board" / "0009_c.json", "C CPU")
+    recorded(tmp_path / "other" / "0001_d.json", "A CPU")
+
+    def found(cpu: str, wanted: str | None = None) -> Path:
+        return find(tmp_path, wanted, "machine", lambda: Machine(cpu, 2))
+
+    assert found("A CPU") == root
+    assert found("B CPU") == laptop
+    assert found("D CPU") == root
+    assert found("an unknown CPU") == root
+    assert found("B CPU", "0003") == root, "one that is named is meant"
+    assert find(tmp_path, None, "machine") == root, "nothing is measured"
+
+
+def test_other_benchmarks_folders_are_no_machines(tmp_path: Path) -> None:
+    root = recorded(tmp_path / "0003_a.json", "A CPU")
+    recorded(tmp_path / "instructions" / "0001_b.json", "B CPU")
+
+    def never() -> Machine:
+        raise AssertionError("to know the machine takes a second")
+
+    assert find(tmp_path, None, "machine", never) == root
+
+
+def test_an_unreadable_baseline_of_a_machine_is_not_passed_over(tmp_path: Path) -> None:
+    recorded(tmp_path / "0003_a.json", "A CPU")
+    recorded(tmp_path / "laptop" / "0001_b.json", "B CPU").write_text("{")
+    with pytest.raises(BaselineError, match=r"0001_b\.json: is not complete JSON"):
+        find(tmp_path, None, "machine", lambda: Machine("B CPU", 2))
 
 
 @pytest.mark.parametrize("wanted", ["../0001", "*", "000[1]", "machine/0001"])

@@ -1,0 +1,88 @@
+"""In which blocks a change is, in the words of a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.gate.where import where_bytes_moved, where_flops_moved
+from peft_update_bench.bench.record import Record, RecordError
+
+from tests.helpers.records import changed, record
+from tests.helpers.sessions import TOLERANCES, explain, of
+
+BLOCKS = {"features.0": [100, 200, 50, 1], "features.18": [1000, 2000, 500, 1], "head": [10, 20, 5, 1]}
+
+
+def located(blocks: dict[str, list[int]], convolution: int = 0, **parts: Any) -> Record:
+    operators = {"convolution": [3, 1110 + convolution], "addmm": [1, 30]}
+    return record(where={"blocks": blocks, "operators": operators}, **parts)
+
+
+BEFORE = located(BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [
+        ({"features.18": [2000, 3000, 500, 2]}, "features.18 +2.000 kFLOPs (convolution runs twice)"),
+        ({"features.18": [3000, 2000, 500, 3]}, "features.18 +2.000 kFLOPs (convolution runs 3 times, before 1)"),
+        ({"features.18": [1100, 2000, 500, 1]}, "features.18 +100.0 FLOPs"),
+        ({"features.18": [900, 2000, 500, 1]}, "features.18 −100.0 FLOPs"),
+        (
+            {"features.18": [2000, 2000, 500, 2], "features.0": [200, 200, 50, 2]},
+            "features.18 +1.000 kFLOPs, features.0 +100.0 FLOPs (convolution runs twice)",
+        ),
+        (
+            {"features.18": [2000, 2000, 500, 2], "features.0": [200, 200, 50, 1]},
+            "features.18 +1.000 kFLOPs, features.0 +100.0 FLOPs",
+        ),
+        ({"added": [5, 0, 0, 1]}, "added +5.000 FLOPs"),
+        ({}, ""),
+    ],
+)
+def test_flops_by_block(moved: dict[str, list[int]], words: str) -> None:
+    assert where_flops_moved(located({**BLOCKS, **moved}, convolution=7), BEFORE) == words
+
+
+def test_the_three_that_moved_most_are_named() -> None:
+    before = {f"features.{n}": [100, 0, 10, 1] for n in range(5)}
+    after = {name: [100 + 10 * n, 0, 10 + n, 1] for n, name in enumerate(before)}
+    told = "features.4 +40.00 FLOPs, features.3 +30.00 FLOPs, features.2 +20.00 FLOPs, and 1 more block"
+    assert where_flops_moved(located(after), located(before)) == told
+    assert where_bytes_moved(located(after), located(before)).startswith("features.4 +4 Bytes, features.3 +3 Bytes, ")
+
+
+def test_an_older_baseline_that_does_not_say_where_is_passed_over() -> None:
+    assert where_flops_moved(BEFORE, record()) == where_flops_moved(record(), BEFORE) == ""
+    assert where_bytes_moved(BEFORE, record()) == where_bytes_moved(record(), BEFORE) == ""
+
+
+def test_a_failure_says_where() -> None:
+    """FLOPs where they fail; else bytes, where memory does."""
+    judge = Gate(TOLERANCES, of(BEFORE), of().machine)
+    moved = {**BLOCKS, "features.18": [2000, 2000, 600, 2]}
+    dearer = located(moved, **changed("flops", forward=2000, total=4000))
+    lines = explain(judge.judge(dearer), judge.baseline).splitlines()
+    assert lines[2] == "  most of it: features.18 +1.000 kFLOPs (convolution runs twice)"
+    larger = located(moved, **changed("memory", peak=1100, activations=500))
+    lines = explain(judge.judge(larger), judge.baseline).splitlines()
+    assert lines[3] == "  most of it: features.18 +100 Bytes"
+    fewer = located(moved, **changed("parameters", trainable=99))
+    assert "most of it" not in explain(judge.judge(fewer), judge.baseline)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"blocks": {"a": [1, 2, 3]}, "operators": {}},
+        {"blocks": {"a": [1, 2, 3, 4, 5]}, "operators": {}},
+        {"blocks": {"a": [1, 2, 3, -1]}, "operators": {}},
+        {"blocks": {}, "operators": {"b": [1]}},
+        {"blocks": {}},
+    ],
+)
+def test_a_record_that_says_it_otherwise_is_refused(where: dict[str, Any]) -> None:
+    with pytest.raises(RecordError, match="where"):
+        record(where=where)
