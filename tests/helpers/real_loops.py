@@ -60,8 +60,9 @@ def text(network: nn.Module | None = None) -> UpdateStep:
     """transformers' sequence classification: the network takes its batch by name and returns its own loss; AdamW."""
     if network is None:
         config = transformers.DistilBertConfig(
-            vocab_size=500, dim=64, hidden_dim=128, n_layers=2, n_heads=4, num_labels=3, max_position_embeddings=64
+            vocab_size=500, dim=64, hidden_dim=128, n_layers=2, n_heads=4, max_position_embeddings=64
         )
+        config.num_labels = 3
         network = transformers.DistilBertForSequenceClassification(config)
 
     def loss(network: nn.Module, batch: Mapping[str, Any]) -> Tensor:
