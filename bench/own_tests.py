@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -46,7 +46,9 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         ours.run.tolerances.asked.update((item.nodeid, asked) for item in tests if (asked := _asked(item)))
     except (OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
-    ours.lose_tests(_was_collected(session))
+    deselected, is_narrowed = _left_out(config)
+    ours.is_narrowed = is_narrowed
+    ours.lose_tests(_was_collected(config, deselected))
     if is_first:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
@@ -62,7 +64,9 @@ def _start(config: pytest.Config) -> None:
     refuse_other_plugins(config)
     project = options.read_project(config.rootpath)
     location = config.option.benchmark_storage
-    words = ["pytest", *config.option.file_or_dir]
+    # What records a baseline runs all tests of a folder, not the one that was looked at.
+    folder = config.invocation_params.dir
+    words = ["pytest", *(word for word in config.option.file_or_dir if (folder / word).is_dir())]
     if location not in {DEFAULT_STORAGE, f"file://{project.storage_folder}"}:
         words.append(f"--benchmark-storage={location}")
     run = options.read_for(
@@ -108,19 +112,23 @@ def _asked(item: pytest.Item) -> dict[str, float]:
     return found
 
 
-def _was_collected(session: pytest.Session) -> Callable[[str], bool]:
-    """Says of a test's id whether it would be in this run, if it were still there."""
-    config = session.config
+def _left_out(config: pytest.Config) -> tuple[set[str], bool]:
+    """The ids of tests that were deselected, and whether the run is of a part of the tests."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     stats: Mapping[str, Sequence[pytest.Item]] = reporter.stats if reporter is not None else {}
     deselected = {item.nodeid for item in stats.get("deselected", ())}
-    narrowed = config.getoption("lf", False) or reporter is None
+    return deselected, bool(deselected or config.option.file_or_dir or config.getoption("lf", False))
+
+
+def _was_collected(config: pytest.Config, deselected: Collection[str]) -> Callable[[str], bool]:
+    """Says of a test's id whether it would be in this run, if it were still there."""
+    passes_over = config.getoption("lf", False) or not config.pluginmanager.has_plugin("terminalreporter")
     folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
 
     def was_collected(test: str) -> bool:
         file = (config.rootpath / test.partition("::")[0]).resolve()
         within = any(file == folder or folder in file.parents for folder in folders)
-        return not narrowed and within and test not in deselected
+        return not passes_over and within and test not in deselected
 
     return was_collected
 

@@ -42,6 +42,8 @@ class Session:
     """What a reader should know of the run besides its benchmark's remarks, each a sentence."""
     unwritten: list[str] = field(default_factory=list)
     """The files that could not be written."""
+    is_narrowed: bool = False
+    """Whether some of the users' tests were left out."""
     lost_tests: list[Cell] = field(default_factory=list)
     """The baseline's cells of users' tests that the run should have collected, and that are no longer there."""
 
@@ -108,7 +110,8 @@ class Session:
     @property
     def suite_entry(self) -> dict[str, str | bool]:
         """What a saved file says of the run: which matrix, and whether only a part of it was measured."""
-        return {"matrix": self.run.selection.matrix, "is_filtered": not {*self.run.whole()} <= {*self.results}}
+        is_filtered = self.is_narrowed or not {*self.run.whole()} <= {*self.results}
+        return {"matrix": self.run.selection.matrix, "is_filtered": is_filtered}
 
     def cells_of(self, module: ModuleType) -> list[Cell] | None:
         """The cells of a test file's benchmark in this run; None where the file has no benchmark.

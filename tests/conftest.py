@@ -22,6 +22,9 @@ from peft_update_bench.fixtures.workload import Workload
 
 from tests.helpers.records import FFT, LATENCY, LORA, baseline_data, extra_info, write
 
+# A repository of its own, whose tests are run as its own (whole/test_example_repository.py).
+collect_ignore = ["example_repository"]
+
 # One thread, as the default workload: several would compete with each other for a CI machine's two cores.
 torch.set_num_threads(1)
 

@@ -1,0 +1,104 @@
+"""Tolerances of single cells: by pattern, by a test's marker, and by the command line, of exact figures too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.gate.tolerances import Tolerances, limits_named
+from peft_update_bench.bench.options import OptionError, read_tolerances, tolerances
+
+from tests.helpers.records import changed, record
+from tests.helpers.sessions import HERE, TOLERANCES, of
+
+LORA = "resnet18-lora-r4"
+
+
+def test_the_later_counts_before_the_earlier() -> None:
+    found = tolerances({"rss_peak": 0.2, "*-lora-*": {"rss_peak": 0.3, "latency": 0.4}}, ["latency=0.6"])
+    found.asked[LORA] = {"rss_peak": 0.5}
+    assert found["rss_peak"] == found.of("resnet18-fft")["rss_peak"] == 0.2
+    assert found.of("mobilenet_v2-lora-r1")["rss_peak"] == 0.3
+    assert found.of(LORA)["rss_peak"] == 0.5
+    # The command line is for all cells alike.
+    assert found["latency"] == found.of(LORA)["latency"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("*", True),
+        ("tests/test_a.py::*", True),
+        ("tests/test_a.py::test_u[a-1]", True),
+        ("*[a-?]", True),
+        ("*[b]", False),
+    ],
+)
+def test_brackets_in_a_pattern_are_a_tests_own(pattern: str, fits: bool) -> None:
+    found = tolerances({pattern: {"rss_peak": 0.7}})
+    assert (found.of("tests/test_a.py::test_u[a-1]")["rss_peak"] == 0.7) == fits
+
+
+def test_names() -> None:
+    assert limits_named("latency") == ("latency",)
+    assert limits_named("memory.peak") == limits_named("memory_peak") == ("memory.peak",)
+    assert "flops.forward" in limits_named("flops")
+    assert limits_named("flops.total") == limits_named("speed") == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"speed": 0.1}, "the tolerance speed in the marker of a::b is of no metric; expected one of allocator_peak, "),
+        ({"flops": -0.1}, "the tolerance flops in the marker of a::b is -0.1; expected a fraction of at least 0"),
+        ({"latency": 0}, "the tolerance latency in the marker of a::b is 0; expected a fraction above 0"),
+    ],
+)
+def test_what_is_wrong_is_refused(table: dict[str, object], complaint: str) -> None:
+    with pytest.raises(OptionError) as error:
+        read_tolerances("in the marker of a::b", table)
+    assert str(error.value).startswith(complaint)
+
+
+def test_an_exact_figure_for_all_cells_is_sent_to_a_pattern() -> None:
+    with pytest.raises(
+        OptionError, match=r"of no metric; .*; tolerances of exact metrics stand in a table for cells by"
+    ):
+        tolerances({"flops": 0.1})
+    with pytest.raises(OptionError, match=r"^the tolerance speed in pyproject.toml's table for '\*' is of no metric"):
+        tolerances({"*": {"speed": 0.1}})
+
+
+def kinds(now: int, **asked: float) -> dict[str, str]:
+    """Verdicts of a memory peak that was 1000, by metric."""
+    more = {"peak": now, "activations": 400 + now - 1000}
+    parts: dict[str, Any] = changed("memory", **more)
+    found = record(**parts, tolerances=asked or None)
+    gate = Gate(Tolerances(TOLERANCES, {"resnet18-*": {"flops.forward": 0.5}}), of(record()), HERE)
+    return {verdict.metric: verdict.kind for verdict in gate.judge(found).verdicts}
+
+
+@pytest.mark.parametrize(
+    ("now", "kind"), [(1000, "ok"), (1010, "ok"), (1011, "regressed"), (991, "ok"), (990, "improved")]
+)
+def test_an_exact_figure_is_judged_by_the_tolerance_that_its_test_asks_for(now: int, kind: str) -> None:
+    assert kinds(now, **{"memory.peak": 0.01})["memory.peak"] == kind
+
+
+def test_without_one_it_tolerates_nothing() -> None:
+    assert kinds(1001)["memory.peak"] == "regressed"
+    assert kinds(999)["memory.peak"] == "improved"
+
+
+def test_a_pinned_figure_may_move_within_it_and_not_further() -> None:
+    gate = Gate(Tolerances(TOLERANCES, {"*": {"parameters.trainable": 0.05}}), of(record()), HERE)
+    judged = {
+        trainable: next(
+            verdict.kind
+            for verdict in gate.judge(record(**changed("parameters", trainable=trainable))).verdicts
+            if verdict.metric == "parameters.trainable"
+        )
+        for trainable in (94, 96, 105, 106)
+    }
+    assert judged == {94: "regressed", 96: "ok", 105: "ok", 106: "regressed"}

@@ -1,0 +1,1 @@
+"""Finds spots in small images: where they are, and of which kind."""

@@ -1,0 +1,286 @@
+"""Update steps as users have them: a detector with two outputs in many ways of training, and steps that are wrong."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft_update_bench.fixtures.update_step import UpdateStep
+from torch import Tensor, nn
+from torch.nn import functional
+
+Whole = tuple[Callable[[], object], Any, Any]
+
+
+class Detector(nn.Module):
+    """Classes and boxes at each of 8×8 places of images of 32×32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()
+        )
+        self.classes = nn.Conv2d(32, 4, 1)
+        self.boxes = nn.Conv2d(32, 4, 3, padding=1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.body(images)
+        return {"features": features, "classes": self.classes(features), "boxes": self.boxes(features)}
+
+
+def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    out = network(batch["images"])
+    classes = functional.cross_entropy(out["classes"], batch["labels"])
+    return classes + functional.smooth_l1_loss(out["boxes"], batch["boxes"])
+
+
+def new_batch() -> dict[str, Tensor]:
+    labels = torch.randint(4, (2, 8, 8))
+    return {"images": torch.randn(2, 3, 32, 32), "labels": labels, "boxes": torch.randn(2, 4, 8, 8)}
+
+
+def parts() -> tuple[nn.Module, torch.optim.Optimizer, dict[str, Tensor]]:
+    network = Detector()
+    return network, torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9), new_batch()
+
+
+def described(network: nn.Module | None = None) -> UpdateStep:
+    network = network or Detector()
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9), new_batch(), loss_of)
+
+
+def whole() -> Whole:
+    network, optimizer, batch = parts()
+
+    def step() -> Tensor:
+        loss = loss_of(network, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step, network, optimizer
+
+
+def accumulating() -> Whole:
+    """Three batches, clipping, a schedule and an average of the weights."""
+    network = Detector()
+    optimizer = torch.optim.AdamW(network.parameters(), foreach=False)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    average = copy.deepcopy(network).requires_grad_(False)
+    batches = [new_batch() for _ in range(3)]
+
+    def step() -> float:
+        optimizer.zero_grad()
+        total = 0.0
+        for batch in batches:
+            loss = loss_of(network, batch) / len(batches)
+            loss.backward()
+            total += loss.item()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=False)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            for mean, parameter in zip(average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(parameter, 0.1)
+        return total
+
+    return step, {"network": network, "average": average}, optimizer
+
+
+def distilling() -> Whole:
+    """A teacher beside the student, a loss on features, an optimizer for each part, and bf16."""
+    student, teacher, batch = Detector(), Detector(), new_batch()
+    heads = [*student.classes.parameters(), *student.boxes.parameters()]
+    optimizers = (torch.optim.SGD(student.body.parameters(), lr=0.1), torch.optim.Adam(heads, amsgrad=True))
+
+    def step() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                target = teacher(batch["images"])["features"]
+            out = student(batch["images"])
+            loss = functional.mse_loss(out["features"].float(), target.float()) + out["classes"].float().square().mean()
+        loss = loss + out["boxes"].float().abs().mean()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        found: Tensor = loss.detach()
+        return found
+
+    return step, [student, teacher], optimizers
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+        self.hidden = nn.Linear(16, 32)
+        self.out = nn.Linear(32, 50)
+
+    def forward(self, *, tokens: dict[str, Tensor]) -> Tensor:
+        out: Tensor = self.out(functional.gelu(self.hidden(self.embedding(tokens["ids"]))))
+        return out
+
+
+def words(network: nn.Module | None = None) -> UpdateStep:
+    """No images, no convolutions, a network that takes a nested input by keyword."""
+    network = network or Words()
+
+    def loss(network: nn.Module, tokens: dict[str, Tensor], labels: Tensor) -> Tensor:
+        return functional.cross_entropy(network(tokens=tokens).flatten(0, 1), labels.flatten())
+
+    batch = ({"ids": torch.randint(50, (4, 12))}, torch.randint(50, (4, 12)))
+    return UpdateStep(network, torch.optim.AdamW(network.parameters(), lr=3e-4), batch, loss)
+
+
+def hooked() -> Whole:
+    """An optimizer for each parameter, stepped by a hook as soon as its gradient is there."""
+    network, _, batch = parts()
+    optimizers = {p: torch.optim.SGD([p], lr=0.01, momentum=0.9) for p in network.parameters()}
+
+    def update(parameter: nn.Parameter) -> None:
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    for parameter in network.parameters():
+        parameter.register_post_accumulate_grad_hook(update)
+
+    def step() -> Tensor:
+        loss = loss_of(network, batch)
+        loss.backward()
+        return loss
+
+    return step, network, list(optimizers.values())
+
+
+# Steps that are wrong, in one way each.
+
+
+def raises() -> Whole:
+    def step() -> None:
+        raise KeyError("boxes")
+
+    return step, *parts()[:2]
+
+
+def vector() -> UpdateStep:
+    network, optimizer, batch = parts()
+    return UpdateStep(
+        network, optimizer, batch, lambda network, batch: network(batch["images"])["boxes"].mean((1, 2, 3))
+    )
+
+
+def nothing() -> Whole:
+    step, network, optimizer = whole()
+
+    def without_a_word() -> None:
+        step()
+
+    return without_a_word, network, optimizer
+
+
+KEPT: list[Tensor] = []
+
+
+def keeps() -> Whole:
+    network, optimizer, batch = parts()
+
+    def step() -> Tensor:
+        loss = loss_of(network, batch)
+        loss.backward(retain_graph=True)
+        optimizer.step()
+        optimizer.zero_grad()
+        KEPT.append(loss)
+        return loss
+
+    return step, network, optimizer
+
+
+def still() -> Whole:
+    step, network, optimizer = whole()
+    optimizer.param_groups[0]["lr"] = 0.0
+    return step, network, optimizer
+
+
+def frozen() -> Whole:
+    step, network, optimizer = whole()
+    network.requires_grad_(False)
+    return step, network, optimizer
+
+
+def without_graph() -> UpdateStep:
+    network, optimizer, batch = parts()
+    return UpdateStep(network, optimizer, batch, lambda *_: torch.tensor(1.0))
+
+
+def exploding() -> UpdateStep:
+    network, optimizer, batch = parts()
+    return UpdateStep(network, optimizer, batch, lambda *given: loss_of(*given) * float("inf"))
+
+
+ONE = Detector()
+
+
+def shares() -> Whole:
+    step, _, _ = whole()
+    return step, ONE, torch.optim.SGD(ONE.parameters(), lr=0.1)
+
+
+def missing() -> UpdateStep:
+    with open("nowhere/batch.npz", "rb"):  # noqa: PTH123 - as users write it
+        return described()
+
+
+def never_ends() -> Whole:
+    def step() -> None:
+        while True:
+            time.sleep(1)
+
+    return step, *parts()[:2]
+
+
+def every_other() -> Whole:
+    """Accumulates over calls, so that no call is like the one before."""
+    step, network, optimizer = whole()
+    batch, calls = new_batch(), [0]
+
+    def sometimes_more() -> object:
+        calls[0] += 1
+        if calls[0] % 2:
+            loss_of(network, batch).backward()
+        return step()
+
+    return sometimes_more, network, optimizer
+
+
+def a_network() -> nn.Module:
+    return Detector()
+
+
+def two_parts() -> tuple[object, object]:
+    return whole()[:2]
+
+
+def no_optimizer() -> tuple[object, object, object]:
+    return (*whole()[:2], "sgd")
+
+
+def needs_more(path: str) -> Whole:
+    raise AssertionError(path)
+
+
+def another_network(network: nn.Module | None = None) -> UpdateStep:  # noqa: ARG001 - what is wrong with it
+    return described()
+
+
+def few_parameters(network: nn.Module | None = None) -> UpdateStep:
+    network = network or Detector()
+    chosen = [parameter for name, parameter in network.named_parameters() if name.startswith("boxes")]
+    return UpdateStep(network, torch.optim.SGD(chosen, lr=0.1), new_batch(), loss_of)
+
+
+NUMBER = 3
