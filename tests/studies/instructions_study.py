@@ -1,15 +1,20 @@
 """How far instructions of unchanged code scatter, and the smallest slowdown that is always caught.
 
-``python -m tests.studies.instructions_study [--servers N] [--user UID]`` counts small cells again and again: in fresh
-processes, in every order, from folders of other lengths, with both cores kept busy, and as another user where it may.
-Every pair of counts of a cell is a comparison; every step with a known number of further turns of a loop is a slowdown.
-Prints Markdown tables. A server takes some 80 s of CPU time to start, and a cell some 3.
+    python -m tests.studies.instructions_study [--servers N] [--user UID] >> tests/studies/instructions_study.jsonl
+    python -m tests.studies.instructions_study --slowdowns >> tests/studies/instructions_study.jsonl
+    python -m tests.studies.instructions_study --table tests/studies/instructions_study.jsonl
+
+The first counts small cells in fresh processes, two beside each other: from copies of the suite in folders of other
+lengths, with every core kept busy, as another user (needs root and setpriv), and each cell twice in its own order.
+Each pair of counts of a cell is a comparison of unchanged code. The second adds turns of a loop to a step's forward, in
+another number for each trial. A server takes some 130 s of CPU time to start, and a cell some 5.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import shutil
 import statistics
@@ -17,59 +22,94 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from peft_update_bench.bench.gate.verdict import judge_measured
 from peft_update_bench.bench.metrics import default_tolerances
-from peft_update_bench.fixtures.instruments.instructions import Instructions, valgrind
+from peft_update_bench.fixtures.instruments.instructions.installation import PRELOAD, Installation
 from peft_update_bench.fixtures.instruments.instructions.worker import Worker
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from tabulate import tabulate
 
-CELLS = (("mobilenet_v3_small", "head", None), ("mobilenet_v3_small", "lora", 4), ("mobilenet_v3_small", "galore", 4))
-WORKLOAD = Workload(image_size=32)
-SLOWDOWNS = (0.002, 0.003, 0.004, 0.005, 0.0075, 0.01)
+REPOSITORY = Path(__file__).parents[2]
+CELLS = (
+    ("mobilenet_v3_small", "head", None, 32),
+    ("mobilenet_v3_small", "lora", 4, 64),
+    ("mobilenet_v3_small", "galore", 4, 64),
+)
+CIRCUMSTANCES = ("as it is", "folder", "busy", "folder, busy", "user", "user, folder")
+SLOWDOWNS = (0.0005, 0.001, 0.002, 0.005, 0.01)
 TRIALS = 20
+Line = dict[str, Any]
 
 
-def build_slower(turns: int, architecture: str, method: str, rank: int | None) -> UpdateStep:
+def build_slower(turns: int, architecture: str, method: str, rank: int | None, image_size: int) -> UpdateStep:
     """A cell's step whose forward first turns a loop `turns` times."""
-    step = build_update_step(architecture, method, rank, WORKLOAD)
+    step = build_update_step(architecture, method, rank, Workload(image_size=image_size))
     forward = step.forward
 
-    def turn_and_forward() -> object:
+    def turn_and_forward() -> torch.Tensor:
         for _ in range(turns):
             pass
         return forward()
 
     if turns:
-        step.forward = turn_and_forward  # type: ignore[method-assign, assignment]
+        step.forward = turn_and_forward  # type: ignore[method-assign]
     return step
 
 
 @contextmanager
-def elsewhere(length: int) -> Iterator[None]:
-    """A current folder, and a first entry of Python's path, whose name is `length` characters longer."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder) / ("x" * length)
-        there.mkdir()
-        os.chdir(there)
-        sys.path.insert(0, str(there))
-        try:
-            yield
-        finally:
-            sys.path.remove(str(there))
-            os.chdir(before)
+def worker() -> Iterator[Worker]:
+    with ExitStack() as stack:
+        installation = Installation((*PRELOAD, "tests.studies.instructions_study"))
+        stack.callback(installation.close)
+        counting = Worker(installation)
+        stack.callback(counting.close)
+        yield counting
+
+
+def count_here(order: int) -> Iterator[Line]:
+    """Every cell twice, in the `order`-th order and back."""
+    orders = list(itertools.permutations(CELLS))
+    cells = orders[order % len(orders)]
+    with worker() as counting:
+        for cell in (*cells, *reversed(cells)):
+            counted = counting.count(build_slower, 0, *cell, limit_s=1800)
+            yield {"cell": "-".join(map(str, cell)), "total": counted.total, "periodic": counted.periodic}
+
+
+def count_elsewhere(number: int, circumstance: str, user: int | None) -> list[Line]:
+    """What `count_here` finds in a process of its own, in its circumstances."""
+    command = [sys.executable, "-m", "tests.studies.instructions_study", "--here", str(number)]
+    with ExitStack() as stack:
+        folder, temporary = REPOSITORY, tempfile.gettempdir()
+        if "folder" in circumstance:
+            temporary = stack.enter_context(tempfile.TemporaryDirectory())
+            folder = Path(temporary) / ("x" * (11 * number + 1))
+            for name in ("bench", "fixtures"):
+                shutil.copytree(REPOSITORY / name, folder / "peft_update_bench" / name)
+            shutil.copytree(REPOSITORY / "tests", folder / "tests")
+        if "user" in circumstance:
+            capable = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *capable, *command]
+        if "busy" in circumstance:
+            stack.enter_context(busy())
+        environment = {**os.environ, "PYTHONPATH": str(folder), "TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
+        ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    return [{"server": number, "circumstance": circumstance, **line} for line in lines]
 
 
 @contextmanager
 def busy() -> Iterator[None]:
     """Every core has something else to do."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    others = [subprocess.Popen(["nice", sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
         yield
     finally:
@@ -78,107 +118,91 @@ def busy() -> Iterator[None]:
             other.wait()
 
 
-@contextmanager
-def another_user(uid: int) -> Iterator[None]:
-    """Servers run as `uid`, with this user's right to read files. Needs setpriv, and root."""
-    setpriv = shutil.which("setpriv")
-    assert setpriv is not None, "util-linux has setpriv"
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        wrapper = Path(folder) / "valgrind"
-        found = shutil.which("valgrind")
-        capable = "--inh-caps=+dac_override --ambient-caps=+dac_override"
-        wrapper.write_text(
-            f'#!/bin/sh\nexec {setpriv} --reuid={uid} --regid={uid} --clear-groups {capable} {found} "$@"\n'
-        )
-        wrapper.chmod(0o755)
-        before = os.environ["PATH"]
-        os.environ["PATH"] = f"{folder}:{before}"
-        valgrind._executable.cache_clear()
-        try:
-            yield
-        finally:
-            os.environ["PATH"] = before
-            valgrind._executable.cache_clear()
+def unchanged(servers: int, user: int | None) -> Iterator[Line]:
+    circumstances = [name for name in CIRCUMSTANCES if user is not None or "user" not in name]
+    with ThreadPoolExecutor(2) as threads:
+        counts = [
+            threads.submit(count_elsewhere, number, circumstances[number % len(circumstances)], user)
+            for number in range(servers)
+        ]
+        for count in counts:
+            yield from count.result()
 
 
-def unchanged(servers: int, uid: int | None) -> dict[str, list[tuple[str, Instructions]]]:
-    """Counts of each cell with the circumstances of each."""
-    orders = list(itertools.permutations(CELLS))
-    circumstances: list[tuple[str, Callable[[int], AbstractContextManager[None]]]] = [
-        ("fresh", lambda _: nullcontext()),
-        ("longer folder", lambda number: elsewhere(17 * number)),
-        ("busy", lambda _: busy()),
-    ]
-    if uid is not None:
-        circumstances.append((f"user {uid}", lambda _: another_user(uid)))
-    counted = defaultdict(list)
-    for number in range(servers):
-        name, context = circumstances[number % len(circumstances)]
-        with context(number):
-            worker = Worker()
-            try:
-                for cell in (*orders[number % len(orders)], *reversed(orders[number % len(orders)])):
-                    counted["-".join(map(str, cell))].append((name, worker.count(build_slower, 0, *cell)))
-                    print(name, cell, counted["-".join(map(str, cell))][-1][1].total, file=sys.stderr, flush=True)
-            finally:
-                worker.close()
-    return counted
-
-
-def slowdowns() -> list[tuple[str, str]]:
-    """How many of TRIALS slowdowns of each size fail, each of another number of turns."""
-    worker = Worker()
-    try:
-        cell = CELLS[0]
-        plain = worker.count(build_slower, 0, *cell).total
-        per_turn = (worker.count(build_slower, 20_000, *cell).total - plain) / 20_000
-        rows = []
+def slowdowns() -> Iterator[Line]:
+    cell = CELLS[0]
+    with worker() as counting:
+        plain = counting.count(build_slower, 0, *cell).total
+        per_turn = (counting.count(build_slower, 20_000, *cell).total - plain) / 20_000
         for slowdown in SLOWDOWNS:
-            caught = 0
             for trial in range(TRIALS):
-                turns = round((slowdown + trial * 1e-6) * plain / per_turn)
-                now = worker.count(build_slower, turns, *cell).total
-                caught += judged(now, plain) == "regressed"
-            rows.append((f"{slowdown:.2%}", f"{caught} of {TRIALS}"))
-            print(rows[-1], file=sys.stderr, flush=True)
-        return rows
-    finally:
-        worker.close()
+                turns = round(slowdown * plain / per_turn) + trial + 1
+                now = counting.count(build_slower, turns, *cell).total
+                yield {"slowdown": slowdown, "turns": turns, "now": now, "before": plain}
 
 
 def judged(now: int, before: int) -> str:
     return judge_measured("total", "instructions", now, before, default_tolerances()["instructions"]).kind
 
 
-def main(arguments: list[str]) -> int:
+def table(lines: Iterable[Line]) -> str:
+    counts: dict[str, list[Line]] = defaultdict(list)
+    caught: dict[float, list[bool]] = defaultdict(list)
+    for line in lines:
+        if "slowdown" in line:
+            caught[line["slowdown"]].append(judged(line["now"], line["before"]) == "regressed")
+        else:
+            counts[line["cell"]].append(line)
+    rows = [row for cell, of_cell in counts.items() for row in _spreads(cell, of_cell)]
+    pairs = [pair for of_cell in counts.values() for pair in itertools.permutations((c["total"] for c in of_cell), 2)]
+    alarms = sum(judged(now, before) != "ok" for now, before in pairs)
+    servers = {line["server"] for of_cell in counts.values() for line in of_cell}
+    return "\n\n".join(
+        (
+            tabulate(rows, ("cell", "counts", "median", "different figures", "spread"), tablefmt="pipe"),
+            f"{len(servers)} servers, {len(pairs)} comparisons of unchanged code: {alarms} alarms.",
+            tabulate(
+                [(f"{slowdown:.2%}", f"{sum(of)} of {len(of)}") for slowdown, of in sorted(caught.items())],
+                ("slowdown", "caught"),
+                tablefmt="pipe",
+                disable_numparse=True,
+            ),
+        )
+    )
+
+
+def _spreads(cell: str, counts: list[Line]) -> Iterator[tuple[str, int, str, int, str]]:
+    for name in ("total", "periodic"):
+        figures = [line[name] for line in counts if line[name] is not None]
+        if figures:
+            median = statistics.median(figures)
+            spread = (max(figures) - min(figures)) / median
+            called = cell if name == "total" else f"{cell}, refreshing"
+            yield called, len(figures), f"{median:,.0f}", len({*figures}), f"{spread:.5%}"
+
+
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.studies.instructions_study")
     parser.add_argument("--servers", type=int, default=20)
     parser.add_argument("--user", type=int, metavar="UID", help="also as this user; needs root")
     parser.add_argument("--slowdowns", action="store_true", help="the smallest slowdown that is caught, instead")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="what was found, as a table")
+    parser.add_argument("--here", type=int, metavar="ORDER", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    if given.slowdowns:
-        print(tabulate(slowdowns(), ("slowdown", "caught"), tablefmt="pipe", disable_numparse=True))
-        return 0
-    counted = unchanged(given.servers, given.user)
-    rows = []
-    comparisons = alarms = 0
-    for cell, counts in counted.items():
-        totals = [instructions.total for _, instructions in counts]
-        pairs = list(itertools.permutations(totals, 2))
-        comparisons += len(pairs)
-        alarms += sum(judged(*pair) != "ok" for pair in pairs)
-        spread = (max(totals) - min(totals)) / statistics.median(totals)
-        by_circumstance = {name: {i.total for other, i in counts if other == name} for name, _ in counts}
-        different = ", ".join(f"{name}: {len(values)}" for name, values in by_circumstance.items())
-        rows.append((cell, len(totals), f"{statistics.median(totals):,.0f}", f"{spread:.5%}", different))
-    print(tabulate(rows, ("cell", "counts", "median", "spread", "different counts"), tablefmt="pipe"))
-    print(f"\n{comparisons} comparisons of unchanged code: {alarms} alarms.")
-    return 0
+    if given.table is not None:
+        print(table(json.loads(line) for line in given.table.read_text().splitlines()))
+        return
+    lines = unchanged(given.servers, given.user)
+    if given.here is not None:
+        lines = count_here(given.here)
+    elif given.slowdowns:
+        lines = slowdowns()
+    for line in lines:
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
     # Under its own name, which the counting processes import.
     from tests.studies import instructions_study
 
-    sys.exit(instructions_study.main(sys.argv[1:]))
+    instructions_study.main(sys.argv[1:])

@@ -54,6 +54,15 @@ class TestVerdict:
         verdicts = judged(record(forward=300_000 + more), record())
         assert (verdicts["instructions.total"].kind, [*verdicts]) == (kind, ["instructions.total"])
 
+    @pytest.mark.parametrize("more", [10_000, 20_000])
+    def test_slowdowns_of_one_and_two_percent_fail_where_latency_is_not_comparable(self, more: int) -> None:
+        terms = Terms(default_tolerances(), "measured on another CPU")
+        verdicts = {v.metric: v for v in judge(record(forward=300_000 + more), record(), terms)}
+        assert verdicts["latency.relative"].kind == "not comparable"
+        assert verdicts["latency.relative"].note == "measured on another CPU"
+        assert verdicts["instructions.total"].kind == "regressed"
+        assert verdicts["instructions.total"].shown_change == f"+{more / 10_000:.1f} %"
+
     def test_periodic_work_has_its_own(self) -> None:
         verdicts = judged(record(periodic=2_100_000), record(periodic=2_000_000))
         assert {name: verdict.kind for name, verdict in verdicts.items()} == {
