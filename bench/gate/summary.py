@@ -14,7 +14,9 @@ from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.units import NOTHING, count
 from tabulate import tabulate
 
-_SEVERITY: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new", "not comparable", "ok")
+_SEVERITY: tuple[Kind, ...] = (
+    "missing", "regressed", "unstable", "improved", "new", "unrecorded", "not comparable", "ok"
+)  # fmt: skip
 _BAD = frozenset({"failed", "missing", "regressed", "unstable"})
 
 
@@ -52,6 +54,9 @@ class Summary:
         if incomparable := self._verdicts("not comparable"):
             reasons = sorted({verdict.note for verdict in incomparable})
             found.append(f"Not compared: {_words(incomparable)} ({'; '.join(reasons)}).")
+        if unrecorded := self._verdicts("unrecorded"):
+            names = ", ".join(sorted({verdict.metric for verdict in unrecorded}))
+            found.append(f"New figures, which the baseline is too old to judge: {names}.")
         if self._verdicts("improved") and self.record_command:
             found.append(f"Improved past the tolerance; to keep it, record a new baseline: {self.record_command}")
         if self._verdicts("new") and self.record_command:
@@ -98,9 +103,10 @@ def kind_of(result: Result) -> str:
     if result.error:
         return "failed"
     kinds = {verdict.kind for verdict in result.verdicts}
-    # A cell whose computed metrics hold is ok, also where its measured ones could not be compared.
+    # A cell whose computed metrics hold is ok, also where its measured ones could not be compared, or where the
+    # baseline is older than a figure.
     if "ok" in kinds:
-        kinds.discard("not comparable")
+        kinds -= {"not comparable", "unrecorded"}
     return next((kind for kind in _SEVERITY if kind in kinds), "not compared")
 
 
