@@ -29,10 +29,11 @@ from peft_update_bench.bench.record import (
     installed_versions,
     read_record,
 )
-from peft_update_bench.fixtures import own_steps
+from peft_update_bench.bench.units import show
+from peft_update_bench.fixtures import global_state, own_steps
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import ImportedNameError
-from peft_update_bench.fixtures.instruments import computed, latency, measured_memory, whole
+from peft_update_bench.fixtures.instruments import computed, latency, measured_memory, repeatability, result, whole
 from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
 from peft_update_bench.fixtures.instruments.calibration import calibration_step
 from peft_update_bench.fixtures.instruments.clock import Clock, LatencyError
@@ -47,6 +48,7 @@ from peft_update_bench.fixtures.instruments.latency import (
     Until,
 )
 from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
+from peft_update_bench.fixtures.instruments.result import ResultError
 from peft_update_bench.fixtures.instruments.rounds import Rounds
 from peft_update_bench.fixtures.instruments.steady import fixed_threads, return_freed_memory
 from peft_update_bench.fixtures.instruments.trace import NotComputableError
@@ -61,8 +63,19 @@ class NotTrainingError(Exception):
     """An update that does not train: its loss is not finite, or what it should train stays where it is."""
 
 
+class LeakError(Exception):
+    """An update that keeps more memory at every step."""
+
+
+class NotRepeatableError(Exception):
+    """An update that is another one each time, from the same seed."""
+
+
 FAILURES = (
     NotTrainingError,
+    LeakError,
+    NotRepeatableError,
+    ResultError,
     NotComputableError,
     UnsupportedNetworkError,
     ImportedNameError,
@@ -105,7 +118,7 @@ class Measuring:
         if remarks:
             before = self.sections.get("remarks", [])
             assert isinstance(before, list)
-            self.sections["remarks"] = [*before, *remarks]
+            self.sections["remarks"] = [*dict.fromkeys((*before, *remarks))]
 
     def builder(self, device: str) -> Callable[[], Step]:
         """Builds the cell's step on `device`; picklable."""
@@ -155,18 +168,26 @@ def described(
 
 def compute(measuring: Measuring) -> None:
     """FLOPs, peak memory and parameter counts, from one pass over the step."""
-    figures = measuring.process.call(
-        _compute, measuring.cell, measuring.run.workload, "memory" in measuring.run.metrics
-    )
+    names = measuring.run.metrics
+    figures, remarks = measuring.process.call(_compute, measuring.cell, measuring.run.workload, names)
+    measuring.add_remarks(remarks)
     measuring.computed = figures
     measuring.sections |= {"parameters": figures.parameters, "where": figures.where}
     measuring.sections |= {
-        name: getattr(figures, name) for name in ("flops", "memory") if name in measuring.run.metrics
+        name: found
+        for name, found in (
+            ("flops", {**figures.flops, "optimizer_operators": figures.operators}),
+            ("memory", figures.memory),
+            ("growth", figures.growth),
+            ("result", figures.result),
+        )
+        if name in names and found
     }
 
 
 def measure_memory(measuring: Measuring) -> None:
-    """What the allocator handed out and what the process occupied, in a fresh process."""
+    """What the allocator handed out, what the process occupied and how long the first step took, in a fresh process;
+    then whether the update repeats, and is what was trained when it is stored and merged."""
     workload = measuring.run.workload
     build = measuring.builder(workload.device)
     # What a user's own code imports is not what its update needs.
@@ -174,7 +195,14 @@ def measure_memory(measuring: Measuring) -> None:
     memory = _measure_memory(measuring, build, workload.threads, prepare)
     trained = (measuring.cell, workload, memory.losses, memory.unmoved)
     measuring.add_remarks(measuring.process.call(_must_train, *trained) if memory.unmoved else _must_train(*trained))
-    measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
+    if memory.kept_per_step > 0:
+        raise LeakError(f"every step keeps {show(memory.kept_per_step, 'bytes')} more, in the mean of a dozen steps")
+    if "measured_memory" in measuring.run.metrics:
+        measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
+    if "first_step" in measuring.run.metrics:
+        measuring.sections["first_step"] = {"seconds": memory.first_seconds}
+    if not measuring.cell.is_step:
+        measuring.process.call(_check_update, measuring.cell, workload)
 
 
 def _measure_memory(
@@ -201,11 +229,9 @@ def _measure_memory_here(*given: Any) -> MeasuredMemory:
 def measure_latency(measuring: Measuring) -> None:
     """The step's duration as a multiple of its reference's, and the seconds of each timed update."""
     run = measuring.run
-    # A measurement of memory trains the cell too, and looks.
-    must_train = "measured_memory" not in run.metrics
     # A baseline is what many runs lean on.
     limits = _judged_by(run, measuring.cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
-    found = measuring.process.call(_time_anew, measuring.cell, run.workload, limits, must_train)
+    found = measuring.process.call(_time_anew, measuring.cell, run.workload, limits)
     measuring.sections["latency"], measuring.step_seconds, remarks = found
     measuring.add_remarks(remarks)
 
@@ -228,14 +254,64 @@ def _build(cell: Cell, workload: Workload, device: str) -> Step:
     return build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
 
 
-def _compute(cell: Cell, workload: Workload, with_memory: bool) -> Computed:
+def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Computed, list[str]]:
+    """The computed figures, and remarks on what the optimizer leaves as it was.
+
+    Of a user's own step neither how it grows nor what it leaves is known: its batch and its network are its own.
+
+    Raises NotTrainingError, LeakError.
+    """
     with _users_warnings(cell):
         step = _build(cell, workload, "meta")
         if cell.is_step and step.periodic_work is None:
             with fixed_threads(workload.threads):
-                return whole.measure(step, with_memory=with_memory)
+                return whole.measure(step, with_memory="memory" in names), []
         assert isinstance(step, UpdateStep), "only a whole step of a user's own is none"
-        return computed.measure(step, with_memory=with_memory)
+        grows = "growth" in names and not cell.is_step
+        figures = computed.measure(step, with_memory="memory" in names, grows=grows)
+        if cell.is_step:
+            return figures, []
+        remarks = [*_must_write_to_all(cell, workload, step, figures.still), *figures.remarks]
+        if figures.kept.bytes > 0:
+            kept = figures.kept
+            raise LeakError(
+                f"every step keeps {show(kept.bytes, 'bytes')} more than it found, the most of it made in "
+                f"{kept.phase}, {kept.module}"
+            )
+        if "result" in names:
+            with global_state.default_dtype_of(cell.architecture):
+                figures = replace(figures, result=result.compute(step, int(figures.memory["optimizer_states"])))
+    return figures, remarks
+
+
+def _must_write_to_all(cell: Cell, workload: Workload, step: UpdateStep, still: Sequence[str]) -> list[str]:
+    """What a reader should know of the trained parameters that the optimizer's step did not write to, by name.
+
+    Raises NotTrainingError.
+    """
+    if still and not next(step.network.parameters()).is_meta:
+        # What writes without an operator, such as a kernel of one's own, shows in the values.
+        still_by_values = still_parameters.train(step)[1]
+        still = [name for name in still if name in still_by_values]
+    remarks, unexplained = still_parameters.explain_unused(cell, workload, still)
+    if unexplained:
+        raise NotTrainingError(f"the optimizer's step writes to no memory of {_and_more(unexplained)}, which it trains")
+    return remarks
+
+
+def _check_update(cell: Cell, workload: Workload) -> None:
+    """Raises NotRepeatableError, ResultError."""
+
+    def build() -> UpdateStep:
+        step = _build(cell, workload, workload.device)
+        assert isinstance(step, UpdateStep)
+        return step
+
+    with _users_warnings(cell), fixed_threads(workload.threads), global_state.default_dtype_of(cell.architecture):
+        step, difference = repeatability.update_twice(build)
+        if difference:
+            raise NotRepeatableError(difference)
+        result.check(step, build)
 
 
 @contextmanager
@@ -253,13 +329,13 @@ def _judged_by(run: RunOptions, cell: Cell, limits: SamplingLimits) -> SamplingL
 
 
 def _time_anew(
-    cell: Cell, workload: Workload, limits: SamplingLimits, must_train: bool, decision: Decision | None = None
+    cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None = None
 ) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
-    """The `latency` of a step built afresh, each timed update's seconds, and remarks where it was trained first."""
-    remarks = []
+    """The `latency` of a step built afresh, each timed update's seconds, and remarks on how it trains."""
     with _users_warnings(cell):
         step = _build(cell, workload, workload.device)
-        if must_train and isinstance(step, UpdateStep) and not cell.is_step:
+        remarks = []
+        if isinstance(step, UpdateStep) and not cell.is_step:
             with fixed_threads(workload.threads):
                 losses, unmoved = still_parameters.train(step)
             remarks = _must_train(cell, workload, losses, unmoved)
@@ -272,7 +348,7 @@ def _time_both_anew(
 ) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
     """As `_time_anew`, with the reference built afresh too."""
     _full_fine_tuning.cache_clear()
-    return _time_anew(cell, workload, limits, False, decision)
+    return _time_anew(cell, workload, limits, decision)
 
 
 def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
@@ -366,9 +442,12 @@ def _must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved
     with fixed_threads(workload.threads):
         remarks, unexplained = still_parameters.explain(cell, workload, unmoved)
     if unexplained:
-        more = f" and {len(unexplained) - 1} more" if len(unexplained) > 1 else ""
-        raise NotTrainingError(f"updates leave trained parameters as they were: {unexplained[0]}{more}")
+        raise NotTrainingError(f"updates leave trained parameters as they were: {_and_more(unexplained)}")
     return remarks
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def record_of(cell: Cell, workload: Workload | Mapping[str, Any], parts: Mapping[str, object]) -> Record:

@@ -41,13 +41,20 @@ def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[
                 "(in timm, zero_init_last=False builds the network without)"
             )
         still = [name for name in still if name in left]
-    if still:
-        unused = _without_gradient(cell.architecture, workload)
-        idle = [name for name in still if name in unused]
-        if idle:
-            remarks.append(f"{_names(idle)} did not move, because the network's forward pass does not use it")
-        still = [name for name in still if name not in unused]
-    return remarks, list(still)
+    unused, still = explain_unused(cell, workload, still, workload.device)
+    return remarks + unused, still
+
+
+def explain_unused(
+    cell: Cell, workload: Workload, still: Sequence[str], device: str = "meta"
+) -> tuple[list[str], list[str]]:
+    """As :func:`explain`, of the parameters that the forward pass does not use; nothing is trained for that."""
+    if not still:
+        return [], []
+    unused = _without_gradient(cell.architecture, workload, device)
+    idle = [name for name in still if name in unused]
+    remarks = [f"{_names(idle)} did not move, because the network's forward pass does not use it"] if idle else []
+    return remarks, [name for name in still if name not in unused]
 
 
 def _set_frozen_zeros_to_one(network: nn.Module) -> list[str]:
@@ -60,9 +67,9 @@ def _set_frozen_zeros_to_one(network: nn.Module) -> list[str]:
     return found
 
 
-def _without_gradient(architecture: str, workload: Workload) -> set[str]:
+def _without_gradient(architecture: str, workload: Workload, device: str) -> set[str]:
     """The names of the parameters that the network, with every parameter trained, gives no gradient."""
-    step = build_update_step(architecture, "fft", None, workload, workload.device)
+    step = build_update_step(architecture, "fft", None, workload, device)
     step.backward(step.forward())
     return {name for name, parameter in step.network.named_parameters() if parameter.grad is None}
 

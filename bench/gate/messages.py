@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.left_out import left_out
 from peft_update_bench.bench.gate.moved import what_moved
 from peft_update_bench.bench.gate.verdict import FAILING, Kind, Verdict, fails
 from peft_update_bench.bench.gate.where import where_bytes_moved, where_flops_moved
-from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.record import Growth, Record
 from peft_update_bench.bench.units import show
 
 
@@ -85,6 +86,10 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
         ]
         where = f"{now.memory.peak_phase}, {now.memory.peak_module}"
         causes.append(f"at the peak ({where}): {', '.join(moved) or 'every category as before'}")
+    if any(verdict.metric.startswith("flops.optimizer") for verdict in failing) and now.flops and before.flops:
+        causes += left_out(now.flops, before.flops)
+    if any(verdict.metric.startswith("growth.flops_image") for verdict in failing) and now.growth and before.growth:
+        causes += _bend(now.growth, before.growth)
     counted = any(verdict.metric.startswith("instructions.") for verdict in failing)
     if counted and now.instructions and before.instructions:
         causes += what_moved(now.instructions, before.instructions)
@@ -109,3 +114,14 @@ def packages_moved(now: Record, before: Record) -> str:
         if now.versions.get(package) != before.versions.get(package)
     ]
     return f"recorded with {'; '.join(changed)}" if changed else "recorded with the same package versions"
+
+
+def _bend(now: Growth, before: Growth) -> list[str]:
+    """That a further image has no price any more, where it had one."""
+    if now.is_affine or not before.is_affine:
+        return []
+    one, many = show(now.flops_image, "FLOPs"), show(now.flops_image_large, "FLOPs")
+    return [
+        f"a further image no longer costs the same in every batch: one more costs {one}, each of those up to "
+        f"{now.large_batch} {many}"
+    ]

@@ -16,7 +16,9 @@ from peft_update_bench.bench.gate.verdict import Kind, Verdict, fails
 from peft_update_bench.bench.units import NOTHING, count
 from tabulate import tabulate
 
-_SEVERITY: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new", "not comparable", "ok")
+_SEVERITY: tuple[Kind, ...] = (
+    "missing", "regressed", "unstable", "improved", "new", "unrecorded", "not comparable", "ok"
+)  # fmt: skip
 _BAD = frozenset({"failed", "missing", "regressed", "unstable"})
 
 
@@ -76,6 +78,9 @@ class Summary:
             found += [f"{result.cell}: {remark}." for remark in (result.record and result.record.remarks) or ()]
         if self.incomparable:
             found.append(self.incomparable)
+        if unrecorded := self._verdicts("unrecorded"):
+            names = ", ".join(sorted({verdict.metric for verdict in unrecorded}))
+            found.append(f"New figures, which the baseline is too old to judge: {names}.")
         # A run that fails records nothing.
         if self._verdicts("improved") and self.record_command and not self.failing:
             found.append(f"Improved past the tolerance; to keep it, record a new baseline: {self.record_command}")
@@ -132,9 +137,10 @@ def kind_of(result: Result) -> str:
     if result.error:
         return "failed"
     kinds = {verdict.kind for verdict in result.verdicts}
-    # A cell whose computed metrics hold is ok, also where its measured ones could not be compared.
+    # A cell whose computed metrics hold is ok, also where its measured ones could not be compared, or where the
+    # baseline is older than a figure.
     if "ok" in kinds:
-        kinds.discard("not comparable")
+        kinds -= {"not comparable", "unrecorded"}
     return next((kind for kind in _SEVERITY if kind in kinds), "not compared")
 
 

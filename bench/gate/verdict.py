@@ -13,7 +13,7 @@ from peft_update_bench.bench.metrics import Evidence, Row
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show, show_fraction
 
-Kind = Literal["ok", "improved", "new", "not comparable", "unstable", "regressed", "missing"]
+Kind = Literal["ok", "improved", "new", "unrecorded", "not comparable", "unstable", "regressed", "missing"]
 FAILING: frozenset[Kind] = frozenset({"regressed", "missing"})
 
 
@@ -86,6 +86,8 @@ def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | Non
     if evidence in {Evidence.SHOWN, Evidence.SEEDS} or (new is None and old is None):
         return None
     tolerance = terms.tolerances[row.figure.limit] if row.figure.limit else terms.tolerances.get(limit_of(row), 0.0)
+    if old is None and before.schema_ < row.figure.since:
+        return Verdict(name, "unrecorded", unit, new, None, tolerance, "the baseline is older than this figure")
     if new is None or old is None:
         absent = "the baseline" if old is None else "this run"
         return Verdict(name, "missing", unit, new, old, tolerance, f"{absent} has no such figure")
@@ -105,13 +107,16 @@ def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | Non
 
 def _judge_exact(row: Row, new: float, old: float, tolerance: float) -> Verdict:
     """Judge a figure that is equal on every machine: as it is, unless its cell was given a tolerance."""
+    note = ""
     if tolerance:
         kind = judge_measured(str(row), row.figure.unit, new, old, tolerance).kind
     else:
         kind = "ok" if new == old else "regressed" if new > old else "improved"
     if kind == "improved" and row.figure.evidence is Evidence.PINNED:
         kind = "regressed"
-    return Verdict(str(row), kind, row.figure.unit, new, old, tolerance)
+    if row.figure.floor and new < row.figure.floor * old:
+        kind, note = "regressed", "so much less is no saving: something is left out"
+    return Verdict(str(row), kind, row.figure.unit, new, old, tolerance, note)
 
 
 def judge_measured(

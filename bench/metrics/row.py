@@ -77,7 +77,8 @@ class Figure:
 
     `tolerance` is the default of ``[tool.peft-update-bench.tolerances]``'s entry `limit`, a fraction. `column` is for
     the page and the report, `brief` for the table that ends a run. `over_time` is the title of its chart over commits;
-    it counts as moved where one of its `parts` did.
+    it counts as moved where one of its `parts` did. A fall below the share `floor` of the baseline's figure is no
+    saving, and fails. `since` is the record's schema that first had the figure: an older baseline cannot judge it.
     """
 
     key: str
@@ -91,6 +92,8 @@ class Figure:
     over_time: str = ""
     parts: tuple[str, ...] = ()
     budget: Budget | None = None
+    floor: float = 0.0
+    since: int = 1
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ def _source_accuracies(record: Record) -> str:
 
 
 _BYTES_A_PARAMETER = 4  # float32
+_MOST_OF_IT = 2 / 3
+"""An optimizer that does less than this of what it did has left something out."""
 _RECORD = "peft_update_bench.bench.record"
 _MEASUREMENT = "peft_update_bench.bench.measurement"
 _FLOPS = Column("FLOPs")
@@ -129,8 +131,10 @@ METRICS: dict[str, Metric] = {
                 ),
                 Figure("forward", "FLOPs", Evidence.EXACT),
                 Figure("backward", "FLOPs", Evidence.EXACT),
-                Figure("optimizer", "FLOPs", Evidence.EXACT),
+                Figure("optimizer", "FLOPs", Evidence.EXACT, floor=_MOST_OF_IT),
+                Figure("optimizer_elementwise", "elements", Evidence.EXACT, floor=_MOST_OF_IT, since=3),
                 Figure("optimizer_refresh", "FLOPs", Evidence.EXACT),
+                Figure("refresh_period", "steps", Evidence.PINNED),
                 Figure("amortised_total", "FLOPs", Evidence.EXACT, column=Column("FLOPs, mean with refreshes")),
                 Figure("elementwise", "elements", Evidence.EXACT),
             ),
@@ -158,7 +162,49 @@ METRICS: dict[str, Metric] = {
                         more="memory",
                     ),
                 ),
+                Figure("first_peak", "bytes", Evidence.EXACT, since=3),
                 Figure("refresh_peak", "bytes", Evidence.EXACT, column=Column("peak of a refreshing step")),
+            ),
+            measure=f"{_MEASUREMENT}:compute",
+            benchmark="update",
+            by_default=True,
+        ),
+        Metric(
+            "growth",
+            "growth",
+            f"{_RECORD}.growth:Growth",
+            (
+                Figure("flops_image", "FLOPs", Evidence.EXACT, column=Column("FLOPs of one more image"), since=3),
+                Figure("flops_image_large", "FLOPs", Evidence.EXACT, since=3),
+                Figure("flops_fixed", "FLOPs", Evidence.EXACT, since=3),
+                Figure("elementwise_image", "elements", Evidence.EXACT, since=3),
+                Figure("bytes_image", "bytes", Evidence.EXACT, since=3),
+                Figure(
+                    "bytes_image_large", "bytes", Evidence.EXACT,
+                    column=Column("memory of one more image, large batch"), since=3,
+                ),
+                Figure("bytes_fixed", "bytes", Evidence.EXACT, since=3),
+                Figure("flops_larger_image", "FLOPs", Evidence.EXACT, column=Column("FLOPs, larger image"), since=3),
+                Figure(
+                    "bytes_larger_image", "bytes", Evidence.EXACT,
+                    column=Column("peak memory, larger image"), since=3,
+                ),
+            ),
+            measure=f"{_MEASUREMENT}:compute",
+            benchmark="update",
+            by_default=True,
+        ),
+        Metric(
+            "result",
+            "the update's result",
+            f"{_RECORD}.result:Result",
+            (
+                Figure("stored_bytes", "bytes", Evidence.EXACT, column=Column("bytes to store"), since=3),
+                Figure("resume_bytes", "bytes", Evidence.EXACT, column=Column("bytes to resume"), since=3),
+                Figure("inference_flops", "FLOPs", Evidence.EXACT, since=3),
+                Figure("inference_peak", "bytes", Evidence.EXACT, since=3),
+                Figure("merged_flops", "FLOPs", Evidence.EXACT, since=3),
+                Figure("merged_peak", "bytes", Evidence.EXACT, since=3),
             ),
             measure=f"{_MEASUREMENT}:compute",
             benchmark="update",
@@ -176,6 +222,15 @@ METRICS: dict[str, Metric] = {
                     column=Column("RSS peak"), over_time="RSS peak",
                 ),
             ),
+            measure=f"{_MEASUREMENT}:measure_memory",
+            benchmark="update",
+            by_default=True,
+        ),
+        Metric(
+            "first_step",
+            "the first step",
+            f"{_RECORD}.result:FirstStep",
+            (Figure("seconds", "s", Evidence.TOLERANCE, "first_step", 1.0, column=Column("first step"), since=3),),
             measure=f"{_MEASUREMENT}:measure_memory",
             benchmark="update",
             by_default=True,

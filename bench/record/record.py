@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationSettings
+from peft_update_bench.bench.record.growth import Growth
 from peft_update_bench.bench.record.instructions import Instructions
 from peft_update_bench.bench.record.part import Fraction, Part
+from peft_update_bench.bench.record.result import FirstStep, Result
 from peft_update_bench.bench.record.update import (
     Flops,
     Latency,
@@ -29,13 +31,14 @@ PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "gal
 """What a record's figures depend on: distribution name to module name."""
 
 
-SCHEMA = 2
+SCHEMA = 3
 SCHEMAS = {
     1: "cell, workload, versions; parameters (later with statistics), flops, memory, measured_memory (later with its "
     "gaps), latency (later with the wall clock's ratio), adaptation",
     2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran; "
     "where the work is done; steps of a user's own, with the workload read from them, and tolerances that a test asks "
     "for",
+    3: "what the optimizer's step does; the first step's peak and seconds; growth; the update's result",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 
@@ -60,7 +63,7 @@ class Record(Part):
     ``bench/gate/tolerances.py``. The architecture of a user's own step is the step's name.
     """
 
-    schema_: Literal[1, 2] = Field(alias="schema")
+    schema_: Literal[1, 2, 3] = Field(alias="schema")
     architecture: str
     method: str
     rank: PositiveInt | None = None
@@ -71,6 +74,9 @@ class Record(Part):
     parameters: Parameters | None = None
     flops: Flops | None = None
     memory: Memory | None = None
+    growth: Growth | None = None
+    result: Result | None = None
+    first_step: FirstStep | None = None
     measured_memory: MeasuredMemory | None = None
     latency: Latency | None = None
     instructions: Instructions | None = None

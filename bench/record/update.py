@@ -64,8 +64,10 @@ class Flops(Part):
     """FLOPs of one ordinary update step, by phase.
 
     ``elementwise`` counts the elements of operators without a formula and is in no other figure. ``stock_backward`` is
-    the unmodified counter's, shown and never gated. An optimizer with periodic work has the FLOPs of its refreshing
-    step (``optimizer_refresh``), the period in steps, and the mean of all steps (``amortised_total``).
+    the unmodified counter's, shown and never gated. ``optimizer_elementwise`` is the optimizer's part of
+    ``elementwise``, and ``optimizer_operators`` says how often its step calls which operator. An optimizer with
+    periodic work has the FLOPs of its refreshing step (``optimizer_refresh``), the period in steps, and the mean of all
+    steps (``amortised_total``).
     """
 
     forward: Count
@@ -74,6 +76,8 @@ class Flops(Part):
     total: Count
     elementwise: Count
     stock_backward: Count
+    optimizer_elementwise: Count | None = None
+    optimizer_operators: dict[str, Count] | None = None
     optimizer_refresh: Count | None = None
     refresh_period: PositiveInt | None = None
     amortised_total: Annotated[FiniteFloat, Field(ge=0)] | None = None
@@ -98,7 +102,11 @@ class Flops(Part):
 
 
 class Memory(Part):
-    """Bytes live at the moment of the peak, by category, and where in the step that moment is."""
+    """Bytes live at the moment of the peak, by category, and where in the step that moment is.
+
+    ``first_peak`` is the first step's, in which the optimizer makes its states; ``refresh_peak`` that of a step with
+    periodic work.
+    """
 
     peak: Count
     parameters: Count
@@ -110,12 +118,13 @@ class Memory(Part):
     other: Count
     peak_phase: str
     peak_module: str
+    first_peak: Count | None = None
     refresh_peak: Count | None = None
 
     @property
     def highest(self) -> int:
-        """The peak of all steps: a device must hold the refreshing one too, however rare it is."""
-        return max(self.peak, self.refresh_peak or 0)
+        """The peak of all steps: a device must hold the first and the refreshing one too, however rare they are."""
+        return max(self.peak, self.first_peak or 0, self.refresh_peak or 0)
 
     def categories(self) -> dict[str, int]:
         names = ("parameters", "buffers", "gradients", "activations", "temporaries", "optimizer_states", "other")

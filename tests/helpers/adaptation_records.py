@@ -41,5 +41,6 @@ def adapted(cell: Cell, before: float, after: float, **figures: Any) -> Record:
         "exact": [],
         **figures,
     }
-    only = dict.fromkeys(("flops", "memory", "measured_memory", "latency", "parameters"))
+    other = "flops memory growth result first_step measured_memory latency parameters"
+    only = dict.fromkeys(other.split())
     return record(cell, adaptation=adaptation, **only)

@@ -50,6 +50,12 @@ def memory_of(function: Callable[..., Tensor], *batch: Tensor, **trainable: bool
     return measure(step_of(Network(function, **trainable), *(batch or (kilobyte(),)))).memory
 
 
-def expected(peak_phase: str, peak_module: str, **bytes_by_category: int) -> dict[str, Any]:
+def expected(
+    peak_phase: str, peak_module: str, *, first_peak: int | None = None, **bytes_by_category: int
+) -> dict[str, Any]:
+    """The record's `memory`. Without optimizer states the first step's peak is that of all."""
     categories: dict[str, int] = {**dict.fromkeys(CATEGORIES, 0), **bytes_by_category}
-    return {"peak": sum(categories.values()), **categories, "peak_phase": peak_phase, "peak_module": peak_module}
+    peak = sum(categories.values())
+    first_peak = peak if first_peak is None else first_peak
+    where = {"peak_phase": peak_phase, "peak_module": peak_module}
+    return {"peak": peak, **categories, **where, "first_peak": first_peak}

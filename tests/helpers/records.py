@@ -38,11 +38,23 @@ def extra_info(cell: Cell = LORA, **parts: Any) -> dict[str, Any]:
         "parameters": {"total": 1000, "trainable": 100, "statistics": 20},
         "flops": {
             "forward": 1000, "backward": 2000, "optimizer": 0, "total": 3000, "elementwise": 50, "stock_backward": 2500,
+            "optimizer_elementwise": 30, "optimizer_operators": {"aten.add_": 2, "aten.sqrt": 1},
         },
         "memory": {
             "peak": 1000, "parameters": 400, "buffers": 10, "gradients": 40, "activations": 400, "temporaries": 50,
             "optimizer_states": 80, "other": 20, "peak_phase": "backward", "peak_module": "layer4",
+            "first_peak": 900,
         },
+        "growth": {
+            "flops_image": 2900, "flops_image_large": 2900, "flops_fixed": 100, "elementwise_image": 20,
+            "bytes_image": 500, "bytes_image_large": 510, "bytes_fixed": 500, "large_batch": 17,
+            "larger_image": 256, "flops_larger_image": 4000, "bytes_larger_image": 1200,
+        },
+        "result": {
+            "stored_bytes": 480, "resume_bytes": 560, "inference_flops": 1000, "inference_peak": 700,
+            "merged_flops": 950, "merged_peak": 690,
+        },
+        "first_step": {"seconds": 0.2},
         "measured_memory": {"allocator_peak": 1100, "allocator_transient": 500, "rss_peak": 2000},
         "latency": LATENCY,
         **parts,

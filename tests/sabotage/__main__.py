@@ -1,4 +1,6 @@
-"""The table of sabotages: ``python -m tests.sabotage [computed] [measured_memory] [latency] [adaptation]``.
+"""The table of sabotages:
+
+``python -m tests.sabotage [computed] [lasting] [measured_memory] [latency] [adaptation]``.
 
 Each fault is put into the code under test and judged by the gate. Prints a Markdown table; exits with 1 where a fault
 went unseen, or raised an alarm that it should not have.
@@ -11,11 +13,17 @@ import sys
 from peft_update_bench.bench.units import show
 from tabulate import tabulate
 
-from tests.sabotage.cases import ADAPTATION, COMPUTED, LATENCY, MEASURED
+from tests.sabotage.cases import ADAPTATION, COMPUTED, LASTING, LATENCY, MEASURED
 from tests.sabotage.faults import FAULTS
 from tests.sabotage.judged import Row, run
 
-CASES = {"computed": COMPUTED, "measured_memory": MEASURED, "latency": LATENCY, "adaptation": ADAPTATION}
+CASES = {
+    "computed": COMPUTED,
+    "lasting": LASTING,
+    "measured_memory": MEASURED,
+    "latency": LATENCY,
+    "adaptation": ADAPTATION,
+}
 HEADERS = ("sabotage", "cell", "metric that moved most", "baseline", "measured", "change", "others", "verdict")
 
 

@@ -22,7 +22,7 @@ from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.cell_process import ThisProcess
 from peft_update_bench.bench.processes.child_process import call_once
-from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.record import SCHEMA, Record
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
@@ -38,7 +38,8 @@ REPOSITORY = Path(__file__).parents[2]
 HERE = Machine("this machine", 1)
 METRICS: dict[Instrument, str] = {
     "computed": "flops,memory",
-    "measured_memory": "measured_memory",
+    "whole": "flops,memory,growth,result",
+    "measured_memory": "measured_memory,first_step",
     "latency": "latency",
     "adaptation": "adaptation",
 }
@@ -110,13 +111,18 @@ def judge(fault: str | None, name: str, instrument: Instrument) -> Result:
             now = measured(cell, given)
     except FAILURES as error:
         return Result(cell, error=str(error))
-    if instrument in {"computed", "adaptation"}:
+    if instrument in {"computed", "adaptation"} and _judges_all(committed(instrument)):
         gate.baseline = committed(instrument)
     else:
         # Without seconds: how long a step took is no part of these verdicts.
         before = unsabotaged(name, instrument)
         gate.baseline = Baseline(Path("unsabotaged"), {cell: before}, {}, HERE, "core", True)
     return gate.judge(now)
+
+
+def _judges_all(before: Baseline) -> bool:
+    """Whether a baseline has every figure that records have now."""
+    return all(record.schema_ == SCHEMA for record in before.records.values())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from peft_update_bench.bench import metrics
 from peft_update_bench.bench.metrics import Evidence
 from peft_update_bench.fixtures.methods import METHODS
 
-from tests.sabotage.cases import ADAPTATION, COMPUTED, LATENCY, MEASURED, Case, Instrument
+from tests.sabotage.cases import ADAPTATION, COMPUTED, LASTING, LATENCY, MEASURED, Case, Instrument
 from tests.sabotage.faults import FAULTS
 from tests.sabotage.judged import cell_of, judge, run
 
@@ -20,6 +20,16 @@ def cases(*groups: Iterable[Case]) -> pytest.MarkDecorator:
 
 @cases(COMPUTED)
 def test_a_computed_metric_catches_it(case: Case) -> None:
+    assert run(case).complaints == ()
+
+
+@cases(case for case in LASTING if case.instrument == "whole")
+def test_a_figure_of_the_whole_update_catches_it(case: Case) -> None:
+    assert run(case).complaints == ()
+
+
+@cases(case for case in LASTING if case.instrument != "whole")
+def test_executing_the_whole_update_catches_it(case: Case) -> None:
     assert run(case).complaints == ()
 
 
@@ -51,7 +61,7 @@ def test_without_a_fault_all_is_quiet(instrument: Instrument, every: Iterable[Ca
 
 
 def test_every_fault_metric_and_method_has_its_case() -> None:
-    every = (*COMPUTED, *MEASURED, *LATENCY, *ADAPTATION)
+    every = (*COMPUTED, *LASTING, *MEASURED, *LATENCY, *ADAPTATION)
     assert {case.fault for case in every} == set(FAULTS)
     assert len(FAULTS) >= 25
     assert {cell_of(case.cell, "computed").method for case in COMPUTED} == set(METHODS)

@@ -133,9 +133,9 @@ def without(info: dict[str, Any], *keys: str) -> dict[str, Any]:
     ("info", "complaint"),
     [
         (without(extra_info(), "schema"), "schema: Field required"),
-        (extra_info(schema=0), "schema: Input should be 1 or 2, given 0"),
-        (extra_info(schema=3), "schema: Input should be 1 or 2, given 3"),
-        (extra_info(schema="1"), "schema: Input should be 1 or 2, given '1'"),
+        (extra_info(schema=0), "schema: Input should be 1, 2 or 3, given 0"),
+        (extra_info(schema=4), "schema: Input should be 1, 2 or 3, given 4"),
+        (extra_info(schema="1"), "schema: Input should be 1, 2 or 3, given '1'"),
         (without(extra_info(), "flops", "forward"), "flops.forward: Field required"),
         (without(extra_info(), "workload"), "workload: Field required"),
         (without(extra_info(), "versions"), "versions: Field required"),

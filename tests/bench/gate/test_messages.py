@@ -136,6 +136,7 @@ def test_a_peak_of_the_same_categories_says_so() -> None:
 def test_a_peak_that_the_baseline_lacks_has_no_categories() -> None:
     assert failure(record(), record(memory=None)) == [
         "  memory.peak is missing: the baseline has no such figure",
+        "  memory.first_peak is missing: the baseline has no such figure",
         AS_BEFORE,
     ]
 

@@ -117,6 +117,7 @@ def test_the_headline_counts_the_commonest_kind_first() -> None:
         (("not comparable",), "not comparable"),
         (("not comparable", "ok"), "ok"),
         (("ok", "new"), "new"),
+        (("unrecorded", "ok"), "ok"),
         (("new", "improved"), "improved"),
         (("improved", "unstable"), "unstable"),
         (("unstable", "regressed"), "regressed"),

@@ -12,12 +12,12 @@ from peft_update_bench.bench.gate.baseline import Baseline, Machine
 from peft_update_bench.bench.gate.gate import Gate
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
 from peft_update_bench.bench.metrics import Evidence
-from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.record import SCHEMA, Record
 
-from tests.helpers.records import LATENCY, LORA, VERSIONS, changed, lacking, record
+from tests.helpers.records import LATENCY, LORA, VERSIONS, changed, extra_info, lacking, record
 from tests.helpers.sessions import explain, run_cell, session
 
-TOLERANCES = {"allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1, "median_seconds": 1.0}
+TOLERANCES = {"first_step": 1.0, "allocator_peak": 0.05, "rss_peak": 0.25, "latency": 0.1, "median_seconds": 1.0}
 
 
 def verdicts(now: Record, before: Record | None, incomparable: str = "") -> dict[str, Verdict]:
@@ -33,7 +33,7 @@ def test_unchanged_is_ok_in_every_metric() -> None:
     assert kinds(record(), record()) == {}
     rows = [row for row in metrics.rows() if row.metric.benchmark != "instructions"]  # which has records of its own
     judged = [row for row in rows if row.figure.evidence not in {Evidence.SHOWN, Evidence.SEEDS}]
-    assert len(verdicts(record(), record())) == len(judged) - 3  # without GaLore's three
+    assert len(verdicts(record(), record())) == len(judged) - 4  # without GaLore's four
 
 
 def test_without_a_baseline_a_cell_is_new() -> None:
@@ -140,7 +140,8 @@ def test_a_section_that_was_not_measured_is_not_judged(section: str) -> None:
 
 def test_a_figure_that_only_one_side_has_fails() -> None:
     refreshing = changed("flops", optimizer_refresh=10, refresh_period=200, amortised_total=3000.05)
-    expected = {"flops.optimizer_refresh": "missing", "flops.amortised_total": "missing"}
+    refreshes = ("optimizer_refresh", "refresh_period", "amortised_total")
+    expected = {f"flops.{name}": "missing" for name in refreshes}
     assert kinds(record(**refreshing), record()) == expected
     assert kinds(record(), record(**refreshing)) == expected
 
@@ -306,3 +307,62 @@ def test_a_figure_that_one_side_lacks_says_which_side() -> None:
     lost, gained = verdicts(without, refreshing)[metric], verdicts(refreshing, without)[metric]
     assert lost == Verdict(metric, "missing", "FLOPs", None, 7, note="this run has no such figure")
     assert gained == Verdict(metric, "missing", "FLOPs", 7, None, note="the baseline has no such figure")
+
+
+OLD: dict[str, Any] = {
+    "schema": 2,
+    "growth": None,
+    "result": None,
+    "first_step": None,
+    "flops": {k: v for k, v in extra_info()["flops"].items() if not k.startswith("optimizer_")},
+    "memory": {k: v for k, v in extra_info()["memory"].items() if k != "first_peak"},
+}
+
+
+def test_an_older_baseline_cannot_judge_new_figures() -> None:
+    """They are unrecorded, and do not fail; what the baseline has is judged as ever."""
+    found = verdicts(record(), record(**OLD))
+    since = {str(row) for row in metrics.rows() if row.figure.since == SCHEMA and row.metric.of(record()) is not None}
+    assert {name for name, verdict in found.items() if verdict.kind == "unrecorded"} == since
+    assert {verdict.kind for name, verdict in found.items() if name not in since} == {"ok"}
+    assert explain(gate(record(**OLD)).judge(record()), gate(record(**OLD)).baseline) == ""
+
+
+def test_a_baseline_of_this_schema_must_have_them() -> None:
+    assert set(kinds(record(), lacking("growth")).values()) == {"missing"}
+
+
+@pytest.mark.parametrize(("elements", "kind"), [(30, "ok"), (20, "improved"), (19, "regressed"), (31, "regressed")])
+def test_an_optimizer_that_does_a_third_less_is_no_saving(elements: int, kind: str) -> None:
+    """Two thirds of 30 are 20."""
+    found = verdicts(record(**changed("flops", optimizer_elementwise=elements)), record())
+    assert found["flops.optimizer_elementwise"].kind == kind
+
+
+def test_what_the_optimizer_leaves_out_is_named() -> None:
+    fewer = changed("flops", optimizer_elementwise=0, optimizer_operators={"aten.add_": 1})
+    message = failure(gate(record()), record(**fewer))
+    assert "no saving: something is left out" in message
+    assert "  the optimizer's step calls aten.add_ 2 → 1 times, aten.sqrt 1 → 0 times" in message.splitlines()
+
+
+def test_another_period_fails_with_both() -> None:
+    refreshing = {"optimizer_refresh": 10, "amortised_total": 3000.05}
+    before = record(**changed("flops", refresh_period=200, **refreshing))
+    message = failure(gate(before), record(**changed("flops", refresh_period=20, **refreshing)))
+    assert "flops.refresh_period regressed: 200 → 20 (" in message
+
+
+@pytest.mark.parametrize(("many", "kind"), [(2899, "improved"), (2900, "ok"), (2901, "regressed")])
+def test_a_slope_may_not_rise(many: int, kind: str) -> None:
+    assert (
+        verdicts(record(**changed("growth", flops_image_large=many)), record())["growth.flops_image_large"].kind == kind
+    )
+
+
+def test_a_batch_whose_images_differ_in_price_is_told() -> None:
+    message = failure(gate(record()), record(**changed("growth", flops_image_large=29000)))
+    assert (
+        "a further image no longer costs the same in every batch: one more costs 2.900 kFLOPs, each of those up to 17 "
+        "29.00 kFLOPs"
+    ) in message

@@ -8,5 +8,6 @@ gate which sees a tenth or ten times of it fails.
 from tests.sabotage.cases.case import Case, Instrument, Range
 from tests.sabotage.cases.computed import COMPUTED
 from tests.sabotage.cases.executed import ADAPTATION, LATENCY, MEASURED
+from tests.sabotage.cases.lasting import LASTING
 
-__all__ = ["ADAPTATION", "COMPUTED", "LATENCY", "MEASURED", "Case", "Instrument", "Range"]
+__all__ = ["ADAPTATION", "COMPUTED", "LASTING", "LATENCY", "MEASURED", "Case", "Instrument", "Range"]

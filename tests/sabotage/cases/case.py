@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Range = tuple[float, float]
-Instrument = Literal["computed", "measured_memory", "latency", "adaptation"]
+Instrument = Literal["computed", "measured_memory", "latency", "adaptation", "whole"]
 
 DOUBLED = (0.999, 1.001)
 ABOVE = (1e-9, math.inf)
@@ -42,6 +42,7 @@ class Case:
 
 FORWARD, BACKWARD, OPTIMIZER = "flops.forward", "flops.backward", "flops.optimizer"
 ELEMENTWISE, AMORTISED, REFRESH = "flops.elementwise", "flops.amortised_total", "flops.optimizer_refresh"
-PEAK, REFRESH_PEAK = "memory.peak", "memory.refresh_peak"
+PERIOD, OPTIMIZER_ELEMENTWISE = "flops.refresh_period", "flops.optimizer_elementwise"
+PEAK, FIRST_PEAK, REFRESH_PEAK = "memory.peak", "memory.first_peak", "memory.refresh_peak"
 TOTAL, TRAINABLE, STATISTICS = "parameters.total", "parameters.trainable", "parameters.statistics"
 ALLOCATOR, RSS = "measured_memory.allocator_peak", "measured_memory.rss_peak"

@@ -6,7 +6,7 @@ process that measures memory.
 
 from __future__ import annotations
 
-from tests.sabotage.faults import adapting, galore, head_and_full, lora, measured, step
+from tests.sabotage.faults import adapting, galore, growing, head_and_full, lasting, lora, measured, step
 from tests.sabotage.faults.registry import FAULTS
 
-__all__ = ["FAULTS", "adapting", "galore", "head_and_full", "lora", "measured", "step"]
+__all__ = ["FAULTS", "adapting", "galore", "growing", "head_and_full", "lasting", "lora", "measured", "step"]
