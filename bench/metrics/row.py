@@ -105,6 +105,7 @@ class Metric:
     ``measure``    the function that measures it, as MODULE:NAME (``bench/measurement.py`` says what it is given);
                    metrics with the same one are measured in one call. Empty where another metric's does it.
     ``benchmark``  whose ``--metrics`` may name it; empty where none does
+    ``in_baselines``  whether a run that saves a baseline measures it, though nobody named it: later runs may name it
     ``conditions`` reads from two sections why they cannot be compared, empty where they can
     """
 
@@ -115,6 +116,7 @@ class Metric:
     measure: str = ""
     benchmark: str = ""
     by_default: bool = False
+    in_baselines: bool = False
     conditions: Callable[[Any, Any], str] | None = None
 
     def model(self) -> Any:

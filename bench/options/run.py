@@ -134,7 +134,7 @@ def read(
 
     Raises OptionError.
     """
-    kind, metrics = _metrics(given.get("metrics"))
+    kind, metrics = _metrics(given.get("metrics"), saves=records_baseline)
     for name in benchmarks.BENCHMARKS:
         of_another = benchmarks.kind(name)
         meaningless = [option for option in of_another.options if given.get(option) is not None]
@@ -193,13 +193,14 @@ def storage_folder(location: str) -> Path:
     return Path(path)
 
 
-def _metrics(value: str | None) -> tuple[type[Benchmark], tuple[str, ...]]:
+def _metrics(value: str | None, *, saves: bool) -> tuple[type[Benchmark], tuple[str, ...]]:
     """The kind of benchmark that the metrics named belong to, and these, in the table's order."""
     owner = {metric: name for name in benchmarks.BENCHMARKS for metric in benchmarks.kind(name).metrics()}
     named = names("metrics", value, owner)
     if named is None:
         kind = benchmarks.kind(benchmarks.DEFAULT)
-        return kind, kind.metrics(by_default=True)
+        usual = kind.metrics(by_default=True)
+        return kind, tuple(name for name in kind.metrics() if name in usual or (saves and METRICS[name].in_baselines))
     owners = list(dict.fromkeys(owner[metric] for metric in named))
     if len(owners) > 1:
         alone = next(name for name in owners if name != benchmarks.DEFAULT)

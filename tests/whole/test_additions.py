@@ -128,7 +128,11 @@ def words(result: pytest.RunResult) -> str:
 
 def test_both_are_options_with_their_help(run: Run) -> None:
     told = words(run(*SUITE, "--help"))
-    assert re.search(r"--metrics.*update: flops, memory, measured_memory, latency, energy; .*shipping: transfer", told)
+    assert re.search(
+        r"--metrics.*update: flops, memory, measured_memory, latency, growth, result, first_step, energy; "
+        r".*shipping: transfer",
+        told,
+    )
     assert "shipping: the slowest link on the way" in told
 
 
@@ -205,7 +209,8 @@ def test_a_benchmark_runs_and_saves_into_its_own_folder(run: Run, pytester: pyte
         (["--metrics=energy", "--link=usb"], "--link is given without --metrics shipping; expected both or neither"),
         (
             ["--metrics=speed"],
-            "expected one of flops, memory, measured_memory, latency, energy, instructions, adaptation, transfer",
+            "expected one of flops, memory, measured_memory, latency, growth, result, first_step, energy, "
+            "instructions, adaptation, transfer",
         ),
     ],
 )

@@ -20,7 +20,7 @@ def test_the_default_is_the_core_matrix_under_the_studys_workload() -> None:
     assert len(cells) == len(set(cells)) == 4 * (3 + 3 * 3)
     assert {cell.rank for cell in cells} == {None, 1, 4, 16}
     assert not run.selection.is_filtered
-    assert run.metrics == ("flops", "memory", "measured_memory", "latency")
+    assert run.metrics == ("flops", "memory", "measured_memory", "latency", "result", "first_step")
     assert run.workload.as_record() == {
         "batch_size": 1, "image_size": 224, "num_classes": 10, "optimizer": "AdamW", "dtype": "float32", "threads": 1,
         "device": "cpu",
@@ -143,3 +143,12 @@ HEAD = Cell("resnet18", "head")
 )
 def test_cells_that_a_run_has_lost(selection: Selection, matrix: str, lost: list[Cell]) -> None:
     assert selection.no_longer_there([LOST, HEAD], matrix) == lost
+
+
+def test_a_baseline_holds_what_runs_may_name() -> None:
+    """How a step grows takes as long as all else that is computed: a run measures it where it is named."""
+    limits = {"latency": 0.1}
+    usual, saving = read().metrics, options.read({}, limits, records_baseline=True).metrics
+    assert "growth" not in usual
+    assert [name for name in saving if name not in usual] == ["growth"]
+    assert options.read({"metrics": "flops"}, limits, records_baseline=True).metrics == ("flops",)
