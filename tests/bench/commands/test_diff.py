@@ -38,8 +38,13 @@ def test_nothing_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "2 cells in both",
         "",
         "The same in every cell: parameters.total, parameters.trainable, parameters.statistics, flops.forward, "
-        "flops.backward, flops.optimizer, flops.elementwise, memory.peak, measured_memory.allocator_peak, "
-        "measured_memory.rss_peak, latency.relative, latency.wall_relative, stats.median.",
+        "flops.backward, flops.optimizer, flops.optimizer_elementwise, flops.elementwise, memory.peak, "
+        "memory.first_peak, measured_memory.allocator_peak, measured_memory.rss_peak, latency.relative, "
+        "latency.wall_relative, growth.flops_image, growth.flops_image_large, growth.flops_fixed, "
+        "growth.elementwise_image, growth.bytes_image, growth.bytes_image_large, growth.bytes_fixed, "
+        "growth.flops_larger_image, growth.bytes_larger_image, result.stored_bytes, result.resume_bytes, "
+        "result.inference_flops, result.inference_peak, result.merged_flops, result.merged_peak, "
+        "first_step.seconds, stats.median.",
     ]
 
 

@@ -140,8 +140,8 @@ def test_what_is_not_comparable_fails_where_that_was_asked_for() -> None:
     message = explain(result, judge.baseline, not_comparable="fail").splitlines()
     assert message == [
         "resnet18-lora-r4 does not hold its baseline 0001_a.json:",
-        "  measured_memory.allocator_peak, measured_memory.rss_peak, latency.relative, latency.wall_relative "
-        "not comparable: measured on Another CPU, 8 cores; the baseline on A CPU, 2 cores",
+        "  measured_memory.allocator_peak, measured_memory.rss_peak, latency.relative, latency.wall_relative, "
+        "first_step.seconds not comparable: measured on Another CPU, 8 cores; the baseline on A CPU, 2 cores",
         "Record a baseline on this machine, in a folder beside the others: pytest --benchmark-save=baseline",
     ]
     assert in_brief(result, session(not_comparable="fail").run.also_fails).endswith(" not comparable")
@@ -157,7 +157,7 @@ def test_annotations_of_a_workflow() -> None:
     """A line each: an error for what fails, a warning for what was not compared, the format's characters escaped."""
     told = summary([dearer(cell, 100 * (cell.rank or 0)) for cell in cells()], machine=ELSEWHERE)
     error, warning = workflow_commands(told)
-    assert error.startswith("::error title=update benchmark::4 cells, against 0001_a.json: 4 regressed; 16 figures not")
+    assert error.startswith("::error title=update benchmark::4 cells, against 0001_a.json: 4 regressed; 20 figures not")
     assert "%0A  flops.forward regressed in 4, from +10.0 %25 (" in error
     assert warning.startswith("::warning title=update benchmark%3A not comparable::4 cells, against 0001_a.json")
     assert warning.endswith("measured on Another CPU, 8 cores; the baseline on A CPU, 2 cores).")
@@ -182,6 +182,6 @@ def test_what_junits_file_says_of_a_cell() -> None:
     run.gate.machine = ELSEWHERE
     run.results[LORA] = run.gate.judge(record())
     assert run.properties(LORA) == [
-        ("verdict", "ok, 4 not comparable"),
+        ("verdict", "ok, 5 not comparable"),
         ("not_comparable", "measured on Another CPU, 8 cores; the baseline on A CPU, 2 cores"),
     ]

@@ -36,7 +36,7 @@ def test_without_an_output_the_table_is_printed(run_file: Path, capsys: pytest.C
     assert [word.strip() for word in lines[2].split("|")][1:4] == ["cell", "trainable parameters", "FLOPs"]
     shown = [word.strip() for word in lines[5].split("|")]
     assert shown[1:-1] == [
-        "resnet18-lora-r4", "100", "3.000 kFLOPs", "1000 Bytes", "1.95 KiB", "0.800 (0.790 to 0.810)",
+        "resnet18-lora-r4", "100", "3.000 kFLOPs", "1000 Bytes", "1.95 KiB", "0.800 (0.790 to 0.810)", "480 Bytes",
     ]  # fmt: skip
     assert "1 (reference)" in lines[4]
     assert "batch 1 of 3×224×224, 10 classes, AdamW, float32, 1 thread, cpu" in lines[-1]
@@ -148,7 +148,7 @@ def test_another_machine_is_not_compared(tmp_path: Path, run_file: Path, capsys:
     other = write(tmp_path / "other.json", data)
     assert main(["report", str(run_file), "--compare", str(other)]) == 0
     out = capsys.readouterr().out
-    told = "measured memory, latency and absolute times (measured on A CPU, 2 cores; the baseline on Another CPU"
+    told = "measured memory, latency, the first step and absolute times (measured on A CPU, 2 cores"
     assert f"Not compared: {told}" in out
 
 
