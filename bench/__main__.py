@@ -76,6 +76,9 @@ def _with_negative_values(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what cannot be done ends in one line on stderr. Returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if str(Path.cwd()) not in sys.path:
+        # Users' own networks, methods and steps are found there; a console script has its own folder first.
+        sys.path.insert(0, str(Path.cwd()))
     try:
         # Before a command's arguments are known: they follow from the table of metrics, to which a project may add.
         read_project(Path.cwd()).import_modules()

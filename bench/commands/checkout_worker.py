@@ -23,15 +23,10 @@ class TimedStep:
     """A cell's step. What it does only periodically is kept out of its ordinary updates, and can be timed apart."""
 
     def __init__(self, cell: dict[str, Any], workload: dict[str, Any], clock: Any) -> None:
-        # The package is the checkout that this process runs in, not an installed copy. `fixtures`, its name in the
-        # current folder, is what an older checkout's modules call each other, and the package's alias in a newer one.
-        package = ModuleType("peft_update_bench")
-        package.__path__ = [str(Path.cwd())]
-        sys.modules[package.__name__] = package
-        from fixtures.update_step import build_update_step
-        from fixtures.workload import Workload
-
-        self.step = build_update_step(cell["architecture"], cell["method"], cell["rank"], Workload(**workload))
+        if cell.get("is_step"):
+            self.step = _own_step(cell)
+        else:
+            self.step = _step_of_the_checkout(cell, workload)
         self.clock = clock
         self.periodic_work = getattr(self.step, "periodic_work", None)
         self.period = None if self.periodic_work is None else self.periodic_work.period
@@ -51,6 +46,25 @@ class TimedStep:
         self.periodic_work.schedule()
         self.updates = 0
         return asdict(self.clock.time(self.step))
+
+
+def _step_of_the_checkout(cell: dict[str, Any], workload: dict[str, Any]) -> Any:
+    # The package is the checkout that this process runs in, not an installed copy. `fixtures`, its name in the
+    # current folder, is what an older checkout's modules call each other, and the package's alias in a newer one.
+    package = ModuleType("peft_update_bench")
+    package.__path__ = [str(Path.cwd())]
+    sys.modules[package.__name__] = package
+    from fixtures.update_step import build_update_step
+    from fixtures.workload import Workload
+
+    return build_update_step(cell["architecture"], cell["method"], cell["rank"], Workload(**workload))
+
+
+def _own_step(cell: dict[str, Any]) -> Any:
+    """A user's step from the checkout that this process runs in, built by the package that is installed."""
+    from peft_update_bench.fixtures.own_steps import build
+
+    return build(cell["architecture"], cell["method"], cell["rank"])
 
 
 def serve(settings: dict[str, Any]) -> None:

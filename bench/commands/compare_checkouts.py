@@ -2,8 +2,10 @@
 
     update-bench compare-checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
 
-BASE and HEAD are folders, each a checkout of this repository. Nothing needs to be recorded beforehand: the base is
-measured beside the head, round by round, so that even an absolute slowdown shows, full fine-tuning's included.
+BASE and HEAD are folders, each a checkout of this repository; with --steps, each a checkout of yours, whose step is
+imported from it, or from its src, and built by the package that is installed here. Nothing needs to be recorded
+beforehand: the base is measured beside the head, round by round, so that even an absolute slowdown shows, full
+fine-tuning's included.
 Exit status: 0, 1 where a cell regressed or the head has it no longer, 2 for bad input.
 """
 
@@ -45,6 +47,7 @@ FAILING = frozenset({"regressed", "missing", "broken"})
 
 OPTIONS = {
     "matrix": "core or full",
+    "steps": "comma-separated MODULE:NAME of update steps of one's own",
     "architectures": "comma-separated",
     "methods": "comma-separated",
     "ranks": "comma-separated",
@@ -90,7 +93,7 @@ class Worker:
             # -P: the script's own folder must not be searched for modules.
             [sys.executable, "-P", WORKER, json.dumps(settings)],
             cwd=checkout,
-            env=os.environ | {"PYTHONPATH": _modules(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            env=os.environ | {"PYTHONPATH": _modules(cell), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -137,10 +140,11 @@ class Worker:
         raise WorkerError(lines[-1].strip() if lines else f"its process ended with status {status}")
 
 
-def _modules() -> str:
+def _modules(cell: Cell) -> str:
     """Where a worker looks for modules: in its checkout; for a user's own network or method also in the folder from
-    which this command is run, and on the path that it was given."""
-    return os.pathsep.join([".", str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    which this command is run, and on the path that it was given. A user's own step is the checkout's."""
+    after = "src" if cell.is_step else str(Path.cwd())
+    return os.pathsep.join([".", after, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @dataclass
@@ -287,11 +291,16 @@ def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
         run = options.read(words, tolerances)
     except OptionError as error:
         raise CommandError(str(error)) from None
-    return _checkout(given.base), _checkout(given.head), run
+    is_ours = run.selection.steps is None
+    return _checkout(given.base, is_ours=is_ours), _checkout(given.head, is_ours=is_ours), run
 
 
-def _checkout(folder: str) -> Path:
+def _checkout(folder: str, *, is_ours: bool) -> Path:
     path = Path(folder).resolve()
+    if not is_ours:
+        if not path.is_dir():
+            raise CommandError(f"{folder} is no folder; expected a checkout of the repository whose step is named")
+        return path
     if not (path / "fixtures" / "update_step.py").is_file():
         raise CommandError(f"{folder} is no checkout of this repository: it has no fixtures/update_step.py")
     return path

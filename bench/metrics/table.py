@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from peft_update_bench.bench.metrics.row import Budget, Column, Curve, Evidence, Figure, Metric, load
 from peft_update_bench.bench.units import NOTHING, show
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 if TYPE_CHECKING:
     from peft_update_bench.bench.record import Adaptation, Latency, Record
@@ -26,17 +27,24 @@ def _unsteady(record: Record, text: str) -> str:
     return text if _latency(record).stable else f"{text} unstable"
 
 
+def _against(record: Record, ratio: str) -> str:
+    """A ratio to full fine-tuning, which is 1 itself; of a user's own step, as it is, to the calibration step."""
+    if not _latency(record).is_references:
+        return ratio
+    return f"{ratio} × calibration" if record.method == AS_IT_IS else "1 (reference)"
+
+
 def _relative_half_width(record: Record) -> str:
     latency = _latency(record)
     half_width = (latency.relative_high - latency.relative_low) / 2
-    text = "1 (reference)" if latency.is_references else f"{latency.relative:.3f} ± {half_width:.3f}"
-    return _unsteady(record, text)
+    text = f"{latency.relative:.3f} ± {half_width:.3f}"
+    return _unsteady(record, _against(record, text))
 
 
 def _relative_interval(record: Record) -> str:
     latency = _latency(record)
     ends = f"{latency.relative_low:.3f} to {latency.relative_high:.3f}"
-    return _unsteady(record, "1 (reference)" if latency.is_references else f"{latency.relative:.3f} ({ends})")
+    return _unsteady(record, _against(record, f"{latency.relative:.3f} ({ends})"))
 
 
 def _relative_estimate(record: Record) -> tuple[float, float, float] | None:

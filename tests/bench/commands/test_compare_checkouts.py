@@ -166,3 +166,42 @@ def test_the_gravest_verdict_is_the_cells() -> None:
     assert "| resnet18-fft | 10.0       | 15.0       | +0.0% (" in table([comparison])
     comparison.slowdowns["wall clock"] = slowdown(1.0, 2.0)  # type: ignore[assignment]
     assert comparison.kind == "unstable"
+
+
+OWN_STEP = """
+import torch
+from torch import nn
+
+
+def build_step():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    images = torch.randn(2, 3, 4, 4)
+
+    def step():
+        loss = network(images).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        sum(range({work}))
+        return loss
+
+    return step, network, optimizer
+"""
+
+
+def test_a_users_own_step_is_each_checkouts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, work in (("quick", 100_000), ("slow", 600_000)):
+        (tmp_path / name / "src").mkdir(parents=True)
+        (tmp_path / name / "src" / "timed_step.py").write_text(OWN_STEP.format(work=work))
+    monkeypatch.syspath_prepend(str(tmp_path / "quick" / "src"))
+    quick, slow = str(tmp_path / "quick"), str(tmp_path / "slow")
+    assert main(["compare-checkouts", quick, slow, "--steps", "timed_step:build_step"]) == 1
+    assert "timed_step:build_step: regressed" in capsys.readouterr().err
+    assert main(["compare-checkouts", slow, quick, "--steps", "timed_step:build_step"]) == 0
+    assert "timed_step:build_step: improved" in capsys.readouterr().err
+
+    assert main(["compare-checkouts", quick, str(tmp_path / "none"), "--steps", "timed_step:build_step"]) == 2
+    assert "is no folder; expected a checkout of the repository whose step is named" in capsys.readouterr().err
