@@ -42,6 +42,10 @@ COMMANDS = {
         "commands.search",
         "learning rates for the adaptation benchmark, an equal budget for every method",
     ),
+    "bisect": (
+        "commands.bisect.command",
+        "which commit, or which release of a package, first moved a computed figure",
+    ),
     "compare-checkouts": (
         "commands.compare_checkouts",
         "the latency of two checkouts, timed in turn on this machine",

@@ -157,6 +157,7 @@ class OwnTest:
         except ImportedNameError as error:
             self._fail(str(error))
         failure = ours.run_cell(cell, self._benchmark)
+        self._request.node.user_properties += ours.properties(cell)
         if failure:
             pytest.fail(failure, pytrace=False)
         result = ours.results[cell]

@@ -1,0 +1,1 @@
+"""Which commit, or which release of a package, first moved a computed figure: ``update-bench bisect``."""

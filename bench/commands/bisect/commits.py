@@ -1,0 +1,58 @@
+"""Commits as versions: each is unpacked into a folder of its own, so that nothing is checked out."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from peft_update_bench.bench.commands.bisect.releases import Place
+from peft_update_bench.bench.commands.bisect.search import ProbeError
+
+FOLDER = "fixtures"
+"""What computed figures come from."""
+
+
+@dataclass(frozen=True)
+class Commits:
+    """Commits of the repository in the current folder, oldest first."""
+
+    versions: list[str]
+    folder: Path
+    noun: ClassVar[str] = "commit"
+
+    @classmethod
+    def between(cls, old: str, new: str, folder: Path, _package: str = "") -> Self:
+        """`old`, and what follows it up to `new` on the first parent's line and touches the code that is measured.
+
+        Raises ProbeError.
+        """
+        first = _git("rev-parse", "--verify", "--quiet", f"{old}^{{commit}}").strip()
+        listed = _git("rev-list", "--first-parent", "--reverse", f"{first}..{new}", "--", FOLDER).split()
+        if not listed:
+            raise ProbeError(f"no commit from {old} to {new} touches {FOLDER}/; expected an older and a newer one")
+        return cls([first, *listed], folder)
+
+    def described(self, version: str) -> str:
+        return _git("show", "--no-patch", "--format=%h %s", version).strip()
+
+    def prepare(self, version: str) -> Place:
+        place = self.folder / version
+        place.mkdir()
+        packed = subprocess.run(["git", "archive", version, FOLDER], capture_output=True, check=False)
+        if packed.returncode:
+            raise ProbeError(f"has no {FOLDER}/")
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+            archive.extractall(place, filter="data")
+        return Place(place)
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise ProbeError(said[-1] if said else f"git {words[0]} finds no {words[-1].removesuffix('^{commit}')}")
+    return done.stdout
