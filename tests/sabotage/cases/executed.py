@@ -18,8 +18,13 @@ from tests.sabotage.cases.case import (
 )
 
 MEASURED = (
-    # Each step keeps 9 MB of gradients; at least three steps run before the allocator is asked.
-    Case("leak", "mobilenet_v2-galore-r4", {ALLOCATOR: (0.1, 20.0), RSS: (0.1, 20.0)}, instrument="measured_memory"),
+    # The gradients of 2.2 million parameters.
+    Case(
+        "leak",
+        "mobilenet_v2-galore-r4",
+        error="every step keeps 8.53 MiB more, in the mean of a dozen steps",
+        instrument="measured_memory",
+    ),
     # 64 MiB beside some 130; torch's allocator must not see them.
     Case("buffer_outside_torch", "mobilenet_v2-fft", {RSS: (0.3, 0.8)}, instrument="measured_memory"),
     Case(
