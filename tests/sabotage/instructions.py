@@ -30,6 +30,8 @@ from torch import nn
 
 CELL = Cell("mobilenet_v3_small", "head")
 WORKLOAD = Workload(image_size=32)
+PRELOAD = ("peft_update_bench.fixtures.methods.head", "tests.sabotage.instructions")
+"""No more than these steps need: a server that imports peft takes a minute longer to start."""
 
 Change = Callable[[UpdateStep], None]
 
@@ -206,7 +208,7 @@ class Caught:
 
 
 def run(names: list[str]) -> Iterator[Caught]:
-    with Workers(1 + len(names)) as workers:
+    with Workers(1 + len(names), PRELOAD) as workers:
         plain = workers.submit(build, None)
         counted = {name: workers.submit(build, name) for name in names}
         for name in names:
