@@ -230,7 +230,12 @@ def statistics_of_another_name(patch: Patch) -> None:
         adapt(self, network, rank)
         module = network.module
         module.register_buffer("temperature", torch.ones(()))
-        module.register_forward_pre_hook(lambda m, _: m.temperature.mul_(2) if m.training else None)
+
+        def warm(module: Any, _: Any) -> None:
+            if module.training:
+                module.temperature.mul_(2)
+
+        module.register_forward_pre_hook(warm)
         module.register_forward_hook(lambda m, _, logits: logits * m.temperature)
 
     patch.setattr(LoRA, "adapt", adapt_and_count)
