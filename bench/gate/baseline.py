@@ -256,7 +256,7 @@ def _json(path: Path) -> dict[str, Any]:
         data = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except JSONDecodeError as error:
         if conflict := _CONFLICT.search(text):
-            line = text.count("\n", 0, conflict.start()) + 1
+            line = text[: conflict.start()].count("\n") + 1
             raise BaselineError(
                 f"{path}: holds a merge conflict (line {line}): two recordings took one number; take one of them whole "
                 "with git checkout --ours or --theirs, and record the merged code: pytest --benchmark-save=baseline"

@@ -77,12 +77,11 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
     """What differs beside the failing figures and may explain them."""
     causes = []
     if any(verdict.metric.startswith("memory.") for verdict in failing) and now.memory and before.memory:
+        old = before.memory.categories()
         moved = [
-            f"{name} {show(old, 'bytes')} → {show(new, 'bytes')}"
-            for (name, new), old in zip(
-                now.memory.categories().items(), before.memory.categories().values(), strict=True
-            )
-            if new != old
+            f"{name} {show(old[name], 'bytes')} → {show(new, 'bytes')}"
+            for name, new in now.memory.categories().items()
+            if new != old[name]
         ]
         where = f"{now.memory.peak_phase}, {now.memory.peak_module}"
         causes.append(f"at the peak ({where}): {', '.join(moved) or 'every category as before'}")

@@ -50,8 +50,8 @@ def _moved(now: Mapping[str, int], before: Mapping[str, int], least: float) -> l
 def _pairs(now: Mapping[str, int], before: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
     unlisted_now, unlisted_before = _most_of_the_unlisted(now), _most_of_the_unlisted(before)
     for name in sorted({*now, *before}):
-        new = now.get(name, min(unlisted_now, before.get(name, 0)))
-        old = before.get(name, min(unlisted_before, now.get(name, 0)))
+        new = now[name] if name in now else min(unlisted_now, before[name])
+        old = before[name] if name in before else min(unlisted_before, now[name])
         yield name, old, new
 
 

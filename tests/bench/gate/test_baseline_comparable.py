@@ -17,7 +17,7 @@ from peft_update_bench.bench.gate.baseline import (
 from peft_update_bench.bench.record import AdaptationSettings, Record, WorkloadEntry
 
 from tests.helpers.adaptation_records import SETTINGS, adapted
-from tests.helpers.records import WORKLOAD, baseline_data, record, write
+from tests.helpers.records import WORKLOAD, baseline_data, extra_info, record, write
 
 
 def test_another_workload_is_named(tmp_path: Path) -> None:
@@ -34,6 +34,15 @@ def test_another_workload_is_named(tmp_path: Path) -> None:
         "run with the baseline's workload, or name another baseline with --benchmark-compare=NUMBER"
     )
     check_workload(baseline, other, [Cell("resnet18", "fft")])
+
+
+def test_a_users_own_optimizer_and_dtype_are_no_option_of_the_run(tmp_path: Path) -> None:
+    cell = Cell("mypackage.models:build", "lora", 4)
+    theirs = extra_info(cell, workload={**WORKLOAD, "optimizer": "SGD", "dtype": "bfloat16"})
+    baseline = read(write(tmp_path / "0001_a.json", baseline_data(theirs)))
+    check_workload(baseline, WorkloadEntry(**WORKLOAD), [cell])
+    with pytest.raises(BaselineError, match=r"another workload: threads 1, this run 2; run with"):
+        check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "threads": 2}), [cell])
 
 
 SHIFT, UNSEEN = Cell("resnet18", "lora", 4, "shift"), Cell("resnet18", "lora", 4, "unseen")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from peft_update_bench.bench.gate.baseline import Baseline, Machine
-from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.record import Record
 
 from tests.helpers.adaptation_records import SETTINGS, adapted
-from tests.helpers.records import VERSIONS, changed, record
-from tests.helpers.sessions import ADAPTING, HERE, SHIFT, TOLERANCES, explain, gate, session, slower
+from tests.helpers.records import LORA, VERSIONS, changed, record
+from tests.helpers.sessions import ADAPTING, HERE, SHIFT, TOLERANCES, explain, gate, of, session, slower
 
 
 def failure(now: Record, before: Record, *, seconds: float | None = None, **run: Any) -> list[str]:
@@ -145,3 +145,37 @@ def test_packages_that_only_one_side_has_are_named() -> None:
     now = record(**changed("flops", elementwise=51), versions={**VERSIONS, "timm": "1.0"})
     before = record(versions={**VERSIONS, "accelerate": "1.0"})
     assert failure(now, before)[1:] == ["  recorded with accelerate 1.0, now none; timm none, now 1.0"]
+
+
+def test_nothing_is_explained_without_a_record_or_a_baseline() -> None:
+    regressed = (Verdict("flops.forward", "regressed", "FLOPs", 1100, 1000),)
+    assert explain(Result(LORA, None, regressed), of(record())) == ""
+    assert explain(Result(LORA, record(), regressed), None) == ""
+
+
+def counted(forward: int) -> dict[str, Any]:
+    phases = {"forward": forward, "backward": 0, "optimizer": 0, "zero_grad": 0, "other": 0}
+    conditions = {"valgrind": "3.19.0", "libc": "glibc 2.36", "machine": "x86_64", "python": "3.11.7"}
+    lists: dict[str, Any] = {"operators": {}, "functions": {}, "python_calls": {}}
+    return {"instructions": {"total": forward, **phases, "conditions": conditions, **lists}}
+
+
+def test_more_instructions_are_explained_beside_what_else_grew() -> None:
+    grown = changed("memory", peak=1100, activations=500)
+    told = failure(record(**counted(1200), **grown), record(**counted(1000)), unstable="fail")
+    assert [line.partition(":")[0] for line in told] == [
+        "  memory.peak regressed",
+        "  instructions.total regressed",
+        "  at the peak (backward, layer4)",
+        "  instructions moved in forward +200.0 instructions",
+        AS_BEFORE,
+    ]
+
+
+def test_instructions_are_explained_only_where_they_fail_and_both_sides_have_them() -> None:
+    moved = "instructions moved"
+    grown = changed("memory", peak=1100, activations=500)
+    held = failure(record(**counted(1001), **grown), record(**counted(1000)))
+    older = failure(record(**counted(1000)), record())
+    assert moved not in "".join([*held, *older])
+    assert older[0] == "  instructions.total is missing: the baseline has no such figure"

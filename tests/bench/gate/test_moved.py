@@ -111,3 +111,47 @@ class TestWhatMoved:
         now = record(forward=400_000, functions={**listed, "grown": 110_000})
         lines = what_moved(instructions(now), instructions(record(functions=listed)))
         assert "function grown: 10.00 k instructions → 110.0 k instructions" in lines[1]
+
+    def test_what_fell_off_the_list_is_compared_with_the_least_that_stayed(self) -> None:
+        listed = {f"function_{number}": 10_000 + number for number in range(60)}
+        before = record(forward=400_000, functions={**listed, "gone": 110_000})
+        lines = what_moved(instructions(record(functions=listed)), instructions(before))
+        assert "function gone: 110.0 k instructions → 10.00 k instructions (−100.0 k instructions, -90.9 %)" in lines[1]
+
+    def test_the_same_counts_moved_nowhere(self) -> None:
+        assert what_moved(instructions(record()), instructions(record())) == ["instructions moved in no phase:"]
+
+    def test_the_three_phases_that_moved_most(self) -> None:
+        now = record(forward=310_000, backward=501_000, optimizer=90_000, zero_grad=8_500)
+        (line,) = what_moved(instructions(now), instructions(record()))
+        assert line == (
+            "instructions moved in optimizer −100.0 k instructions, forward +10.00 k instructions, "
+            "backward +1.000 k instructions:"
+        )
+
+    def test_one_operator_and_one_function_come_before_the_python_functions(self) -> None:
+        """What moved most, however large it is; of two alike the first by name."""
+        now = record(
+            forward=500_000,
+            operators={"aten::mm": 270_000, "aten::add": 104_000},
+            functions={"im2col": 300_000, "free": 100_000, "malloc": 5_000},
+            python_calls={"torch.nn.modules.module.Module._call_impl": 53},
+        )
+        before = record(functions={"im2col": 200_000, "malloc": 5_000})
+        assert what_moved(instructions(now), instructions(before))[1:] == [
+            "  operator aten::add: 4.000 k instructions → 104.0 k instructions (+100.0 k instructions, +2500.0 %)",
+            "  function free: 0.000 instructions → 100.0 k instructions (+100.0 k instructions)",
+            "  Python function torch.nn.modules.module.Module._call_impl called 52 → 53 times",
+            "  function im2col: 200.0 k instructions → 300.0 k instructions (+100.0 k instructions, +50.0 %)",
+        ]
+
+    def test_of_functions_that_moved_alike_the_first_by_name(self) -> None:
+        before = record(functions={"a": 50_000, "b": 10_000})
+        now = record(forward=500_000, functions={"a": 150_000, "b": 110_000})
+        lines = what_moved(instructions(now), instructions(before))
+        assert [line.split()[1] for line in lines[1:]] == ["a:", "b:"]
+
+    def test_two_python_functions_are_named(self) -> None:
+        now = record(forward=500_000, python_calls={"a": 3, "b": 2, "c": 1})
+        lines = what_moved(instructions(now), instructions(record(python_calls={})))
+        assert lines[1:] == ["  Python function a called 0 → 3 times", "  Python function b called 0 → 2 times"]

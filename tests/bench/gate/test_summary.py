@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.summary import Summary, escape, kind_of
@@ -233,3 +234,13 @@ def test_what_is_shown_of_an_adaptation() -> None:
 def test_text_is_text_in_markdown() -> None:
     assert escape("a|b[c`d*e\nf\rg<h>&") == "a&#124;b&#91;c&#96;d&#42;e f g&lt;h&gt;&amp;"
     assert escape("\"quoted\" 'as it is'") == "\"quoted\" 'as it is'"
+
+
+def test_a_row_of_which_nothing_is_comparable_says_so_once() -> None:
+    assert summary(of("not comparable", "not comparable")).terminal.endswith("  not comparable")
+
+
+def test_absolute_times_are_named_only_where_they_are_among_what_was_not_compared() -> None:
+    every = tuple(Verdict(f"{name}.figure", "not comparable", note="another CPU") for name in metrics.METRICS)
+    (note,) = summary(Result(LORA, record(), every)).notes
+    assert "absolute times" not in note
