@@ -14,10 +14,12 @@ from peft_update_bench.bench.gate.baseline import (
     check_workload,
     read,
 )
-from peft_update_bench.bench.record import AdaptationSettings, Record, WorkloadEntry
+from peft_update_bench.bench.record import AdaptationSettings, Record, StepWorkload, WorkloadEntry
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 from tests.helpers.adaptation_records import SETTINGS, adapted
 from tests.helpers.records import WORKLOAD, baseline_data, extra_info, record, write
+from tests.helpers.sessions import gate
 
 
 def test_another_workload_is_named(tmp_path: Path) -> None:
@@ -96,4 +98,22 @@ def test_another_adaptation_is_named() -> None:
     assert str(error.value) == (
         "0001_a.json: resnet18-lora-r4-shift was adapted otherwise: severity 3, this run 5; "
         "run with the baseline's options, or name another baseline with --benchmark-compare=NUMBER"
+    )
+
+
+STEP_WORKLOAD = {"batch": "2×3×8×8 float32", "optimizer": "SGD", "dtype": "float32", "device": "cpu", "threads": 1}
+
+
+def test_a_users_own_step_is_refused_under_another_workload() -> None:
+    cell = Cell("mypackage.steps:build", AS_IT_IS, is_step=True)
+    judge = gate(record(cell, workload=STEP_WORKLOAD))
+    same, other = StepWorkload(**STEP_WORKLOAD), StepWorkload(**{**STEP_WORKLOAD, "optimizer": "Adam", "threads": 2})
+    judge.check_step(cell, same)
+    judge.check_step(Cell("mypackage.steps:another", AS_IT_IS, is_step=True), other)
+    gate().check_step(cell, other)
+    with pytest.raises(BaselineError) as error:
+        judge.check_step(cell, other)
+    assert str(error.value) == (
+        "was recorded under another workload in baselines/0001_a.json: optimizer SGD, this run Adam; threads 1, this "
+        "run 2; figures of two workloads are not compared: if the change is meant, record a new baseline"
     )

@@ -179,3 +179,8 @@ def test_instructions_are_explained_only_where_they_fail_and_both_sides_have_the
     older = failure(record(**counted(1000)), record())
     assert moved not in "".join([*held, *older])
     assert older[0] == "  instructions.total is missing: the baseline has no such figure"
+
+
+def test_images_that_cost_the_same_in_every_batch_are_no_cause() -> None:
+    now = record(**changed("growth", flops_image=2950, flops_image_large=2950))
+    assert "a further image no longer" not in "".join(failure(now, record()))

@@ -13,7 +13,7 @@ from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.messages import in_brief
 from peft_update_bench.bench.gate.summary import Summary
-from peft_update_bench.bench.gate.verdict import Kind
+from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Record
 
 from tests.helpers.records import FFT, LORA, VERSIONS, changed, record
@@ -185,3 +185,17 @@ def test_what_junits_file_says_of_a_cell() -> None:
         ("verdict", "ok, 5 not comparable"),
         ("not_comparable", "measured on Another CPU, 8 cores; the baseline on A CPU, 2 cores"),
     ]
+
+
+def test_in_brief_what_always_fails_comes_before_what_was_asked_to() -> None:
+    regressed = Verdict("flops.forward", "regressed", "FLOPs", 110, 100)
+    unstable = Verdict("latency.relative", "unstable", "×", 1.2, 0.8)
+    missing = Verdict("memory.peak", "missing", "bytes")
+    assert in_brief(Result(LORA, record(), (unstable, regressed)), {"unstable"}) == "flops.forward +10.0 %"
+    assert in_brief(Result(LORA, record(), (missing, regressed))) == "flops.forward +10.0 %"
+
+
+def test_an_annotation_of_what_a_run_was_asked_to_fail_for_and_of_an_error() -> None:
+    unstable = Result(LORA, record(), (Verdict("latency.relative", "unstable", "×", 0.9, 0.8),))
+    (told,) = workflow_commands(Summary([unstable, Result(FFT, error="a\r\nb")], also_fails=frozenset({"unstable"})))
+    assert told.endswith("%0Aresnet18-lora-r4: latency.relative +12.5 %25%0Aresnet18-fft: a%0D%0Ab")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.gate.gate import Gate
-from peft_update_bench.bench.gate.tolerances import Tolerances, limits_named
+from peft_update_bench.bench.gate.tolerances import Tolerances, asked_by, limits_named, names
 from peft_update_bench.bench.options import OptionError, read_tolerances, tolerances
 
 from tests.helpers.records import changed, record
@@ -102,3 +102,29 @@ def test_a_pinned_figure_may_move_within_it_and_not_further() -> None:
         for trainable in (94, 96, 105, 106)
     }
     assert judged == {94: "regressed", 96: "ok", 105: "ok", 106: "regressed"}
+
+
+def test_as_a_mapping_they_are_those_of_all_cells() -> None:
+    found = tolerances({"rss_peak": 0.2, "*-lora-*": {"rss_peak": 0.3}}, ["latency=0.6"])
+    assert dict(found)["rss_peak"] == 0.2
+    assert len(found) == len([*found])
+
+
+def test_what_a_test_asks_for() -> None:
+    found = tolerances({"rss_peak": 0.2})
+    found.asked[LORA] = {"rss_peak": 0.5}
+    assert asked_by(found, LORA) == {"rss_peak": 0.5}
+    assert asked_by(found, "resnet18-fft") == asked_by(TOLERANCES, LORA) == {}
+
+
+def test_each_name_that_a_sentence_lists_is_known_and_listed_once() -> None:
+    assert all(limits_named(name) for name in names())
+    assert {"latency", "median_seconds", "flops", "flops.forward", "memory.peak"} <= {*names()}
+    assert len(names()) == len({*names()})
+
+
+def test_a_second_measurement_goes_by_the_tolerance_of_its_cell() -> None:
+    judge = Gate(tolerances({"*-lora-*": {"latency": 0.3}}), of(record()), HERE)
+    decision = judge.decision(record().cell)
+    assert decision is not None
+    assert decision.tolerance == 0.3

@@ -86,3 +86,33 @@ def test_a_failure_says_where() -> None:
 def test_a_record_that_says_it_otherwise_is_refused(where: dict[str, Any]) -> None:
     with pytest.raises(RecordError, match="where"):
         record(where=where)
+
+
+def test_three_blocks_are_all_named() -> None:
+    moved = {name: [numbers[0] + 10, *numbers[1:]] for name, numbers in BLOCKS.items()}
+    assert where_flops_moved(located(moved), BEFORE) == ", ".join(f"{block} +10.00 FLOPs" for block in BLOCKS)
+
+
+def test_a_block_that_is_gone() -> None:
+    left = {name: numbers for name, numbers in BLOCKS.items() if name != "head"}
+    assert where_flops_moved(located(left), BEFORE) == "head −30.00 FLOPs (convolution runs 0 times, before 1)"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "operator"),
+    [
+        ({"bmm": 500, "convolution": 10}, {"bmm": 501, "convolution": 20}, "convolution"),
+        ({"bmm": 5}, {"bmm": 14, "convolution": 10}, "convolution"),
+        ({"bmm": 5, "convolution": 10}, {"bmm": 14}, "convolution"),
+        ({"bmm": 5, "convolution": 10}, {"bmm": 16}, "bmm"),
+    ],
+)
+def test_the_operator_that_moved_most(before: dict[str, int], now: dict[str, int], operator: str) -> None:
+    """One that is new or gone moved by all that it has."""
+
+    def of_calls(calls: int, operators: dict[str, int]) -> Record:
+        told = {name: [calls, number] for name, number in operators.items()}
+        return record(where={"blocks": {"head": [10 * calls, 0, 0, calls]}, "operators": told})
+
+    told = where_flops_moved(of_calls(4, now), of_calls(2, before))
+    assert told == f"head +20.00 FLOPs ({operator} runs twice)"
