@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft_update_bench.bench.cells import Cell
@@ -101,7 +102,13 @@ def test_another_adaptation_is_named() -> None:
     )
 
 
-STEP_WORKLOAD = {"batch": "2×3×8×8 float32", "optimizer": "SGD", "dtype": "float32", "device": "cpu", "threads": 1}
+STEP_WORKLOAD: dict[str, Any] = {
+    "batch": "2×3×8×8 float32",
+    "optimizer": "SGD",
+    "dtype": "float32",
+    "device": "cpu",
+    "threads": 1,
+}
 
 
 def test_a_users_own_step_is_refused_under_another_workload() -> None:

@@ -184,3 +184,21 @@ def test_instructions_are_explained_only_where_they_fail_and_both_sides_have_the
 def test_images_that_cost_the_same_in_every_batch_are_no_cause() -> None:
     now = record(**changed("growth", flops_image=2950, flops_image_large=2950))
     assert "a further image no longer" not in "".join(failure(now, record()))
+
+
+def test_each_cause_stands_beside_the_others() -> None:
+    """Of a larger peak, of an optimizer's other work, and of images that no longer cost the same."""
+    operators = {"aten.add_": 1, "aten.sqrt": 1, "aten.mul_": 1}
+    grown = changed("memory", peak=1100, activations=500)
+    more = changed("flops", optimizer_elementwise=40, optimizer_operators=operators)
+    now = record(**grown, **more, **changed("growth", flops_image=2950, flops_image_large=2970))
+    causes = [line for line in failure(now, record()) if "tolerance" not in line]
+    assert [" ".join(line.split()[:3]) for line in causes] == [
+        "at the peak", "the optimizer's step", "a further image", "recorded with the"
+    ]  # fmt: skip
+
+
+def test_images_that_became_cheaper_are_no_cause_of_another_failure() -> None:
+    cheaper = changed("growth", flops_image_large=2890)
+    told = failure(record(**cheaper, **changed("parameters", trainable=99)), record())
+    assert "a further image" not in "".join(told)
