@@ -13,6 +13,7 @@ from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.messages import in_brief
 from peft_update_bench.bench.gate.summary import Summary
+from peft_update_bench.bench.gate.together import paragraph
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Record
 
@@ -199,3 +200,22 @@ def test_an_annotation_of_what_a_run_was_asked_to_fail_for_and_of_an_error() -> 
     unstable = Result(LORA, record(), (Verdict("latency.relative", "unstable", "×", 0.9, 0.8),))
     (told,) = workflow_commands(Summary([unstable, Result(FFT, error="a\r\nb")], also_fails=frozenset({"unstable"})))
     assert told.endswith("%0Aresnet18-lora-r4: latency.relative +12.5 %25%0Aresnet18-fft: a%0D%0Ab")
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ((1.1, 1.0, 1.2, 1.05), "from +0.0 % (resnet18-dora-r2) to +20.0 % (resnet18-dora-r4)"),
+        ((0.9, 1.0, 0.8, 0.95), "from +0.0 % (resnet18-dora-r2) to -20.0 % (resnet18-dora-r4)"),
+        ((0.9, 0.8, 0.85, 0.95), "from -5.0 % (resnet18-dora-r8) to -20.0 % (resnet18-dora-r2)"),
+        ((1.125, 0.875, 1.0, 1.0), "from -12.5 % (resnet18-dora-r2) to +12.5 % (resnet18-dora-r1)"),
+        ((1.1, 1.1, 1.1, 1.1), "+10.0 % (resnet18-dora-r1)"),
+    ],
+)
+def test_the_mildest_change_comes_first_whatever_its_sign(now: tuple[float, ...], words: str) -> None:
+    results = [
+        Result(cell, record(cell), (Verdict("latency.relative", "unstable", "×", figure, 1.0),))
+        for cell, figure in zip(cells(), now, strict=True)
+    ]
+    line = paragraph(results, of(*(record(cell) for cell in cells())), {"unstable"})[1]
+    assert line == f"  latency.relative unstable in 4, {words}"
