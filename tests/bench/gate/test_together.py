@@ -112,6 +112,7 @@ def test_twelve_failing_cells_take_at_most_25_lines() -> None:
     ("chosen", "words"),
     [
         (cells(ranks=(1, 2)), "resnet18-dora-r1, resnet18-dora-r2"),
+        (cells(ranks=(1, 2, 4)), "resnet18-dora-r1, resnet18-dora-r2, resnet18-dora-r4"),
         (cells(), "resnet18 × dora × r1, r2, r4, r8"),
         (cells(architectures=("a", "b"), ranks=(1, 2)), "a, b × dora × r1, r2"),
         ([*cells(architectures=("a", "b"), ranks=(1, 2))[:3], FFT], "a-dora-r1, a-dora-r2, b-dora-r1 and 1 more"),
