@@ -31,6 +31,33 @@ WHOLE: Instrument = "whole"
 EXECUTED: Instrument = "measured_memory"
 
 LASTING = (
+    # Twice the adapters, beside a head that stays: more to store and to resume, whoever answers.
+    Case(
+        "rank_doubled",
+        "mobilenet_v3_small-lora-r4",
+        {
+            "parameters.total": about(0.032),
+            "parameters.trainable": about(0.829),
+            "flops.forward": about(0.121),
+            "flops.backward": about(0.217),
+            "flops.optimizer_elementwise": about(0.829),
+            "flops.elementwise": about(0.034),
+            "memory.peak": about(0.042),
+            "memory.first_peak": about(0.025),
+            ONE: about(0.169),
+            MANY: about(0.169),
+            BYTES: about(0.023),
+            BYTES_MANY: about(0.023),
+            BYTES_FIXED: about(0.086),
+            LARGER: about(0.169),
+            BYTES_LARGER: about(0.038),
+            STORED: about(0.654),
+            RESUME: about(0.761),
+            ANSWER: about(0.121),
+            ANSWER_PEAK: about(0.020),
+        },
+        instrument=WHOLE,
+    ),
     # An adapter's two layers cost twice as much for each image more.
     Case(
         "adapter_runs_per_image",
@@ -185,7 +212,8 @@ LASTING = (
     Case(
         "noise_from_the_system",
         "mobilenet_v3_small-head",
-        error="two updates from the same seed leave classifier.3.weight and 1 more different: aten.mul.Tensor, ",
+        # Whether the noise moves the bias too is a matter of chance.
+        error="two updates from the same seed leave classifier.3.weight ",
         instrument=EXECUTED,
     ),
     Case(
