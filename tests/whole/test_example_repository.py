@@ -2,6 +2,8 @@
 
 ``tests/example_repository`` is a small package that is not ours: a detector with two outputs, its loss, its batch from
 a file, SGD with momentum, tests, a baseline, a workflow.
+
+They take some ten minutes: ``pytest tests/whole/test_example_repository.py -m study``.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.study
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "tests" / "example_repository"
