@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from peft_update_bench.bench import option_hooks, options
-from peft_update_bench.bench.failures import Failures
+from peft_update_bench.bench import option_hooks, options, session_start
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.other_plugins import refuse_other_plugins
 from peft_update_bench.bench.plugin import PACKAGE
-from peft_update_bench.bench.progress import Progress
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
 from peft_update_bench.bench.session import SESSION, Session
 
@@ -48,12 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
         command = " ".join(["pytest", *elsewhere])
         run = options.read_for(project, typed, tolerances, records_baseline=theirs.is_saving, command=command)
         session = Session.of(run)
-        if compare:
-            storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
-            # A machine's own baseline matters where something is measured; to know the machine takes a second.
-            machine = (lambda: baseline.read_machine(theirs.machine_info)) if run.needs_machine else None
-            path = baseline.find(storage, None if compare is True else compare, theirs.machine_id, machine)
-            session.compare_with(baseline.read(path))
+        storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
+        session_start.find_baseline(session, theirs, storage, compare)
     except (options.OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[SESSION] = session
@@ -62,10 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the progress line, put our storage in pytest-benchmark's place, and show it the baseline for its table."""
     ours, theirs = session.config.stash[SESSION], PytestBenchmarkSession(session.config)
-    plugins = session.config.pluginmanager
-    reporter = plugins.get_plugin("terminalreporter")
-    plugins.register(Progress(reporter, ours), "update-benchmark-progress")
-    plugins.register(Failures(reporter, ours), Failures.NAME)
+    session_start.register_reports(session.config, ours)
     theirs.store_in(ours.run.baseline_folder(options.storage_folder(session.config.option.benchmark_storage)))
     if "latency" not in ours.run.metrics and theirs.show_no_times():
         ours.remarks.append("--benchmark-compare-fail judged nothing: no update was timed.")
@@ -113,10 +103,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for item in session.items
         if isinstance(item, pytest.Function) and "benchmark_cell" in item.fixturenames
     }
-    if not session.config.option.collectonly:
-        # pytest takes what a test writes; a progress bar is for who waits.
-        capture = session.config.pluginmanager.get_plugin("capturemanager")
-        ours.prepare(capture.global_and_fixture_disabled if capture else nullcontext)
+    session_start.prepare(session.config, ours)
 
 
 @pytest.fixture

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from peft_update_bench.bench import option_hooks, options, session_hooks
+from peft_update_bench.bench import option_hooks, options, session_hooks, session_start
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.tolerances import Tolerances
 from peft_update_bench.bench.options import OptionError
 from peft_update_bench.bench.other_plugins import refuse_other_plugins
-from peft_update_bench.bench.progress import Progress
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.session import SESSION, Session
@@ -53,9 +50,7 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(ours.header)
-        if not config.option.collectonly:
-            capture = config.pluginmanager.get_plugin("capturemanager")
-            ours.prepare(capture.global_and_fixture_disabled if capture else nullcontext)
+        session_start.prepare(config, ours)
 
 
 def _start(config: pytest.Config) -> None:
@@ -83,16 +78,10 @@ def _start(config: pytest.Config) -> None:
         )
     ours = Session.of(run)
     storage = run.baseline_folder(options.storage_folder(location))
-    if compare := theirs.compare_option:
-        machine = (lambda: baseline.read_machine(theirs.machine_info)) if run.needs_machine else None
-        path = baseline.find(storage, None if compare is True else compare, theirs.machine_id, machine)
-        ours.compare_with(baseline.read(path))
+    session_start.find_baseline(ours, theirs, storage, theirs.compare_option)
     config.stash[SESSION] = ours
-    plugins = config.pluginmanager
-    plugins.register(session_hooks, "peft-update-bench-hooks-session")
-    reporter = plugins.get_plugin("terminalreporter")
-    plugins.register(Progress(reporter, ours), "update-benchmark-progress")
-    plugins.register(Failures(reporter, ours), Failures.NAME)
+    config.pluginmanager.register(session_hooks, "peft-update-bench-hooks-session")
+    session_start.register_reports(config, ours)
     # Where no place was named, pytest-benchmark's own stays, with a folder for each machine.
     if location != DEFAULT_STORAGE or run.benchmark.folder:
         theirs.store_in(storage)

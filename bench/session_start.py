@@ -1,0 +1,43 @@
+"""How a session begins, whether its cells are the matrix' or users' own tests."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from peft_update_bench.bench.failures import Failures
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.progress import Progress
+from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
+from peft_update_bench.bench.session import Session
+
+
+def find_baseline(ours: Session, theirs: PytestBenchmarkSession, storage: Path, named: str | bool) -> None:
+    """Judge against the baseline in `storage` that is `named`, True for the newest, False for none.
+
+    Raises BaselineError.
+    """
+    if not named:
+        return
+    # A machine's own baseline matters where something is measured; to know the machine takes a second.
+    machine = (lambda: baseline.read_machine(theirs.machine_info)) if ours.run.needs_machine else None
+    path = baseline.find(storage, None if named is True else named, theirs.machine_id, machine)
+    ours.compare_with(baseline.read(path))
+
+
+def register_reports(config: pytest.Config, ours: Session) -> None:
+    """Add the progress line, and failures that are told together."""
+    plugins = config.pluginmanager
+    reporter = plugins.get_plugin("terminalreporter")
+    plugins.register(Progress(reporter, ours), "update-benchmark-progress")
+    plugins.register(Failures(reporter, ours), Failures.NAME)
+
+
+def prepare(config: pytest.Config, ours: Session) -> None:
+    """Let the benchmark start what its cells need, unless they are only listed."""
+    if config.option.collectonly:
+        return
+    # pytest takes what a test writes; a progress bar is for who waits.
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    ours.prepare(capture.global_and_fixture_disabled if capture else nullcontext)
