@@ -11,7 +11,8 @@ from peft_update_bench.bench.session import Session
 class Failures:
     """Keeps such cells' messages out of pytest's section of failures, unless ``-v`` asks for each.
 
-    They stay failures: in the exit status, the counts, the short summary, and JUnit's file with their whole message.
+    They stay failures: in the exit status, the counts, the short summary, and JUnit's file with their whole message. In
+    the short summary a cell is one line, also on CI, where pytest would write a failure's whole message there again.
     """
 
     NAME = "update-benchmark-failures"
@@ -25,6 +26,10 @@ class Failures:
     def pytest_terminal_summary(self) -> Generator[None, None, None]:
         """Around the reporter, which shows failures before the other plugins' summaries and its own after them."""
         reporter = self._reporter
+        if reporter is not None:
+            for report in reporter.stats.get("failed", ()):
+                if report.nodeid in self._session.tests:
+                    _keep_first_line(report)
         if reporter is not None and reporter.verbosity < 1 and "failed" in reporter.stats:
             together = {result.cell for results in self._session.summary.together for result in results}
             self._all = reporter.stats["failed"]
@@ -40,3 +45,10 @@ class Failures:
         if self._reporter is not None and self._all is not None:
             self._reporter.stats["failed"] = self._all
             self._all = None
+
+
+def _keep_first_line(report: pytest.TestReport) -> None:
+    """Of the message that the short summary shows; the section of failures shows another copy."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = crash.message.partition("\n")[0].removesuffix(":")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Machine, read, read_machine
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 from tests.helpers.records import VERSIONS, baseline_data, extra_info, write
 
@@ -34,6 +35,16 @@ def test_a_valid_baseline(tmp_path: Path) -> None:
 def test_a_record_of_an_older_schema_is_read_and_stays_what_it_is(tmp_path: Path, schema: int) -> None:
     (record,) = read(write(tmp_path / "0001_a.json", baseline_data(extra_info(schema=schema)))).records.values()
     assert record.as_extra_info() == extra_info(schema=schema)
+
+
+@pytest.mark.parametrize("test", ["tests/test_ours.py::test_train", "tests/test_update.py::test_update[large]"])
+def test_a_users_own_step_is_known_by_the_name_of_its_test(tmp_path: Path, test: str) -> None:
+    """Which may be called as this suite's tests are."""
+    workload = {"batch": "2×3×8×8 float32", "optimizer": "SGD", "dtype": "float32", "device": "cpu", "threads": 1}
+    data = baseline_data(extra_info(Cell(test, AS_IT_IS, is_step=True), workload=workload))
+    data["benchmarks"][0]["fullname"] = test
+    (cell,) = read(write(tmp_path / "0001_a.json", data)).records
+    assert (cell.architecture, cell.is_step, str(cell)) == (test, True, test)
 
 
 def test_an_untimed_cell_has_no_seconds(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.messages import in_brief
 from peft_update_bench.bench.gate.summary import Summary
-from peft_update_bench.bench.gate.together import paragraph
+from peft_update_bench.bench.gate.together import paragraph, told_together
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Record
 
@@ -95,9 +95,11 @@ def test_methods_that_fail_in_other_figures_have_another_cause() -> None:
 
 
 def test_a_cell_without_a_record_has_its_own_message() -> None:
+    """And one that holds its baseline has none."""
     now = [dearer(cell, 100) for cell in cells()]
     told = summary(now)
-    broken = Summary([*told.results, Result(FFT, error="hangs")], compared=told.compared)
+    as_before = Gate(TOLERANCES, of(record(LORA)), of().machine).judge(record(LORA))
+    broken = Summary([*told.results, Result(FFT, error="hangs"), as_before], compared=told.compared)
     assert [result.cell for results in broken.together for result in results] == cells()
     assert len(broken.failing) == 5
 
@@ -153,6 +155,17 @@ def test_many_that_cannot_be_compared_are_a_paragraph_too() -> None:
     told = summary([record(cell) for cell in cells()], also_fails=frozenset({"not comparable"}), machine=ELSEWHERE)
     reason = "not comparable in 4: measured on Another CPU, 8 cores; the baseline on A CPU, 2 cores"
     assert f"  latency.relative {reason}" in told.paragraphs
+
+
+def test_what_fails_only_where_asked_for_is_a_cause_of_its_own() -> None:
+    """DoRA's cells were not timed: they fail in FLOPs alone, LoRA's in what cannot be compared too."""
+    untimed: dict[str, Any] = {"measured_memory": None, "latency": None, "first_step": None}
+    before = of(*(record(cell, **untimed) for cell in cells()), *(record(cell) for cell in cells("lora")))
+    judge = Gate(TOLERANCES, before, ELSEWHERE)
+    now = [dearer(cell, 100, **untimed) for cell in cells()] + [dearer(cell, 100) for cell in cells("lora")]
+    results = [judge.judge(one) for one in now]
+    assert [len(cause) for cause in told_together(results)] == [8]
+    assert [len(cause) for cause in told_together(results, {"not comparable"})] == [4, 4]
 
 
 def test_annotations_of_a_workflow() -> None:
