@@ -8,10 +8,13 @@ parameters must move, and the bare network's own backward pass must leave the ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measurement import NotTrainingError
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from torch import nn
@@ -26,6 +29,35 @@ def train(step: UpdateStep) -> tuple[list[float], list[str]]:
     losses = [float(step()) for _ in range(2)]
     after = dict(step.network.named_parameters())
     return losses, [name for name, parameter in before.items() if torch.equal(parameter, after[name])]
+
+
+def must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved: Sequence[str]) -> list[str]:
+    """What a reader should know of trained parameters that the network itself keeps still. Raises NotTrainingError."""
+    losses = list(losses)
+    if not all(math.isfinite(loss) for loss in losses):
+        raise NotTrainingError(f"the loss is not finite: {', '.join(f'{loss:g}' for loss in losses)}")
+    if not unmoved or cell.is_step:  # what a user's own step moves was seen when it was tried
+        return []
+    with fixed_threads(workload.threads):
+        remarks, unexplained = explain(cell, workload, unmoved)
+    if unexplained:
+        raise NotTrainingError(f"updates leave trained parameters as they were: {_names(unexplained)}")
+    return remarks
+
+
+def must_write_to_all(cell: Cell, workload: Workload, step: UpdateStep, still: Sequence[str]) -> list[str]:
+    """What a reader should know of the trained parameters that the optimizer's step did not write to, by name.
+
+    Raises NotTrainingError.
+    """
+    if still and not next(step.network.parameters()).is_meta:
+        # What writes without an operator, such as a kernel of one's own, shows in the values.
+        still_by_values = train(step)[1]
+        still = [name for name in still if name in still_by_values]
+    remarks, unexplained = explain_unused(cell, workload, still)
+    if unexplained:
+        raise NotTrainingError(f"the optimizer's step writes to no memory of {_names(unexplained)}, which it trains")
+    return remarks
 
 
 def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[str], list[str]]:

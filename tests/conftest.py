@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from pathlib import Path
+
+import cpuinfo
 
 # Methods import these at their first use. Within a test that runs pytest, that import would be undone with the test,
 # and what is registered with torch cannot be registered again.
@@ -14,7 +17,7 @@ import hypothesis  # noqa: F401
 import peft  # noqa: F401
 import pytest
 import torch
-from peft_update_bench.bench import measurement
+from peft_update_bench.bench import timing
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 from peft_update_bench.fixtures.update_step import build_update_step
@@ -24,6 +27,9 @@ from tests.helpers.records import FFT, LATENCY, LORA, baseline_data, extra_info,
 
 # A repository of its own, whose tests are run as its own (whole/test_example_repository.py).
 collect_ignore = ["example_repository"]
+
+# Every run of pytest within a test asks for it, and would wait 0.2 s for a process that finds it out.
+cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
 
 # One thread, as the default workload: several would compete with each other for a CI machine's two cores.
 torch.set_num_threads(1)
@@ -48,8 +54,8 @@ def pytest_collection_finish() -> None:
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency of a few rounds, for tests of what becomes of it."""
     few = SamplingLimits(warm_up_rounds=1, min_rounds=10, max_rounds=20, max_refreshes=3)
-    monkeypatch.setattr(measurement, "DEFAULT_LIMITS", few)
-    monkeypatch.setattr(measurement, "CAREFUL_LIMITS", few)
+    monkeypatch.setattr(timing, "DEFAULT_LIMITS", few)
+    monkeypatch.setattr(timing, "CAREFUL_LIMITS", few)
 
 
 @pytest.fixture

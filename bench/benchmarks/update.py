@@ -41,7 +41,7 @@ class UpdateBenchmark(Benchmark):
             start_server()
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
-        from peft_update_bench.bench.measurement import measure_latency_again
+        from peft_update_bench.bench.timing import measure_latency_again
 
         process = self._where(run)
         measured = self._measure(cell, run, process, gate, benchmark)

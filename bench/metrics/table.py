@@ -89,7 +89,9 @@ _BYTES_A_PARAMETER = 4  # float32
 _MOST_OF_IT = 2 / 3
 """An optimizer that does less than this of what it did has left something out."""
 _RECORD = "peft_update_bench.bench.record"
-_MEASUREMENT = "peft_update_bench.bench.measurement"
+_COMPUTE = "peft_update_bench.bench.computing:compute"
+_EXECUTE = "peft_update_bench.bench.executing:measure_memory"
+_TIME = "peft_update_bench.bench.timing:measure_latency"
 _FLOPS = Column("FLOPs")
 _PEAK = Column("peak memory")
 _INSTRUCTIONS = Column("instructions")
@@ -146,7 +148,7 @@ METRICS: dict[str, Metric] = {
                 Figure("amortised_total", "FLOPs", Evidence.EXACT, column=Column("FLOPs, mean with refreshes")),
                 Figure("elementwise", "elements", Evidence.EXACT),
             ),
-            measure=f"{_MEASUREMENT}:compute",
+            measure=_COMPUTE,
             benchmark="update",
             by_default=True,
         ),
@@ -173,7 +175,7 @@ METRICS: dict[str, Metric] = {
                 Figure("first_peak", "bytes", Evidence.EXACT, since=3),
                 Figure("refresh_peak", "bytes", Evidence.EXACT, column=Column("peak of a refreshing step")),
             ),
-            measure=f"{_MEASUREMENT}:compute",
+            measure=_COMPUTE,
             benchmark="update",
             by_default=True,
         ),
@@ -189,7 +191,7 @@ METRICS: dict[str, Metric] = {
                     column=Column("RSS peak"), over_time="RSS peak",
                 ),
             ),
-            measure=f"{_MEASUREMENT}:measure_memory",
+            measure=_EXECUTE,
             benchmark="update",
             by_default=True,
         ),
@@ -218,7 +220,7 @@ METRICS: dict[str, Metric] = {
                 ),
                 Figure("wall_relative", "×", Evidence.INTERVAL, "latency", 0.10),
             ),
-            measure=f"{_MEASUREMENT}:measure_latency",
+            measure=_TIME,
             benchmark="update",
             by_default=True,
         ),
@@ -237,7 +239,7 @@ METRICS: dict[str, Metric] = {
                 Figure("flops_larger_image", "FLOPs", Evidence.EXACT, since=3),
                 Figure("bytes_larger_image", "bytes", Evidence.EXACT, since=3),
             ),
-            measure=f"{_MEASUREMENT}:compute",
+            measure=_COMPUTE,
             benchmark="update",
             in_baselines=True,
         ),
@@ -253,7 +255,7 @@ METRICS: dict[str, Metric] = {
                 Figure("merged_flops", "FLOPs", Evidence.EXACT, since=3),
                 Figure("merged_peak", "bytes", Evidence.EXACT, since=3),
             ),
-            measure=f"{_MEASUREMENT}:compute",
+            measure=_COMPUTE,
             benchmark="update",
             by_default=True,
         ),
@@ -262,7 +264,7 @@ METRICS: dict[str, Metric] = {
             "the first step",
             f"{_RECORD}.result:FirstStep",
             (Figure("seconds", "s", Evidence.TOLERANCE, "first_step", 1.0, since=3),),
-            measure=f"{_MEASUREMENT}:measure_memory",
+            measure=_EXECUTE,
             benchmark="update",
             by_default=True,
         ),

@@ -6,8 +6,8 @@ import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.summary import Summary
-from peft_update_bench.bench.measurement import NotTrainingError, _must_train, record_of
-from peft_update_bench.bench.still_parameters import explain, train
+from peft_update_bench.bench.measurement import NotTrainingError, record_of
+from peft_update_bench.bench.still_parameters import explain, must_train, train
 from peft_update_bench.fixtures.methods.lora import LoRA
 from peft_update_bench.fixtures.network import Network
 from peft_update_bench.fixtures.update_step import build_update_step
@@ -64,7 +64,7 @@ class Deaf(LoRA):
 def remarks(name: str, method: str) -> list[str]:
     cell = Cell(f"tests.bench.test_still_parameters:{name}", method, None if method == "fft" else 2)
     losses, still = train(build_update_step(cell.architecture, cell.method, cell.rank, SMALL))
-    return _must_train(cell, SMALL, losses, still)
+    return must_train(cell, SMALL, losses, still)
 
 
 def test_a_frozen_zero_is_told() -> None:
@@ -94,7 +94,7 @@ def test_adapters_that_do_nothing_fail(name: str) -> None:
 
 def test_a_loss_that_is_not_finite_fails() -> None:
     with pytest.raises(NotTrainingError, match="the loss is not finite: 1, nan"):
-        _must_train(Cell("resnet18", "fft"), SMALL, [1.0, float("nan")], [])
+        must_train(Cell("resnet18", "fft"), SMALL, [1.0, float("nan")], [])
 
 
 def test_what_does_not_exist_is_not_explained() -> None:

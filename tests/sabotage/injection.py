@@ -20,7 +20,7 @@ from tests.sabotage.faults import FAULTS
 def injected(name: str) -> Iterator[None]:
     """The fault in this process, and in the children that measure memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement, "_build", partial(build_with, name))
+        patch.setattr(measurement, "build_step", partial(build_with, name))
         patch.setattr(f"{__name__}.in_place", name)
         FAULTS[name](patch)
         yield

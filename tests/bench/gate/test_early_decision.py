@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
-from peft_update_bench.bench.measurement import until
+from peft_update_bench.bench.timing import until
 from peft_update_bench.fixtures.instruments.clock import Duration
 from peft_update_bench.fixtures.instruments.interval import Interval
 from peft_update_bench.fixtures.instruments.latency import MIN_ROUNDS_TO_DECIDE, SamplingLimits, Until, sample_rounds

@@ -1,0 +1,66 @@
+"""What is computed of a cell: one pass over its step, on the meta device or, of users' own code, executed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from peft_update_bench.bench import still_parameters
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measurement import LeakError, Measuring, build_step, users_warnings
+from peft_update_bench.bench.units import show
+from peft_update_bench.fixtures import global_state
+from peft_update_bench.fixtures.instruments import computed, result, whole
+from peft_update_bench.fixtures.instruments.computed import Computed
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.update_step import UpdateStep
+from peft_update_bench.fixtures.workload import Workload
+
+
+def compute(measuring: Measuring) -> None:
+    """FLOPs, peak memory and parameter counts, from one pass over the step."""
+    names = measuring.run.metrics
+    figures, remarks = measuring.process.call(_compute, measuring.cell, measuring.run.workload, names)
+    measuring.add_remarks(remarks)
+    measuring.computed = figures
+    measuring.sections |= {"parameters": figures.parameters, "where": figures.where}
+    measuring.sections |= {
+        name: found
+        for name, found in (
+            ("flops", {**figures.flops, "optimizer_operators": figures.operators}),
+            ("memory", figures.memory),
+            ("growth", figures.growth),
+            ("result", figures.result),
+        )
+        if name in names and found
+    }
+
+
+def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Computed, list[str]]:
+    """The computed figures, and remarks on what the optimizer leaves as it was.
+
+    Of a user's own step neither how it grows nor what it leaves is known: its batch and its network are its own.
+
+    Raises NotTrainingError, LeakError.
+    """
+    with users_warnings(cell):
+        step = build_step(cell, workload, "meta")
+        if cell.is_step and step.periodic_work is None:
+            with fixed_threads(workload.threads):
+                return whole.measure(step, with_memory="memory" in names), []
+        assert isinstance(step, UpdateStep), "only a whole step of a user's own is none"
+        grows = "growth" in names and not cell.is_step
+        figures = computed.measure(step, with_memory="memory" in names, grows=grows)
+        if cell.is_step:
+            return figures, []
+        remarks = [*still_parameters.must_write_to_all(cell, workload, step, figures.still), *figures.remarks]
+        if figures.kept.bytes > 0:
+            kept = figures.kept
+            raise LeakError(
+                f"every step keeps {show(kept.bytes, 'bytes')} more than it found, the most of it made in "
+                f"{kept.phase}, {kept.module}"
+            )
+        if "result" in names:
+            with global_state.default_dtype_of(cell.architecture):
+                figures = replace(figures, result=result.compute(step, int(figures.memory["optimizer_states"])))
+    return figures, remarks

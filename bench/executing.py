@@ -1,0 +1,89 @@
+"""What a cell's real steps show: what they take of memory, and whether the update trains, repeats and is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from peft_update_bench.bench import still_parameters
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measurement import LeakError, Measuring, NotRepeatableError, build_step, users_warnings
+from peft_update_bench.bench.units import show
+from peft_update_bench.fixtures import global_state, own_steps
+from peft_update_bench.fixtures.instruments import measured_memory, repeatability, result
+from peft_update_bench.fixtures.instruments.computed import Computed
+from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
+from peft_update_bench.fixtures.instruments.steady import fixed_threads, return_freed_memory
+from peft_update_bench.fixtures.update_step import UpdateStep
+from peft_update_bench.fixtures.whole_step import Step
+from peft_update_bench.fixtures.workload import Workload
+
+
+def measure_memory(measuring: Measuring) -> None:
+    """What the allocator handed out, what the process occupied and how long the first step took, in a fresh process;
+    then whether the update repeats, and is what was trained when it is stored and merged."""
+    workload = measuring.run.workload
+    build = measuring.builder(workload.device)
+    # What a user's own code imports is not what its update needs.
+    prepare = measuring.builder("meta") if measuring.cell.is_users else None
+    memory = _measure_memory(measuring, build, workload.threads, prepare)
+    trained = (measuring.cell, workload, memory.losses, memory.unmoved)
+    must_train = still_parameters.must_train
+    # Something is built only where something is to be explained.
+    measuring.add_remarks(measuring.process.call(must_train, *trained) if memory.unmoved else must_train(*trained))
+    if memory.kept_per_step > 0:
+        raise LeakError(f"every step keeps {show(memory.kept_per_step, 'bytes')} more, in the mean of a dozen steps")
+    if "measured_memory" in measuring.run.metrics:
+        measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
+    if "first_step" in measuring.run.metrics:
+        measuring.sections["first_step"] = {"seconds": memory.first_seconds}
+    if not measuring.cell.is_step:
+        measuring.process.call(_check_update, measuring.cell, workload)
+
+
+def _measure_memory(
+    measuring: Measuring, build: Callable[[], Step], threads: int, prepare: Callable[[], Step] | None
+) -> MeasuredMemory:
+    cell = measuring.cell
+    if not cell.is_tests:
+        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, prepare)
+    if importable := own_steps.importable_name(cell.architecture):
+        build = partial(build_step, replace(cell, architecture=importable), measuring.run.workload, "cpu")
+        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, build)
+    measuring.add_remarks(
+        ["its builder cannot be imported, so that its RSS was measured in a process forked from pytest's own"]
+    )
+    return measuring.process.call_forked(_measure_memory_here, build, threads, prepare)
+
+
+def _measure_memory_here(*given: Any) -> MeasuredMemory:
+    """In a process that has what another has freed, which would not count again."""
+    return_freed_memory()
+    return measured_memory.measure_here(*given)
+
+
+def _check_update(cell: Cell, workload: Workload) -> None:
+    """Raises NotRepeatableError, ResultError."""
+
+    def build() -> UpdateStep:
+        step = build_step(cell, workload, workload.device)
+        assert isinstance(step, UpdateStep)
+        return step
+
+    with users_warnings(cell), fixed_threads(workload.threads), global_state.default_dtype_of(cell.architecture):
+        step, difference = repeatability.update_twice(build)
+        if difference:
+            raise NotRepeatableError(difference)
+        result.check(step, build)
+
+
+def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
+    """How far the computed peak is below the measured one, and how much of that kernels' workspaces do not explain."""
+    if figures is None:
+        return {}
+    gaps = {"computed_gap": measured_memory.computed_gap(figures.memory, memory)}
+    if memory.allocations is not None:
+        gaps["unexplained_gap"] = measured_memory.unexplained_gap(figures.memory, memory)
+    return gaps

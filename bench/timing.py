@@ -1,0 +1,147 @@
+"""How long a cell's step takes, as a multiple of its reference's: timed once for the record, again where in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from peft_update_bench.bench import still_parameters
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.slowdown import Decision
+from peft_update_bench.bench.gate.tolerances import of_cell
+from peft_update_bench.bench.measurement import Measurement, Measuring, build_step, users_warnings
+from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes.cell_process import Process
+from peft_update_bench.bench.record import CLOCKS, Latency
+from peft_update_bench.fixtures import own_steps
+from peft_update_bench.fixtures.instruments import latency
+from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
+from peft_update_bench.fixtures.instruments.calibration import calibration_step
+from peft_update_bench.fixtures.instruments.clock import Clock
+from peft_update_bench.fixtures.instruments.latency import (
+    CAREFUL_LIMITS,
+    DECIDING_LIMITS,
+    DEFAULT_LIMITS,
+    PairedSample,
+    ReferenceName,
+    SamplingLimits,
+    Until,
+)
+from peft_update_bench.fixtures.instruments.rounds import Rounds
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
+from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
+from peft_update_bench.fixtures.whole_step import Step
+from peft_update_bench.fixtures.workload import Workload
+
+
+def measure_latency(measuring: Measuring) -> None:
+    """The step's duration as a multiple of its reference's, and the seconds of each timed update."""
+    run = measuring.run
+    # A baseline is what many runs lean on.
+    limits = _judged_by(run, measuring.cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
+    found = measuring.process.call(_time_anew, measuring.cell, run.workload, limits)
+    measuring.sections["latency"], measuring.step_seconds, remarks = found
+    measuring.add_remarks(remarks)
+
+
+def _judged_by(run: RunOptions, cell: Cell, limits: SamplingLimits) -> SamplingLimits:
+    """`limits` that are as narrow as the cell's tolerance asks for."""
+    return replace(limits, tolerance=of_cell(run.tolerances, str(cell))["latency"])
+
+
+def _time_anew(
+    cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None = None
+) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
+    """The `latency` of a step built afresh, each timed update's seconds, and remarks on how it trains."""
+    with users_warnings(cell):
+        step = build_step(cell, workload, workload.device)
+        remarks = []
+        if isinstance(step, UpdateStep) and not cell.is_step:
+            with fixed_threads(workload.threads):
+                losses, unmoved = still_parameters.train(step)
+            remarks = still_parameters.must_train(cell, workload, losses, unmoved)
+        sample = _time(cell, step, workload, limits, decision)
+    return sample.as_record(), sample.step_seconds, remarks
+
+
+def _time_both_anew(
+    cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None
+) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
+    """As `_time_anew`, with the reference built afresh too."""
+    _full_fine_tuning.cache_clear()
+    return _time_anew(cell, workload, limits, decision)
+
+
+def measure_latency_again(
+    measurement: Measurement, run: RunOptions, process: Process, decision: Decision | None = None
+) -> Measurement:
+    """Time a measured cell once more, longer, with step and reference built afresh; the new latency replaces the old.
+
+    Afresh, because where memory lies is decided when a step is built. Longest where it is to make a `decision`, unless
+    that is made early. Raises one of FAILURES.
+    """
+    cell = measurement.record.cell
+    limits = _judged_by(run, cell, CAREFUL_LIMITS if decision is None else DECIDING_LIMITS)
+    entry, seconds, _ = process.call(_time_both_anew, cell, run.workload, limits, decision)
+    record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})
+    return Measurement(record, seconds)
+
+
+def until(decision: Decision, confidence: float) -> Until:
+    """Asks, with intervals at `confidence`, whether rounds have made `decision`."""
+
+    def is_made(rounds: Rounds) -> bool:
+        return decision.is_made(dict(zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True)))
+
+    return is_made
+
+
+def _time(
+    cell: Cell, step: Step, workload: Workload, limits: SamplingLimits, decision: Decision | None
+) -> PairedSample:
+    """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
+    reference, reference_name = _reference(cell, workload)
+    clock = Clock.for_threads(workload.threads)
+    timed = latency.measure
+    if step.periodic_work is not None:
+        timed = partial(latency.measure_periodic, periodic_work=step.periodic_work)
+    with fixed_threads(workload.threads):
+        return timed(
+            _finished(step, workload),
+            _finished(reference, workload),
+            limits=limits,
+            clock=clock,
+            reference_name=reference_name,
+            until=until(decision, limits.confidence) if decision else None,
+        )
+
+
+def _finished(step: Callable[[], object], workload: Workload) -> Callable[[], object]:
+    """`step` as a call that returns when its work is done: CUDA kernels run on after the call that launched them."""
+    network = getattr(step, "network", None)
+    if workload.device != "cuda" and (network is None or not any(p.is_cuda for p in network.parameters())):
+        return step
+
+    def step_and_wait() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return step_and_wait
+
+
+def _reference(cell: Cell, workload: Workload) -> tuple[Callable[[], object], ReferenceName]:
+    if cell.method in {"fft", AS_IT_IS}:
+        return calibration_step(), CALIBRATION
+    if cell.is_step:
+        return own_steps.build(cell.architecture, "fft", None, workload.seed), "fft"
+    return _full_fine_tuning(cell.architecture, workload), "fft"
+
+
+@lru_cache(maxsize=1)
+def _full_fine_tuning(architecture: str, workload: Workload) -> UpdateStep:
+    """Cells run by architecture, so one reference step is enough, and the one before gives its memory back."""
+    return build_update_step(architecture, "fft", None, workload, workload.device)
