@@ -123,7 +123,9 @@ class Free(nn.Module):
         return self.work(x + self.weight)
 
 
-@pytest.mark.parametrize("work", [torch.relu, lambda x: torch.bmm(x, x), torch.linalg.svdvals], ids=str)
+@pytest.mark.parametrize(
+    "work", [torch.relu, lambda x: torch.bmm(x, x), torch.linalg.svdvals], ids=["relu", "bmm", "svdvals"]
+)
 def test_what_the_counter_does_not_know_is_free(work: Callable[[Tensor], Tensor]) -> None:
     """All that counts is the addition of 32 elements."""
     assert profile_layer(Free(work), 2, 4, 4).flops["forward"] == 2 * 32
