@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from peft_update_bench.bench.benchmarks import BENCHMARKS, kind, test_names
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.metrics import METRICS, rows
 from peft_update_bench.bench.record import (
     AdaptationSettings,
     Record,
@@ -73,6 +74,12 @@ class Baseline:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def needs_machine(self) -> bool:
+        """Whether any figure is judged only on a machine like the one that it is from."""
+        measured = [row for row in rows(METRICS) if row.figure.evidence.needs_machine]
+        return any(row.of(record) is not None for record in self.records.values() for row in measured)
+
 
 def find(storage: Path, wanted: str | None, machine_id: str, machine: Callable[[], Machine] | None = None) -> Path:
     """The file that ``--benchmark-compare`` means, by pytest-benchmark's rules.
@@ -101,15 +108,21 @@ def find(storage: Path, wanted: str | None, machine_id: str, machine: Callable[[
 
 
 def _of_machine(newest: Path, storage: Path, machine: Callable[[], Machine]) -> Path:
-    """`newest`, or a folder's newest file where that alone was measured on this machine."""
+    """`newest`, or a folder's newest file where that alone was measured on this machine.
+
+    A folder of what was computed alone, such as a larger matrix's, is no machine's.
+    """
     kinds = {kind(name).folder for name in BENCHMARKS}
     folders = [path for path in sorted(storage.iterdir()) if path.is_dir() and path.name not in kinds]
     others = [files[-1] for folder in folders if (files := sorted(folder.glob(_NUMBERED)))]
     if not others:
         return newest
     this = machine()
-    fitting = [path for path in (newest, *others) if read(path).machine.is_like(this)]
-    return fitting[0] if fitting else newest
+    for path in (newest, *others):
+        baseline = read(path)
+        if baseline.machine.is_like(this) and (path == newest or baseline.needs_machine):
+            return path
+    return newest
 
 
 _NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from peft_update_bench.bench.gate.baseline import BaselineError, Machine, find
 
-from tests.helpers.records import baseline_data, write
+from tests.helpers.records import baseline_data, extra_info, write
 
 
 @pytest.fixture
@@ -91,6 +91,20 @@ def test_other_benchmarks_folders_are_no_machines(tmp_path: Path) -> None:
         raise AssertionError("to know the machine takes a second")
 
     assert find(tmp_path, None, "machine", never) == root
+
+
+def test_a_folder_of_what_was_computed_alone_is_no_machines(tmp_path: Path) -> None:
+    """Such as the full matrix's, which was recorded on some machine too."""
+    root = recorded(tmp_path / "0003_a.json", "A CPU")
+    computed = baseline_data(extra_info(measured_memory=None, latency=None, first_step=None))
+    (tmp_path / "full").mkdir()
+    computed["machine_info"] = {"cpu": {"brand_raw": "B CPU", "count": 2}}
+    full = write(tmp_path / "full" / "0001_b.json", computed)
+    machine = Machine("B CPU", 2)
+    assert find(tmp_path, None, "machine", lambda: machine) == root
+    assert find(full.parent, None, "machine", lambda: machine) == full
+    write(full, {**computed, "benchmarks": baseline_data()["benchmarks"]})
+    assert find(tmp_path, None, "machine", lambda: machine) == full
 
 
 def test_an_unreadable_baseline_of_a_machine_is_not_passed_over(tmp_path: Path) -> None:
