@@ -106,8 +106,7 @@ class Summary:
         ordered = sorted(self.results, key=lambda result: kind_of(result) not in _BAD)
         rows = [[escape(value) for value in row] for row in self._rows(ordered)]
         table = tabulate(rows, self.headers, tablefmt="pipe", disable_numparse=True)
-        # Entities for the blanks that indent, which Markdown would take for code or drop.
-        causes = "<br>\n".join(escape(line).replace("  ", "&emsp;", 1) for line in self.paragraphs)
+        causes = indented(self.paragraphs)
         return "\n\n".join(filter(None, [escape(self.headline), causes, table, *map(escape, self.notes)])) + "\n"
 
     @property
@@ -150,6 +149,11 @@ def escape(text: str) -> str:
     By entities, because a backslash in the text would take another's effect away.
     """
     return html.escape(text, quote=False).translate(_AS_ENTITIES)
+
+
+def indented(lines: Iterable[str]) -> str:
+    """Lines of text as Markdown, with what indents them: as entities, because blanks it would take for code or drop."""
+    return "<br>\n".join(escape(line).replace("  ", "&emsp;", 1) for line in lines)
 
 
 _AS_ENTITIES = str.maketrans({"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "\n": " ", "\r": " "})

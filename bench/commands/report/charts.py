@@ -35,6 +35,10 @@ FURTHER_METHODS = ("#CC79A7", "#A5791F", "#7B61C9", "#4C9F9F")
 
 SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
+UPRIGHT = "M0,-0.5V0.5"
+"""A tick's symbol in a legend, as an SVG path."""
+COINCIDING = 0.005
+"""Of the highest: lines less far apart look like one."""
 
 CONFIG: dict[str, Any] = {
     "background": "transparent",
@@ -58,6 +62,7 @@ def memory_by_category(records: Sequence[Record]) -> Chart | None:
 
     A tick shows where a refreshing step peaks.
     """
+    tick = "peak of a refreshing step"
     rows: Rows = []
     ticks: Rows = []
     for record in records:
@@ -74,7 +79,8 @@ def memory_by_category(records: Sequence[Record]) -> Chart | None:
             )  # fmt: skip
         if memory.refresh_peak is not None:
             refresh = show(memory.refresh_peak, "bytes")
-            ticks.append({"cell": _label(record.cell), "MiB": memory.refresh_peak / MIB, "refreshing step": refresh})
+            mib = memory.refresh_peak / MIB
+            ticks.append({"cell": _label(record.cell), "MiB": mib, "refreshing step": refresh, "tick": tick})
     if not rows:
         return None
     y = alt.Y("cell:N", sort=None, title=None, axis=alt.Axis(labelLimit=150))
@@ -85,15 +91,25 @@ def memory_by_category(records: Sequence[Record]) -> Chart | None:
         order="order:Q",
         tooltip=["cell:N", "category:N", "size:N", "peak:N", "where:N"],
     )  # fmt: skip
+    # Coloured by a scale of its own, so that a legend says what it is.
+    stroke = alt.Stroke(
+        "tick:N",
+        scale=alt.Scale(domain=[tick], range=["currentColor"]),
+        legend=alt.Legend(symbolType=UPRIGHT, symbolSize=150),
+    )
     marks = _chart(ticks).mark_tick(color="currentColor", thickness=2).encode(
-        y=y, x="MiB:Q", tooltip=["cell:N", "refreshing step:N"]
+        y=y, x="MiB:Q", stroke=stroke, tooltip=["cell:N", "refreshing step:N"]
     )  # fmt: skip
     layers = alt.layer(bars, marks) if ticks else bars
     return layers.properties(height=18 * len({row["cell"] for row in rows}))
 
 
 def by_rank(records: Sequence[Record], row: Row, curve: Curve) -> Chart | None:
-    """A figure against rank, a line for each method; methods without a rank are level lines."""
+    """A figure against rank, a line for each method; methods without a rank are level lines.
+
+    Every line has its method's marker, as in the legend. Level lines that coincide are named where they do, and none of
+    their markers hides another.
+    """
     unit = row.figure.unit
     rows: Rows = []
     for record in records:
@@ -115,20 +131,21 @@ def by_rank(records: Sequence[Record], row: Row, curve: Curve) -> Chart | None:
     level = [point for point in rows if point["rank"] is None]
     methods = list(dict.fromkeys(point["method"] for point in rows))
     ranks = sorted({point["rank"] for point in ranked})
+    left, right = ranks[0] / 1.3, ranks[-1] * 1.3
+    ranked = [point | {"x": point["rank"]} for point in ranked]
+    level = [
+        point | {"x": left * (right / left) ** ((place + 0.5) / len(level))} for place, point in enumerate(level)
+    ]  # fmt: skip
     x = alt.X(
-        "rank:Q",
+        "x:Q",
         title="rank",
-        scale=alt.Scale(type="log", base=2, domain=[ranks[0] / 1.3, ranks[-1] * 1.3], nice=False),
+        scale=alt.Scale(type="log", base=2, domain=[left, right], nice=False),
         axis=alt.Axis(values=ranks, grid=False),
     )
     y = alt.Y("value:Q", title=curve.axis, scale=alt.Scale(zero=True))
     color, shape = _by_method(methods)
     tooltip = ["cell:N", alt.Tooltip(f"{curve.axis}:N"), *(["interval:N"] if "interval" in ranked[0] else [])]
-    lines = _chart(ranked).mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color)
-    points = _chart(ranked).mark_point(filled=True, size=60, opacity=1).encode(
-        x=x, y=y, color=color, shape=shape, tooltip=tooltip
-    )  # fmt: skip
-    layers: list[alt.Chart] = [lines, points]
+    layers: list[alt.Chart] = [_chart(ranked).mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color)]
     if intervals := [point for point in ranked if "low" in point]:
         layers.append(
             _chart(intervals)
@@ -139,7 +156,33 @@ def by_rank(records: Sequence[Record], row: Row, curve: Curve) -> Chart | None:
         # Level lines often lie on each other; where one is dashed, both show.
         line = _chart([point]).mark_rule(strokeWidth=2, strokeDash=DASHES[place % len(DASHES)])
         layers.append(line.encode(y=y, color=color, tooltip=tooltip if "interval" in point else tooltip[:2]))
+    layers.append(
+        _chart([*ranked, *level]).mark_point(filled=True, size=60, opacity=1).encode(
+            x=x, y=y, color=color, shape=shape, tooltip=tooltip
+        )
+    )  # fmt: skip
+    if names := _coinciding(level, max(point["value"] for point in rows)):
+        layers.append(
+            _chart([name | {"x": right} for name in names])
+            .mark_text(align="right", dy=-9, color="currentColor", fontSize=11)
+            .encode(x=x, y=y, text="names:N")
+        )
     return alt.layer(*layers).properties(height=260)
+
+
+def _coinciding(level: Rows, highest: float) -> Rows:
+    """The value and the names of level lines that look like one."""
+    found: list[Rows] = []
+    for point in sorted(level, key=lambda point: float(point["value"])):
+        if found and point["value"] - found[-1][0]["value"] <= COINCIDING * highest:
+            found[-1].append(point)
+        else:
+            found.append([point])
+    return [
+        {"value": alike[0]["value"], "names": " = ".join(point["method"] for point in alike)}
+        for alike in found
+        if len(alike) > 1
+    ]
 
 
 def accuracy_against(

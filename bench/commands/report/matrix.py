@@ -9,7 +9,7 @@ from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.report.runs import Comparison
 from peft_update_bench.bench.gate.baseline import Baseline
-from peft_update_bench.bench.gate.summary import escape, kind_of
+from peft_update_bench.bench.gate.summary import escape, indented, kind_of
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import count, show
@@ -89,7 +89,7 @@ MOVED_HEADERS = ("cell", "metric", "verdict", "before", "now", "change")
 
 
 def markdown(run: Baseline, comparison: Comparison | None, conditions: Iterable[str]) -> str:
-    """The verdict, what moved, and the matrix folded away where there is a verdict to read first."""
+    """The verdict, what several cells fail for, what moved; and the matrix, folded where there is a verdict to read."""
     table = matrix(run, comparison)
     headers = ["cell", *(column.title for column in table.columns), *(["verdict"] if comparison else [])]
     rows = [
@@ -101,6 +101,7 @@ def markdown(run: Baseline, comparison: Comparison | None, conditions: Iterable[
     if comparison is None:
         return f"{count(len(rows), 'cell')} of {escape(run.name)}, compared with nothing\n\n{whole}\n\n{about}\n"
     parts = [("" if comparison.passes else "**Does not hold its baseline.** ") + escape(comparison.summary.headline)]
+    parts += [indented(lines) for lines in comparison.causes]
     if comparison.moved:
         parts.append(_pipe(list(MOVED_HEADERS), [list(moved_row(*pair)) for pair in comparison.moved], right=0))
     parts += [escape(note) for note in comparison.summary.notes]

@@ -48,6 +48,7 @@ def render(contents: Contents) -> str:
         contents=contents,
         conditions=conditions(contents.run),
         matrix=matrix(contents.run, comparison),
+        worst=[moved_row(*pair) for pair in comparison.worst] if comparison else [],
         moved=[moved_row(*pair) for pair in comparison.moved] if comparison else [],
         moved_headers=MOVED_HEADERS,
         architectures=list(dict.fromkeys(record.architecture for record in records)),

@@ -13,6 +13,7 @@ from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.gate import Result, judge_saved
 from peft_update_bench.bench.gate.summary import Summary, kind_of
+from peft_update_bench.bench.gate.together import paragraph, told_together
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import AdaptationSettings, Record
 from peft_update_bench.bench.units import count
@@ -20,6 +21,8 @@ from pytest_benchmark.utils import get_machine_id
 
 MOVED: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new")
 """What a reader looks at first, in this order."""
+FEW = 5
+"""So many figures that moved stand before the matrix."""
 
 
 def read(path: Path) -> Baseline:
@@ -105,10 +108,20 @@ class Comparison:
         return not any(kind_of(result) in {"missing", "regressed"} for result in self.results.values())
 
     @property
+    def causes(self) -> list[list[str]]:
+        """What several cells fail for, told once: the lines of each cause; empty where few cells fail."""
+        return [paragraph(results, self.other) for results in told_together(self.results.values())]
+
+    @property
     def moved(self) -> list[tuple[Cell, Verdict]]:
         """Every figure that moved, worst kind first."""
         found = [(cell, verdict) for cell, result in self.results.items() for verdict in result.verdicts]
         return sorted((pair for pair in found if pair[1].kind in MOVED), key=lambda pair: MOVED.index(pair[1].kind))
+
+    @property
+    def worst(self) -> list[tuple[Cell, Verdict]]:
+        """The few figures that a reader looks at first: of the worst kinds those that moved furthest."""
+        return sorted(self.moved, key=lambda pair: (MOVED.index(pair[1].kind), -abs(pair[1].change or 0)))[:FEW]
 
 
 def compare_runs(run: Baseline, other: Baseline) -> Comparison:

@@ -125,6 +125,69 @@ def test_a_users_method_has_a_colour_of_its_own() -> None:
     assert len(set(scale["range"])) == 3
 
 
+def drawn(name: str, *cells: Cell, **parts: Any) -> dict[str, Any]:
+    """The chart called `name` of a run of `cells`."""
+    run = Baseline(
+        Path("run.json"), {cell: record(cell, **parts) for cell in cells}, {}, Machine("A CPU", 2), "core", False
+    )
+    return next(figure.specification for figure in figures.of_run(run) if figure.name == f"resnet18-{name}")
+
+
+def layers_of(specification: dict[str, Any], mark: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The layers with a mark, each with what it is drawn from."""
+    return [
+        (
+            layer,
+            specification["datasets"][layer["data"]["name"]] if "name" in layer["data"] else layer["data"]["values"],
+        )
+        for layer in specification["layer"]
+        if layer["mark"]["type"] == mark
+    ]
+
+
+LEVEL = [Cell("resnet18", name) for name in ("fft", "head", "bn_head")]
+
+
+def test_every_line_has_its_methods_marker_as_the_legend_has() -> None:
+    """Lines that coincide show two markers and both names."""
+    chart = drawn("flops-by-rank", *LEVEL, Cell("resnet18", "lora", 1), Cell("resnet18", "lora", 16))
+    ((points, rows),) = layers_of(chart, "point")
+    assert points["encoding"]["shape"]["field"] == points["encoding"]["color"]["field"] == "method"
+    assert {row["method"] for row in rows} == {"fft", "head", "bn_head", "lora"}
+    places = [(row["x"], row["value"]) for row in rows]
+    assert len(set(places)) == len(places), "no marker hides another"
+    ((_, names),) = layers_of(chart, "text")
+    assert [name["names"] for name in names] == ["fft = head = bn_head"]
+    dashes = [str(line["mark"]["strokeDash"]) for line, _ in layers_of(chart, "rule") if "strokeDash" in line["mark"]]
+    assert len(set(dashes)) == 3
+
+
+@pytest.mark.parametrize(("head", "names"), [(0.994, []), (0.996, ["head = fft"]), (1.0, ["fft = head"])])
+def test_lines_that_look_like_one_are_named(head: float, names: list[str]) -> None:
+    cells = [*LEVEL[:2], Cell("resnet18", "lora", 4)]
+    flops = metrics.row("flops.total")
+    assert flops.figure.curve is not None
+    totals = {"fft": 100_000, "head": round(head * 100_000), "lora": 50_000}
+    records = [record(c, **_total(totals[c.method])) for c in cells]
+    chart = charts.by_rank(records, flops, flops.figure.curve)
+    assert chart is not None
+    texts = layers_of(charts.specification(chart, ""), "text")
+    assert [name["names"] for _, rows in texts for name in rows] == names
+
+
+def _total(flops: int) -> dict[str, Any]:
+    return {"flops": {**extra_info()["flops"], "forward": flops, "backward": 0, "optimizer": 0, "total": flops}}
+
+
+def test_the_refreshing_steps_tick_is_in_the_legend() -> None:
+    memory = {**extra_info()["memory"], "refresh_peak": 1500}
+    chart = drawn("memory-by-category", Cell("resnet18", "galore", 4), memory=memory)
+    ((tick, rows),) = layers_of(chart, "tick")
+    stroke = tick["encoding"]["stroke"]
+    assert {row[stroke["field"]] for row in rows} == set(stroke["scale"]["domain"]) == {"peak of a refreshing step"}
+    assert stroke["legend"] is not None
+
+
 def adapted_run(*methods: tuple[str, float, int]) -> Baseline:
     """A run in which each method came to an accuracy at a peak memory, in MiB."""
     records = [

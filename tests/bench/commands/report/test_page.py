@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_core_python.selenium import Axe
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
@@ -50,6 +51,23 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def records() -> dict[str, dict[str, Any]]:
     entries = json.loads(BASELINE.read_text())["benchmarks"]
     return {entry["param"]: entry["extra_info"] for entry in entries}
+
+
+@pytest.fixture(scope="module")
+def moved_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 12 cells that do not hold their baseline, with where their work is done."""
+    folder = tmp_path_factory.mktemp("moved")
+    blocks = {f"features.{n}": [10**6 * (n + 1), 2 * 10**6 * (n + 1), 10**5, 1] for n in range(12)}
+    where = {"blocks": blocks, "operators": {"convolution": [12, 234 * 10**6], "relu": [12, 0]}}
+    dearer = {**blocks, "features.3": [9 * 10**6, 8 * 10**6, 10**5, 2], "features.4": [4 * 10**6, 9 * 10**6, 10**5, 1]}
+    cells = [Cell(name, "dora", rank) for name in ("resnet18", "mobilenet_v3_large") for rank in (1, 2, 4, 8, 16, 32)]
+    before = [extra_info(cell, where=where) for cell in cells]
+    moved = [changed("flops", forward=1500 + n, backward=2600, total=4100 + n) for n in range(12)]
+    now = [extra_info(c, where={**where, "blocks": dearer}, **flops) for c, flops in zip(cells, moved, strict=True)]
+    run, other = (write(folder / name, baseline_data(*of)) for name, of in (("run.json", now), ("other.json", before)))
+    path = folder / "page.html"
+    assert main(["report", str(run), "--compare", str(other), "--output", str(path), "--no-claims"]) == 0
+    return path
 
 
 def column(chrome: Chrome, title: str) -> dict[str, str]:
@@ -213,6 +231,41 @@ def test_the_verdict_comes_first(chrome: Chrome, page: Path) -> None:
     assert ", 1 regressed" in headline
     moved = chrome.find_element(By.CSS_SELECTOR, "#moved tbody").text
     assert moved.startswith("resnet18-fft memory.peak regressed 189.23 MiB 189.23 MiB +0.00000 %, +4 Bytes")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_before_now_and_change_are_on_the_screen(chrome: Chrome, moved_page: Path, width: int) -> None:
+    open_page(chrome, moved_page, width)
+    rows = chrome.find_elements(By.CSS_SELECTOR, "#moved tbody tr")
+    assert len(rows) == 5
+    for row in rows:
+        shown = row.find_elements(By.TAG_NAME, "td")[2:]
+        assert [cell.get_attribute("data-label") for cell in shown] == ["before", "now", "change"]
+        for cell in shown:
+            assert cell.rect["x"] >= 0
+            assert cell.rect["x"] + cell.rect["width"] <= width
+            assert cell.text.strip()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_matrix_stands_before_the_many_that_moved(chrome: Chrome, moved_page: Path, width: int) -> None:
+    open_page(chrome, moved_page, width)
+    matrix, moved = (chrome.find_element(By.ID, name).rect["y"] for name in ("matrix", "all-moved"))
+    assert matrix < moved
+    assert len(chrome.find_elements(By.CSS_SELECTOR, "#all-moved tbody tr")) == 24
+    assert "features.3" in chrome.find_element(By.ID, "verdict").text, "the cause is told once, before the figures"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_axe_finds_nothing(chrome: Chrome, moved_page: Path, width: int, dark: bool) -> None:
+    """Keyboard, names, structure and contrast, of the whole page with everything unfolded."""
+    assert open_page(chrome, moved_page, width, dark) == []
+    chrome.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; });")
+    found = Axe().run(chrome)
+    assert len(found["passes"]) > 15, "it looked at something"
+    told = [(v["id"], v["help"], [node["html"][:200] for node in v["nodes"]][:3]) for v in found["violations"]]
+    assert told == []
 
 
 def test_a_name_that_looks_like_markup_is_text(chrome: Chrome, tmp_path: Path) -> None:
