@@ -13,6 +13,7 @@ from peft_update_bench.bench.commands.report.figures import Figure
 from peft_update_bench.bench.commands.report.history import History
 from peft_update_bench.bench.commands.report.matrix import MOVED_HEADERS, matrix, moved_row
 from peft_update_bench.bench.commands.report.runs import Comparison, conditions
+from peft_update_bench.bench.commands.report.where import where
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show
@@ -51,6 +52,7 @@ def render(contents: Contents) -> str:
         worst=[moved_row(*pair) for pair in comparison.worst] if comparison else [],
         moved=[moved_row(*pair) for pair in comparison.moved] if comparison else [],
         moved_headers=MOVED_HEADERS,
+        work_done=where(contents.run, comparison),
         architectures=list(dict.fromkeys(record.architecture for record in records)),
         methods=list(dict.fromkeys(record.method for record in records)),
         has_accuracy=any(record.adaptation for record in records),

@@ -268,6 +268,19 @@ def test_axe_finds_nothing(chrome: Chrome, moved_page: Path, width: int, dark: b
     assert told == []
 
 
+def test_a_cells_work_is_folded_and_unfolded_by_keyboard(chrome: Chrome, moved_page: Path) -> None:
+    open_page(chrome, moved_page, 400)
+    first, second = chrome.find_elements(By.CSS_SELECTOR, "#where details.work")[:2]
+    assert (first.get_attribute("open"), second.get_attribute("open")) == ("true", None)
+    assert "features.3 +" in second.find_element(By.TAG_NAME, "summary").text
+    second.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
+    assert second.get_attribute("open") == "true"
+    before, now = second.find_elements(By.CSS_SELECTOR, ".treemap")[:2]
+    assert before.size["width"] < now.size["width"] <= 400
+    dearer = second.find_element(By.CSS_SELECTOR, ".treemap .more-2, .treemap .more-3")
+    assert dearer.is_displayed()
+
+
 def test_a_name_that_looks_like_markup_is_text(chrome: Chrome, tmp_path: Path) -> None:
     evil = '</script><script>document.title="run"</script><b>|x'
     info = [extra_info(Cell(evil, "lora", 4)), extra_info(Cell(evil, "fft"), latency=None)]
