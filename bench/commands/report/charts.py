@@ -223,10 +223,11 @@ def accuracy_against(
     return alt.layer(joined, points, filled, names).properties(height=300)
 
 
-def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str]) -> Chart | None:
+def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str], no_data: Rows) -> Chart | None:
     """A metric over commits, as its change since the first.
 
-    `rows` have cell, method, run, segment (a line breaks between two), change (in %), figure, stepped.
+    `rows` have cell, method, run, segment (a line breaks between two), change (in %), figure, stepped. `no_data` have
+    run and words, which stand where the run would be.
     """
     if not rows:
         return None
@@ -247,6 +248,12 @@ def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str]) -> Chart 
                 x=x, y=y, color=color, tooltip=tooltip
             )
         )  # fmt: skip
+    if no_data:
+        layers.append(
+            _chart(no_data)
+            .mark_text(angle=270, align="left", color="currentColor", fontSize=11)
+            .encode(x=x, y=alt.value(236), text="words:N")
+        )
     return alt.layer(*layers).properties(height=240)
 
 

@@ -1,21 +1,24 @@
-"""Runs over time: every metric of every cell by commit, and the points where it stepped."""
+"""Runs over time: every metric of every cell by commit, the points where it stepped or its level changed, and the runs
+in between that have no data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
-from peft_update_bench.bench.commands.report import charts
+from peft_update_bench.bench.commands.report import change_points, charts
 from peft_update_bench.bench.commands.report.figures import Figure, figure
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions, judge
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
-from peft_update_bench.bench.units import count, show
+from peft_update_bench.bench.gate.grouped import cells_in_words
+from peft_update_bench.bench.units import count, show, show_fraction
 
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
@@ -34,12 +37,18 @@ class Step:
 
 @dataclass(frozen=True)
 class History:
-    """Runs in the order of their commits, what stepped between them, and the files that are no runs, each in a line."""
+    """Runs in the order of their commits, what stepped between them, and the files that are no runs, each in a line.
+
+    `levels` are where the level of a measured figure changed over many runs. `gaps` are the cells that a run lacks and
+    runs before and after it have, by the run's label.
+    """
 
     runs: tuple[Baseline, ...]
     labels: tuple[str, ...]
     steps: tuple[Step, ...]
     unreadable: tuple[str, ...]
+    levels: tuple[Step, ...] = ()
+    gaps: Mapping[str, tuple[Cell, ...]] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -48,8 +57,24 @@ class History:
         found = f"{count(len(self.steps), 'figure')} stepped" if self.steps else "no figure stepped"
         return (
             f"{len(self.runs)} runs from {self.labels[0]} to {self.labels[-1]}: {found}. "
-            "A computed figure steps when it changes at all, a measured one when it passes its tolerance."
+            "A computed figure steps when it changes at all, a measured one when it passes its tolerance. "
+            f"{self._levels}"
         )
+
+    @property
+    def _levels(self) -> str:
+        if not change_points.is_available():
+            return f"Changes of a measured figure's level were not looked for: {change_points.EXTRA}"
+        found = f"changed in {count(len(self.levels), 'place')}" if self.levels else "changed nowhere"
+        return f"The level of measured figures {found}; it is one of at least {change_points.MIN_RUNS} runs."
+
+    @property
+    def no_data(self) -> list[str]:
+        """For each run what it lacks that runs before and after it have, as a sentence."""
+        return [
+            f"{label}: no data of {count(len(cells), 'cell')}, {cells_in_words(cells)}"
+            for label, cells in self.gaps.items()
+        ]
 
 
 def read_folder(folder: Path) -> History:
@@ -67,7 +92,9 @@ def read_folder(folder: Path) -> History:
         raise CommandError(f"--history {folder}: holds no run; expected JSON of pytest --benchmark-save{more}")
     runs.sort(key=lambda run: (run.time or _BEFORE_ALL, run.name))
     labels = _labels(runs, folder)
-    return History(tuple(runs), labels, tuple(_steps(runs, labels)), tuple(unreadable))
+    levels = tuple(_levels(runs, labels)) if change_points.is_available() else ()
+    gaps = {label: cells for run, label in zip(runs, labels, strict=True) if (cells := _lacking(run, runs))}
+    return History(tuple(runs), labels, tuple(_steps(runs, labels)), tuple(unreadable), levels, gaps)
 
 
 def figures(history: History) -> Iterator[Figure]:
@@ -83,7 +110,7 @@ def figures(history: History) -> Iterator[Figure]:
                 continue
             rows = [row for cell in ours for row in _series(history, cell, metric)]
             methods = list(dict.fromkeys(cell.method for cell in ours))
-            chart = charts.over_time(rows, methods, history.labels)
+            chart = charts.over_time(rows, methods, history.labels, _no_data(history, ours))
             if chart is not None:
                 held = _held(history, ours)
                 yield figure(architecture, f"{metric}-over-time", f"{title} by commit", chart, held)
@@ -121,25 +148,74 @@ def _steps(runs: Sequence[Baseline], labels: Sequence[str]) -> Iterator[Step]:
                     )
 
 
+def _levels(runs: Sequence[Baseline], labels: Sequence[str]) -> Iterator[Step]:
+    """Where the level of each cell's measured figures changed, among runs under the same conditions on one machine."""
+    for cell in dict.fromkeys(cell for run in runs for cell in run.records):
+        for metric in metrics.rows():
+            if not metric.figure.evidence.needs_machine:
+                continue
+            series: dict[object, list[tuple[str, float]]] = {}
+            for run, label in zip(runs, labels, strict=True):
+                record = run.records.get(cell)
+                value = metric.of(record) if record else None
+                if record is not None and value:
+                    series.setdefault((record.conditions, run.machine), []).append((label, value))
+            for points in series.values():
+                yield from _changed_levels(cell, metric, points)
+
+
+def _changed_levels(cell: Cell, metric: metrics.Row, points: Sequence[tuple[str, float]]) -> Iterator[Step]:
+    values = [value for _, value in points]
+    places = change_points.change_points(values)
+    starts = [0, *(place for place, _ in places)]
+    ends = [*starts[1:], len(values)]
+    means = [fmean(values[start:end]) for start, end in zip(starts, ends, strict=True)]
+    for (place, change), before, after in zip(places, means, means[1:], strict=False):
+        unit = metric.figure.unit
+        yield Step(
+            points[place][0], str(cell), str(metric), show(before, unit), show(after, unit), show_fraction(change)
+        )
+
+
+def _lacking(run: Baseline, runs: Sequence[Baseline]) -> tuple[Cell, ...]:
+    """The cells that runs before and after `run` have, and it has not."""
+    place = list(runs).index(run)
+    before, after = ({cell for one in some for cell in one.records} for some in (runs[:place], runs[place + 1 :]))
+    return tuple(sorted(before & after - run.records.keys(), key=str))
+
+
+def _no_data(history: History, cells: Sequence[Cell]) -> charts.Rows:
+    """What a chart of `cells` says at the runs that lack any."""
+    found = ((label, [cell for cell in gaps if cell in cells]) for label, gaps in history.gaps.items())
+    return [
+        {"run": label, "words": "no data" if len(gaps) == len(cells) else f"no data: {count(len(gaps), 'cell')}"}
+        for label, gaps in found
+        if gaps
+    ]
+
+
 def _series(history: History, cell: Cell, metric: metrics.Row) -> charts.Rows:
     """One cell's figure in every run that has it.
 
-    Its line breaks where the conditions change and, for measured figures, the machine.
+    Its line breaks at a run that lacks it, where the conditions change and, for measured figures, the machine.
     """
     parts = {str(metric), *(f"{metric.metric.name}.{part}" for part in metric.figure.parts)}
-    stepped = {step.run for step in history.steps if step.cell == str(cell) and step.metric in parts}
+    moved = (*history.steps, *history.levels)
+    stepped = {step.run for step in moved if step.cell == str(cell) and step.metric in parts}
     first: dict[str, float] = {}
     rows: charts.Rows = []
+    breaks = 0
     for run, label in zip(history.runs, history.labels, strict=True):
         record = run.records.get(cell)
         value = metric.of(record) if record else None
         if record is None or value is None:
+            breaks += 1
             continue
         segment = f"{record.conditions} {run.machine if metric.figure.evidence.needs_machine else ''}"
         start = first.setdefault(segment, value)
         rows.append(
             {
-                "cell": str(cell), "method": cell.method, "run": label, "segment": segment,
+                "cell": str(cell), "method": cell.method, "run": label, "segment": f"{segment} {breaks}",
                 "figure": show(value, metric.figure.unit),
                 "change": (value / start - 1) * 100 if start else 0.0, "stepped": label in stepped,
             }

@@ -82,6 +82,30 @@ def test_history_names_the_commit_at_which_a_figure_stepped(
     assert "<title>Update benchmark: a.json</title>" in html, "the newest run is the one shown"
 
 
+def test_a_run_that_lacks_a_cell_says_no_data(run_file: Path, tmp_path: Path) -> None:
+    """Where runs before and after it have the cell: in the list, in the chart, and by a line that breaks."""
+    data = json.loads(run_file.read_text())
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    for day, commit in enumerate("abcd", start=20):
+        run = stepped(data, commit, day)
+        if commit in "bd":
+            run["benchmarks"].pop()
+        write(folder / f"{commit}.json", run)
+    page = tmp_path / "page.html"
+    assert main(["report", "--history", str(folder), "--output", str(page), "--no-claims"]) == 0
+    assert "<li>bbbbbbbbb: no data of 1 cell, resnet18-lora-r4</li>" in page.read_text()
+    found = history.read_folder(folder)
+    assert list(found.gaps) == ["bbbbbbbbb"], "the last run's may have been removed: the gate's to say"
+    chart = next(figure.specification for figure in history.figures(found) if "flops" in figure.name)
+    ((_, words),) = layers_of(chart, "text")
+    assert words == [{"run": "bbbbbbbbb", "words": "no data: 1 cell"}]
+    ((_, points),) = layers_of(chart, "point")
+    lora, fft = ([p["segment"] for p in points if p["method"] == method] for method in ("lora", "fft"))
+    assert len(set(lora)) == len(lora) == 2, "the line breaks at the run that lacks it"
+    assert len(set(fft)) == 1
+
+
 def test_runs_of_one_commit_are_told_apart_by_their_file(run_file: Path, tmp_path: Path) -> None:
     data = json.loads(run_file.read_text())
     folder = tmp_path / "artifacts"
