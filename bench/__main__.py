@@ -46,6 +46,10 @@ COMMANDS = {
         "commands.bisect.command",
         "which commit, or which release of a package, first moved a computed figure",
     ),
+    "export": (
+        "commands.export",
+        "a run's figures as JSON for Bencher or github-action-benchmark",
+    ),
     "compare-checkouts": (
         "commands.compare_checkouts",
         "the latency of two checkouts, timed in turn on this machine",
