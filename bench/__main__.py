@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.options import OptionError, read_project
+from peft_update_bench.bench.options.ranks import join_ranks
 
 COMMANDS = {
     "report": (
@@ -50,6 +51,10 @@ COMMANDS = {
         "commands.export",
         "a run's figures as JSON for Bencher or github-action-benchmark",
     ),
+    "completion": (
+        "commands.completion",
+        "a script that completes this command in a shell",
+    ),
     "compare-checkouts": (
         "commands.compare_checkouts",
         "the latency of two checkouts, timed in turn on this machine",
@@ -81,6 +86,21 @@ def _with_negative_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+def build_parser(names: Collection[str]) -> argparse.ArgumentParser:
+    """The parser, with the arguments of those commands that are among `names`: these are imported."""
+    parser = _Parser(prog="update-bench", description="What is no test.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        if name in names:
+            chosen = import_module(f"peft_update_bench.bench.{module}")
+            command.description = chosen.__doc__
+            command.formatter_class = argparse.RawDescriptionHelpFormatter
+            chosen.add_arguments(command)
+            command.set_defaults(run=chosen.run)
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what cannot be done ends in one line on stderr. Returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -93,17 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OptionError as error:
         print(f"update-bench: {error}", file=sys.stderr)
         return 2
-    parser = _Parser(prog="update-bench", description="What is no test.", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, allow_abbrev=False)
-        if name in arguments[:1]:
-            chosen = import_module(f"peft_update_bench.bench.{module}")
-            command.description = chosen.__doc__
-            command.formatter_class = argparse.RawDescriptionHelpFormatter
-            chosen.add_arguments(command)
-            command.set_defaults(run=chosen.run)
-    given = parser.parse_args(_with_negative_values(arguments))
+    given = build_parser(arguments[:1]).parse_args(join_ranks(_with_negative_values(arguments)))
     try:
         return int(given.run(given))
     except CommandError as error:

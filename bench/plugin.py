@@ -20,7 +20,7 @@ TABLE = "[tool.peft-update-bench"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> Generator[None, object, object]:
     """Bring in the hooks where the run is one of update benchmarks, and some options where a project names us.
 
     After the conftest files, whose options come first: where one has the name of an option of ours, ours goes by its
@@ -44,7 +44,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         early_config.pluginmanager.register(chosen, f"{HOOKS}-options")
     if is_matrix:
         from peft_update_bench.bench import hooks, session_hooks
+        from peft_update_bench.bench.options.ranks import join_ranks
 
+        # In place: pytest parses this list after this hook.
+        args[:] = join_ranks(args)
         early_config.pluginmanager.register(session_hooks, f"{HOOKS}-session")
         early_config.pluginmanager.register(hooks, HOOKS)
     return result

@@ -1,9 +1,12 @@
-"""The progress line: which cell runs, and how many are left."""
+"""The progress line: which cell runs, how many are left, and for about how long."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
+from datetime import timedelta
 
+import humanize
 import pytest
 from peft_update_bench.bench.session import Session
 
@@ -11,12 +14,19 @@ from peft_update_bench.bench.session import Session
 class Progress:
     """Starts a line for every cell; pytest's own letter for the outcome ends it.
 
-    Silent under ``-v``, where pytest names every test itself, and under ``-q``.
+    Silent under ``-v``, where pytest names every test itself, and under ``-q``. `clock` gives seconds.
     """
 
-    def __init__(self, reporter: pytest.TerminalReporter | None, session: Session) -> None:
+    def __init__(
+        self,
+        reporter: pytest.TerminalReporter | None,
+        session: Session,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._reporter = reporter
         self._session = session
+        self._clock = clock
+        self._begun = 0.0
         self._started = 0
 
     @pytest.hookimpl(wrapper=True)
@@ -26,6 +36,24 @@ class Progress:
         tests = self._session.tests
         if self._reporter is None or self._reporter.verbosity != 0 or nodeid not in tests:
             return
+        if not self._started:
+            self._begun = self._clock()
+        time_left = self._time_left()
         self._started += 1
         left = len(tests) - self._started
-        self._reporter.write(f"\n[{self._started}/{len(tests)}] {tests[nodeid]}, {left} left ", flush=True)
+        self._reporter.write(f"\n[{self._started}/{len(tests)}] {tests[nodeid]}, {left} left{time_left} ", flush=True)
+
+    def _time_left(self) -> str:
+        """Until the last cell ends, were the others like those so far in the mean; empty before the first has ended."""
+        if not self._started:
+            return ""
+        mean = (self._clock() - self._begun) / self._started
+        return f", about {in_words(mean * (len(self._session.tests) - self._started))}"
+
+
+def in_words(seconds: float) -> str:
+    """A duration: "a moment", "45 seconds", "3 minutes", "1 hour and 5 minutes"."""
+    if seconds < 59.5:
+        return humanize.naturaldelta(timedelta(seconds=round(seconds)))
+    # In whole minutes: more would be a precision that the estimate has not.
+    return humanize.precisedelta(timedelta(minutes=round(seconds / 60)), minimum_unit="minutes", format="%d")
