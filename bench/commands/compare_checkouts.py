@@ -6,7 +6,8 @@ BASE and HEAD are folders, each a checkout of this repository; with --steps, eac
 imported from it, or from its src, and built by the package that is installed here. Nothing needs to be recorded
 beforehand: the base is measured beside the head, round by round, so that even an absolute slowdown shows, full
 fine-tuning's included.
-Exit status: 0, 1 where a cell regressed or the head has it no longer, 2 for bad input.
+A slowdown that is meant is accepted by --accept REASON, and told with the reason below the table.
+Exit status: 0, 1 where a cell regressed and that was not accepted or the head has it no longer, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, NoReturn, Self
 from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.fixtures.instruments.clock import Clock, Duration
@@ -267,6 +269,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
     parser.add_argument("--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction (%(default)s)")
+    parser.add_argument("--accept", metavar="REASON", help="do not fail for a slowdown, because it is meant: why")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -281,11 +284,27 @@ def run(given: argparse.Namespace) -> int:
         print(f"{cell}: {comparison.kind}", file=sys.stderr, flush=True)
     print(table(comparisons))
     failing = FAILING | {"unstable"} if run.unstable == "fail" else FAILING
+    if given.accept is not None:
+        print(f"\n{_accepted(comparisons, given.accept)}")
+        failing -= {"regressed"}
     return int(any(comparison.kind in failing for comparison in comparisons))
+
+
+def _accepted(comparisons: Iterable[Comparison], reason: str) -> str:
+    """What was accepted and why, for who reads the summary later."""
+    slower = [comparison.cell for comparison in comparisons if comparison.kind == "regressed"]
+    if not slower:
+        return f"No cell regressed, so nothing was accepted ({reason})."
+    return f"Accepted, because it is meant: {cells_in_words(slower)} regressed. Reason: {reason}"
 
 
 def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
     words = {name: value for name, value in vars(given).items() if name in OPTIONS}
+    if given.accept is not None:
+        # One line that can be printed, whatever was typed: it stands in a summary.
+        given.accept = " ".join(given.accept.encode(errors="replace").decode().split())
+        if not given.accept:
+            raise CommandError("--accept is empty; expected why the slowdown is meant")
     try:
         tolerances = options.tolerances({}, [f"latency={given.tolerance}"])
         run = options.read(words, tolerances)

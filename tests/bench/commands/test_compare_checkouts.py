@@ -95,6 +95,24 @@ def test_a_slower_head_fails_and_a_faster_one_does_not(tmp_path: Path, capsys: p
     assert "resnet18-lora-r4: improved" in capsys.readouterr().err
 
 
+def test_a_slowdown_that_is_meant_is_accepted_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow, quick = checkout(tmp_path / "slow", work=60_000), checkout(tmp_path / "quick")
+    assert compared(quick, slow, "--methods", "lora", "--accept", "the new loss\n is  dearer") == 0
+    out = capsys.readouterr().out
+    assert "| regressed |" in out, "it is told as what it is"
+    accepted = "Accepted, because it is meant: resnet18-lora-r4 regressed. Reason: the new loss is dearer"
+    assert out.splitlines()[-2:] == ["", accepted]
+    assert compared(slow, quick, "--methods", "lora", "--accept", "nothing") == 0
+    assert "No cell regressed, so nothing was accepted (nothing)." in capsys.readouterr().out
+
+
+def test_what_is_gone_is_not_accepted(tmp_path: Path) -> None:
+    more, less = checkout(tmp_path / "more"), checkout(tmp_path / "less", methods=("fft",))
+    assert compared(more, less, "--methods", "lora", "--accept", "slower on purpose") == 1
+
+
 def test_ordinary_rounds_hold_no_refreshing_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # The refreshing step is 20 times as long, so one in seven would show: 3.7 times the ordinary step on average.
     base, head = checkout(tmp_path / "base"), checkout(tmp_path / "head", work=60_000)
@@ -131,6 +149,7 @@ def test_a_cell_that_neither_has_fails(tmp_path: Path, capsys: pytest.CaptureFix
         (["{checkout}", "{checkout}", "--threads", "0"], "--threads is '0'; expected a whole number"),
         (["{checkout}", "{checkout}", "--tolerance", "nan"], "--tolerance latency is 'nan'; expected a fraction"),
         (["{checkout}", "{checkout}", "--tolerance", "0"], "tolerance latency is 0; expected a fraction above 0"),
+        (["{checkout}", "{checkout}", "--accept", " "], "--accept is empty; expected why the slowdown is meant"),
         (["{checkout}", "{checkout}", "--fast"], "unrecognized arguments: --fast"),
     ],
 )
