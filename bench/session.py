@@ -13,6 +13,7 @@ from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, check_workload
 from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.load import explain_load
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
 from peft_update_bench.bench.gate.summary import Summary, describe
 from peft_update_bench.bench.gate.verdict import Verdict
@@ -156,6 +157,10 @@ class Session:
     @property
     def summary(self) -> Summary:
         remarks = [*self.run.benchmark.remarks, *self.remarks]
+        recordings = {"This run": [result.record for result in self.results.values() if result.record]}
+        if self.gate.baseline and self.run.needs_machine:
+            recordings[self.gate.baseline.name] = list(self.gate.baseline.records.values())
+        remarks += filter(None, (explain_load(what, records) for what, records in recordings.items()))
         if self.gate.baseline:
             lost = [explain_loss(cell, self.gate.baseline, self.run.record_command) for cell in self.lost_tests]
             remarks += [" ".join(text.splitlines()) for text in lost]
