@@ -109,10 +109,24 @@ class Session:
         return f"update benchmark: {count(cells, 'cell')}, {', '.join(self.run.metrics)}, {against}"
 
     @property
-    def suite_entry(self) -> dict[str, str | bool]:
-        """What a saved file says of the run: which matrix, and whether only a part of it was measured."""
-        is_filtered = self.is_narrowed or not {*self.run.whole()} <= {*self.results}
-        return {"matrix": self.run.selection.matrix, "is_filtered": is_filtered}
+    def suite_entry(self) -> dict[str, Any]:
+        """What a saved file says of the run: which matrix, whether only a part of it was measured, and where the run is
+        a shard, what it is one of."""
+        whole = {*self.run.whole()}
+        entry: dict[str, Any] = {
+            "matrix": self.run.selection.matrix,
+            "is_filtered": self.is_narrowed or not whole <= {*self.results},
+        }
+        if self.run.selection.shard is not None:
+            together = self.run.selection.whole.cells()
+            entry["shard"] = {
+                "number": self.run.selection.shard[0],
+                "of": self.run.selection.shard[1],
+                "metrics": [*self.run.metrics],
+                "cells": [str(cell) for cell in together],
+                "is_filtered": not whole <= {*together},
+            }
+        return entry
 
     def cells_of(self, module: ModuleType) -> list[Cell] | None:
         """The cells of a test file's benchmark in this run; None where the file has no benchmark.
