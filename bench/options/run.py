@@ -47,11 +47,10 @@ OPTIONS = {
 
 def all_options() -> dict[str, str]:
     """Every option's help, by its name without dashes."""
-    own = {
-        option: f"{name}: {text}"
-        for name in benchmarks.BENCHMARKS
-        for option, text in benchmarks.kind(name).options.items()
-    }
+    own: dict[str, str] = {}
+    for name in benchmarks.BENCHMARKS:
+        for option, text in benchmarks.kind(name).options.items():
+            own[option] = "; ".join(filter(None, (own.get(option), f"{name}: {text}")))
     listed = "; ".join(
         f"{name}: {', '.join(benchmarks.kind(name).metrics())}" if len(benchmarks.BENCHMARKS) > 1 else name
         for name in benchmarks.BENCHMARKS
@@ -138,12 +137,15 @@ def read(
     """
     kind, metrics = _metrics(given.get("metrics"), saves=records_baseline)
     for name in benchmarks.BENCHMARKS:
-        of_another = benchmarks.kind(name)
-        meaningless = [option for option in of_another.options if given.get(option) is not None]
-        if of_another is not kind and meaningless:
-            raise OptionError(
-                f"--{meaningless[0].replace('_', '-')} is given without --metrics {name}; expected both or neither"
-            )
+        options = benchmarks.kind(name).options
+        meaningless = [o for o in options if given.get(o) is not None and o not in kind.options]
+        if meaningless:
+            flag = f"--{meaningless[0].replace('_', '-')}"
+            if name == benchmarks.DEFAULT:
+                raise OptionError(
+                    f"{flag} is given with --metrics {kind.name}, which takes none; expected one of the two"
+                )
+            raise OptionError(f"{flag} is given without --metrics {name}; expected both or neither")
     sizes: dict[str, Any] = {
         name: whole_number(name, given[name])
         for name in ("batch_size", "image_size", "threads")
