@@ -79,7 +79,7 @@ class UpdateBenchmark(Benchmark):
         # What a test builds is known when the test runs.
         matrix = [cell for cell in cells if not cell.is_tests]
         if matrix and run.cell_seconds:
-            _import_what_measures()
+            _import_what_measures(run.metrics)
         if not run.needs_machine and run.cell_seconds:
             self._compute_beside_each_other(run, matrix)
 
@@ -178,13 +178,18 @@ def _judge_computed(computed: Measurement, gate: Gate) -> Result:
     return gate.judge(record)
 
 
-def _import_what_measures() -> None:
-    """In this process, before others are forked from it: each would import it for itself, and this one at the end."""
+def _import_what_measures(names: Sequence[str]) -> None:
+    """Import the functions of the metrics named, and all packages, before processes are forked from this one.
+
+    Each would import them for itself, and this one at the end.
+    """
+    from peft_update_bench.bench.metrics import METRICS, load
     from peft_update_bench.bench.record import installed_versions
 
     with warnings.catch_warnings():
         # What packages warn of while they are imported is no cell's.
         warnings.simplefilter("ignore")
-        from peft_update_bench.bench import measurement  # noqa: F401
+        for name in names:
+            load(METRICS[name].measure)
 
         installed_versions()
