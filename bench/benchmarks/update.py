@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
@@ -79,7 +79,7 @@ class UpdateBenchmark(Benchmark):
         # What a test builds is known when the test runs.
         matrix = [cell for cell in cells if not cell.is_tests]
         if matrix and run.cell_seconds:
-            _import_what_measures(run.metrics)
+            _import_what_measures(run.metrics, for_users=any(cell.is_users for cell in cells))
         if not run.needs_machine and run.cell_seconds:
             self._compute_beside_each_other(run, matrix)
 
@@ -178,15 +178,17 @@ def _judge_computed(computed: Measurement, gate: Gate) -> Result:
     return gate.judge(record)
 
 
-def _import_what_measures(names: Sequence[str]) -> None:
+def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:
     """Import the functions of the metrics named, and all packages, before processes are forked from this one.
 
-    Each would import them for itself, and this one at the end.
+    Each would import them for itself, and this one at the end. bitsandbytes, which peft imports where it is installed,
+    takes as long as the rest of peft, and is needed where a user's own network has its layers.
     """
     from peft_update_bench.bench.metrics import METRICS, load
     from peft_update_bench.bench.record import installed_versions
+    from peft_update_bench.fixtures.hidden_package import hidden
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), nullcontext() if for_users else hidden("bitsandbytes"):
         # What packages warn of while they are imported is no cell's.
         warnings.simplefilter("ignore")
         for name in names:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from peft_update_bench.bench.benchmarks import BENCHMARKS, kind, test_names
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.metrics import METRICS, rows
+from peft_update_bench.bench.metrics import rows
 from peft_update_bench.bench.record import (
     AdaptationSettings,
     Record,
@@ -77,7 +77,7 @@ class Baseline:
     @property
     def needs_machine(self) -> bool:
         """Whether any figure is judged only on a machine like the one that it is from."""
-        measured = [row for row in rows(METRICS) if row.figure.evidence.needs_machine]
+        measured = [row for row in rows() if row.figure.evidence.needs_machine]
         return any(row.of(record) is not None for record in self.records.values() for row in measured)
 
 
