@@ -43,6 +43,10 @@ COMMANDS = {
         "commands.search",
         "learning rates for the adaptation benchmark, an equal budget for every method",
     ),
+    "merge": (
+        "commands.merge",
+        "the files of a run's shards as one, judged once",
+    ),
     "bisect": (
         "commands.bisect.command",
         "which commit, or which release of a package, first moved a computed figure",

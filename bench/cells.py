@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, CORE_ARCHITECTURES
 from peft_update_bench.fixtures.imported import is_imported
@@ -70,7 +70,8 @@ class Selection:
     """Which cells were asked for: a matrix, narrowed by filters. None means no filter.
 
     `tasks` are the adaptation benchmark's; empty for the update benchmark, whose cells have none. `steps` are a user's
-    own, in the place of architectures; None where the cells are a matrix's.
+    own, in the place of architectures; None where the cells are a matrix's. `shard` is (number, of how many): a part of
+    the cells, the first part's number being 1.
     """
 
     matrix: str = "core"
@@ -79,22 +80,36 @@ class Selection:
     ranks: tuple[int, ...] | None = None
     tasks: tuple[str, ...] = ()
     steps: tuple[str, ...] | None = None
+    shard: tuple[int, int] | None = None
 
     @property
     def is_filtered(self) -> bool:
         """Whether a part of the matrix is left out. All of a user's own steps that were named are there."""
+        if self.shard is not None:
+            return True
         if self.steps is not None:
             return False
         return not (self.architectures is None and self.methods is None and self.ranks is None)
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The architectures or steps. Those of a shard are every n-th: a subject's cells are timed with one reference,
+        and stay together."""
+        found = self.steps if self.steps is not None else self.architectures or DEFAULT_ARCHITECTURES[self.matrix]
+        return found if self.shard is None else found[self.shard[0] - 1 :: self.shard[1]]
+
+    @property
+    def whole(self) -> Selection:
+        """What this is a shard of; itself where it is none."""
+        return replace(self, shard=None)
+
     def cells(self) -> list[Cell]:
         """The cells in the order in which they run: by architecture, so that neighbours share a reference step."""
         are_steps = self.steps is not None
-        subjects = self.steps if self.steps is not None else self.architectures or DEFAULT_ARCHITECTURES[self.matrix]
         ranks = self.ranks or RANKS[self.matrix]
         return [
             Cell(subject, method, rank, task, is_step=are_steps)
-            for subject in subjects
+            for subject in self.subjects
             for task in self.tasks or (None,)
             for method in self.methods or self._all_methods
             for rank in (ranks if method != AS_IT_IS and takes_rank(method) else (None,))
@@ -116,6 +131,8 @@ class Selection:
         return [cell for cell in recorded if cell not in present and self._admits(cell)]
 
     def _admits(self, cell: Cell) -> bool:
+        if self.shard is not None and cell.architecture not in self.subjects:
+            return False
         if self.steps is not None or cell.is_step:
             named = self.steps or ()
             return cell.is_step and cell.architecture in named and cell.method in (self.methods or self._all_methods)

@@ -11,7 +11,8 @@ def refuse_other_plugins(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
         raise OptionError(
             "pytest-xdist (-n, --dist) is given; expected one process, because cells beside each other would spoil "
-            "what is timed, and each process would save a part of the baseline; run without it, or with -n 0"
+            "what is timed, and each process would save a part of the baseline; run without it, or with -n 0: --metrics"
+            " flops,memory --workers N computes cells beside each other, --metrics adaptation --workers N adapts them"
         )
     for option, flag in (("reruns", "--reruns"), ("count", "--count")):
         times = config.getoption(option, None)

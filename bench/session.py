@@ -13,6 +13,7 @@ from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, check_workload
 from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.load import explain_load
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
 from peft_update_bench.bench.gate.summary import Summary, describe
 from peft_update_bench.bench.gate.verdict import Verdict
@@ -108,10 +109,24 @@ class Session:
         return f"update benchmark: {count(cells, 'cell')}, {', '.join(self.run.metrics)}, {against}"
 
     @property
-    def suite_entry(self) -> dict[str, str | bool]:
-        """What a saved file says of the run: which matrix, and whether only a part of it was measured."""
-        is_filtered = self.is_narrowed or not {*self.run.whole()} <= {*self.results}
-        return {"matrix": self.run.selection.matrix, "is_filtered": is_filtered}
+    def suite_entry(self) -> dict[str, Any]:
+        """What a saved file says of the run: which matrix, whether only a part of it was measured, and where the run is
+        a shard, what it is one of."""
+        whole = {*self.run.whole()}
+        entry: dict[str, Any] = {
+            "matrix": self.run.selection.matrix,
+            "is_filtered": self.is_narrowed or not whole <= {*self.results},
+        }
+        if self.run.selection.shard is not None:
+            together = self.run.selection.whole.cells()
+            entry["shard"] = {
+                "number": self.run.selection.shard[0],
+                "of": self.run.selection.shard[1],
+                "metrics": [*self.run.metrics],
+                "cells": [str(cell) for cell in together],
+                "is_filtered": not whole <= {*together},
+            }
+        return entry
 
     def cells_of(self, module: ModuleType) -> list[Cell] | None:
         """The cells of a test file's benchmark in this run; None where the file has no benchmark.
@@ -156,6 +171,10 @@ class Session:
     @property
     def summary(self) -> Summary:
         remarks = [*self.run.benchmark.remarks, *self.remarks]
+        recordings = {"This run": [result.record for result in self.results.values() if result.record]}
+        if self.gate.baseline and self.run.needs_machine:
+            recordings[self.gate.baseline.name] = list(self.gate.baseline.records.values())
+        remarks += filter(None, (explain_load(what, records) for what, records in recordings.items()))
         if self.gate.baseline:
             lost = [explain_loss(cell, self.gate.baseline, self.run.record_command) for cell in self.lost_tests]
             remarks += [" ".join(text.splitlines()) for text in lost]

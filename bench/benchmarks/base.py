@@ -69,6 +69,9 @@ class Benchmark(ABC):
     def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
         """Refuse a baseline that cannot judge `cells`. Raises BaselineError. The workload has been looked at."""
 
+    def check_run(self, run: RunOptions) -> None:
+        """Refuse a run that is asked for what this kind cannot do. Raises OptionError."""
+
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
         """Called once, when it is known which `cells` will be measured, before the first is."""
 

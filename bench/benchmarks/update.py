@@ -2,25 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
+from peft_update_bench.bench.options.values import OptionError, whole_number
 
 if TYPE_CHECKING:
     from peft_update_bench.bench.cells import Cell
     from peft_update_bench.bench.gate.gate import Gate, Result
     from peft_update_bench.bench.measurement import Measurement
     from peft_update_bench.bench.options import RunOptions
-    from peft_update_bench.bench.processes.cell_process import Process
+    from peft_update_bench.bench.processes.cell_process import CellProcess, Process
+    from peft_update_bench.bench.processes.side_by_side import SideBySide
+    from peft_update_bench.fixtures.workload import Workload
+
+
+MOST_BY_DEFAULT = 8
+"""Workers that nobody asked for: users' own cells are executed, and each then holds a whole update in memory."""
 
 
 class UpdateBenchmark(Benchmark):
     name = "update"
+    options = {  # noqa: RUF012 - as the base class has it
+        "workers": "processes that compute cells beside each other, where nothing is timed or measured; default: one a "
+        "core, at most 8",
+    }
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers
+        """As asked for; None where it is left to the run."""
         self._process: Process | None = None
+        self._beside: SideBySide[Measurement] | None = None
         self._measures_memory_here = False
+
+    @classmethod
+    def read(cls, given: Mapping[str, str | None], workload: Workload) -> tuple[Self, Workload]:
+        workers = given.get("workers")
+        return cls(None if workers is None else whole_number("workers", workers)), workload
+
+    def check_run(self, run: RunOptions) -> None:
+        if (self.workers or 1) == 1:
+            return
+        if run.needs_machine:
+            raise OptionError(
+                f"--workers is {self.workers} and --metrics {','.join(run.metrics)}; expected one worker, or metrics "
+                "that are computed, such as --metrics flops,memory, because cells beside each other would spoil what "
+                "is timed"
+            )
+        if not run.cell_seconds:
+            raise OptionError(
+                f"--workers is {self.workers} beside --cell-seconds 0, with which cells are measured in pytest's own "
+                "process; expected one of the two"
+            )
 
     @property
     def remarks(self) -> list[str]:
@@ -39,8 +76,33 @@ class UpdateBenchmark(Benchmark):
 
             # While the first cell is computed: its imports take seconds.
             start_server()
+        # What a test builds is known when the test runs.
+        matrix = [cell for cell in cells if not cell.is_tests]
+        if matrix and run.cell_seconds:
+            _import_what_measures(run.metrics, for_users=any(cell.is_users for cell in cells))
+        if not run.needs_machine and run.cell_seconds:
+            self._compute_beside_each_other(run, matrix)
+
+    def _compute_beside_each_other(self, run: RunOptions, cells: Sequence[Cell]) -> None:
+        workers = min(len(cells), self.workers or min(os.cpu_count() or 1, MOST_BY_DEFAULT))
+        if workers < 2:
+            return
+        from peft_update_bench.bench.measurement import measure
+        from peft_update_bench.bench.processes.child_process import MeasurementError
+        from peft_update_bench.bench.processes.side_by_side import SideBySide
+
+        def compute(cell: Cell, process: CellProcess) -> Measurement:
+            return measure(cell, run, process)
+
+        # Where no process can be started, every cell says so for itself.
+        with suppress(MeasurementError):
+            self._beside = SideBySide(cells, compute, [self._cell_process(run) for _ in range(workers)])
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
+        if self._beside is not None and cell in self._beside:
+            benchmark.group = f"{cell.architecture} (time spent waiting; cells are computed beside each other)"
+            computed: Measurement = benchmark.pedantic(self._beside.result, args=(cell,))
+            return _judge_computed(computed, gate)
         from peft_update_bench.bench.timing import measure_latency_again
 
         process = self._where(run)
@@ -63,6 +125,9 @@ class UpdateBenchmark(Benchmark):
         return (*FAILURES, BaselineError)
 
     def close(self) -> None:
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
         if self._process is not None:
             self._process.close()
             self._process = None
@@ -70,11 +135,15 @@ class UpdateBenchmark(Benchmark):
     def _where(self, run: RunOptions) -> Process:
         """Where cells are measured."""
         if self._process is None:
-            from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
+            from peft_update_bench.bench.processes.cell_process import ThisProcess
 
-            limited = CellProcess(run.cell_seconds, self.failures(), run.workload.device, run.workload.threads)
-            self._process = limited if run.cell_seconds else ThisProcess()
+            self._process = self._cell_process(run) if run.cell_seconds else ThisProcess()
         return self._process
+
+    def _cell_process(self, run: RunOptions) -> CellProcess:
+        from peft_update_bench.bench.processes.cell_process import CellProcess
+
+        return CellProcess(run.cell_seconds, self.failures(), run.workload.device, run.workload.threads)
 
     def _measure(self, cell: Cell, run: RunOptions, process: Process, gate: Gate, benchmark: Any) -> Measurement:
         """Measure a cell and give pytest-benchmark its rounds.
@@ -97,3 +166,32 @@ class UpdateBenchmark(Benchmark):
         if benchmark.stats is not None:  # None under --benchmark-disable
             benchmark.stats.stats.data[:] = measurement.step_seconds
         return measurement
+
+
+def _judge_computed(computed: Measurement, gate: Gate) -> Result:
+    """Judge what was computed before it was known what the baseline says of it."""
+    from peft_update_bench.bench.record import StepWorkload
+
+    record = computed.record
+    if isinstance(record.workload, StepWorkload):
+        gate.check_step(record.cell, record.workload)
+    return gate.judge(record)
+
+
+def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:
+    """Import the functions of the metrics named, and all packages, before processes are forked from this one.
+
+    Each would import them for itself, and this one at the end. bitsandbytes, which peft imports where it is installed,
+    takes as long as the rest of peft, and is needed where a user's own network has its layers.
+    """
+    from peft_update_bench.bench.metrics import METRICS, load
+    from peft_update_bench.bench.record import installed_versions
+    from peft_update_bench.fixtures.hidden_package import hidden
+
+    with warnings.catch_warnings(), nullcontext() if for_users else hidden("bitsandbytes"):
+        # What packages warn of while they are imported is no cell's.
+        warnings.simplefilter("ignore")
+        for name in names:
+            load(METRICS[name].measure)
+
+        installed_versions()

@@ -24,6 +24,7 @@ from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_words
+from peft_update_bench.bench.gate.load import explain_load
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.units import NOTHING, count, show
 from tabulate import tabulate
@@ -71,6 +72,7 @@ def _conditions(old: Baseline, new: Baseline) -> Iterator[str]:
         if name == "packages" and one != other:
             one, other = _differing(one, other)
         yield f"{name}: {one} → {other}" if one != other else f"{name}: {one}, as before"
+    yield from filter(None, (explain_load(one.name, one.records.values()) for one in (old, new)))
 
 
 def _commit(said: runs.Conditions) -> str:

@@ -13,19 +13,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.options import OptionError
-from peft_update_bench.bench.processes.update_runs import UpdateRuns
-from peft_update_bench.bench.record import installed_versions
-from peft_update_bench.fixtures.data.datasets import DataError
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
-from peft_update_bench.fixtures.training.adaptation import AdaptationError, Plan, Update
-from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER, write_atomically
 from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from peft_update_bench.fixtures.training.adaptation import Plan
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SEED = 1000
@@ -47,14 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--architectures", default="resnet18,mobilenet_v2", help="default: %(default)s")
     parser.add_argument("--tasks", help="shift, unseen; default: both")
     parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES), help="default: %(default)s")
-    parser.add_argument("--steps", help=f"of each update; default: {Plan.steps}")
+    parser.add_argument("--steps", help="of each update; default: the adaptation benchmark's")
     parser.add_argument("--workers", help="processes, each with one thread; default: one a core")
-    parser.add_argument("--cache-dir", help=f"where trained networks are kept; default: {DEFAULT_FOLDER}")
+    parser.add_argument("--cache-dir", help="where trained networks are kept; default: the user's cache folder")
     parser.add_argument("--output", type=Path, help="write the result to this JSON file; default: print it only")
 
 
 def run(given: argparse.Namespace) -> int:
     """Search, print the scores as Markdown, and write the file where one is named. Raises CommandError."""
+    # Seconds of imports, which --help and a refused option should not wait for.
+    from peft_update_bench.bench.processes.update_runs import UpdateRuns
+    from peft_update_bench.fixtures.data.datasets import DataError
+    from peft_update_bench.fixtures.training.adaptation import AdaptationError, Plan, Update
+    from peft_update_bench.fixtures.training.cache import write_atomically
+
     words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
     try:
         asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
@@ -106,6 +110,8 @@ def report(scores: Scores) -> str:
 
 
 def _result(scores: Scores, plan: Plan) -> dict[str, Any]:
+    from peft_update_bench.bench.record import installed_versions
+
     return {
         "chosen": choose(scores),
         "by": "the best mean accuracy on the validation data",

@@ -14,6 +14,7 @@ from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
 from peft_update_bench.bench.cells import MATRICES, Cell, Selection
 from peft_update_bench.bench.metrics import METRICS, default_tolerances, rows
 from peft_update_bench.bench.options.project import Project
+from peft_update_bench.bench.options.shard import check_shard, read_shard
 from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
 from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, FURTHER_ARCHITECTURES
 from peft_update_bench.fixtures.imported import is_imported
@@ -36,6 +37,7 @@ OPTIONS = {
     "image_size": "height and width of an image in pixels; default: 224; adaptation's: 32",
     "threads": "threads within an operator; default: 1",
     "device": "cpu (default) or cuda",
+    "shard": "I/N: the I-th of N parts of the cells, for several machines; update-bench merge joins the files",
     "cell_seconds": "how long a cell may take before it is ended and fails; default: 300; 0: no limit, for debuggers",
     "unstable": "fail or warn (default) where a latency stayed too noisy to judge",
     "not_comparable": "fail or warn (default) where a figure cannot be compared with the baseline's",
@@ -45,11 +47,10 @@ OPTIONS = {
 
 def all_options() -> dict[str, str]:
     """Every option's help, by its name without dashes."""
-    own = {
-        option: f"{name}: {text}"
-        for name in benchmarks.BENCHMARKS
-        for option, text in benchmarks.kind(name).options.items()
-    }
+    own: dict[str, str] = {}
+    for name in benchmarks.BENCHMARKS:
+        for option, text in benchmarks.kind(name).options.items():
+            own[option] = "; ".join(filter(None, (own.get(option), f"{name}: {text}")))
     listed = "; ".join(
         f"{name}: {', '.join(benchmarks.kind(name).metrics())}" if len(benchmarks.BENCHMARKS) > 1 else name
         for name in benchmarks.BENCHMARKS
@@ -136,12 +137,15 @@ def read(
     """
     kind, metrics = _metrics(given.get("metrics"), saves=records_baseline)
     for name in benchmarks.BENCHMARKS:
-        of_another = benchmarks.kind(name)
-        meaningless = [option for option in of_another.options if given.get(option) is not None]
-        if of_another is not kind and meaningless:
-            raise OptionError(
-                f"--{meaningless[0].replace('_', '-')} is given without --metrics {name}; expected both or neither"
-            )
+        options = benchmarks.kind(name).options
+        meaningless = [o for o in options if given.get(o) is not None and o not in kind.options]
+        if meaningless:
+            flag = f"--{meaningless[0].replace('_', '-')}"
+            if name == benchmarks.DEFAULT:
+                raise OptionError(
+                    f"{flag} is given with --metrics {kind.name}, which takes none; expected one of the two"
+                )
+            raise OptionError(f"{flag} is given without --metrics {name}; expected both or neither")
     sizes: dict[str, Any] = {
         name: whole_number(name, given[name])
         for name in ("batch_size", "image_size", "threads")
@@ -150,7 +154,7 @@ def read(
     steps = () if is_of_tests else _steps(given, kind)
     workload = replace(kind.default_workload, **sizes, device=_device(given.get("device")))
     benchmark, workload = kind.read(given, workload)
-    return RunOptions(
+    run = RunOptions(
         benchmark=benchmark,
         selection=Selection(
             matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, MATRICES),
@@ -163,6 +167,7 @@ def read(
             ranks=comma_separated(given.get("ranks"), lambda word: whole_number("ranks", word)),
             tasks=benchmark.tasks,
             steps=steps,
+            shard=None if is_of_tests else read_shard(given.get("shard")),
         ),
         workload=workload,
         metrics=metrics,
@@ -173,6 +178,9 @@ def read(
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
         command=command,
     )
+    check_shard(run.selection)
+    benchmark.check_run(run)
+    return run
 
 
 def read_for(

@@ -124,6 +124,11 @@ class CellProcess:
             self._child.close()
             self._child = None
 
+    def kill(self) -> None:
+        """End the process at once; a call that waits for it in another thread fails."""
+        if self._child is not None:
+            self._child.kill()
+
     def _start(self) -> ChildProcess:
         if self.device == "cpu":
             child = ChildProcess("fork", self.plain)

@@ -38,7 +38,8 @@ SCHEMAS = {
     2: "sections of metrics that were added from elsewhere; instructions; remarks; the optimizer that ran; "
     "where the work is done; steps of a user's own, with the workload read from them, and tolerances that a test asks "
     "for",
-    3: "what the optimizer's step does; the first step's peak and seconds; growth; the update's result",
+    3: "what the optimizer's step does; the first step's peak and seconds; growth; the update's result; how much of a "
+    "timing others had the cores",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 

@@ -159,7 +159,8 @@ class Latency(Part):
     """The update's duration as a multiple of the reference step's; each with a confidence interval.
 
     ``relative`` is by CPU time and ``wall_relative`` by wall clock. Periodic work has the refreshing step's multiple
-    and the mean of all steps' (``amortised_relative``).
+    and the mean of all steps' (``amortised_relative``). ``without_core`` is the share of the rounds' time in which
+    others had the cores; older records, and systems that do not tell, have none.
     """
 
     relative: Ratio
@@ -176,6 +177,7 @@ class Latency(Part):
     refresh_relative_low: Ratio | None = None
     refresh_relative_high: Ratio | None = None
     amortised_relative: Ratio | None = None
+    without_core: Annotated[FiniteFloat, Field(ge=0, lt=1)] | None = None
 
     @property
     def is_references(self) -> bool:

@@ -8,8 +8,11 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 THEIRS = """
+from importlib.util import find_spec
+
 def pytest_addoption(parser):
-    parser.addoption("--numprocesses", type=int)
+    if find_spec("xdist") is None:
+        parser.addoption("--numprocesses", type=int)
     parser.addoption("--reruns", type=int, default=0)
     parser.addoption("--count", type=int, default=1)
 """
@@ -19,6 +22,7 @@ def pytest_addoption(parser):
     ("option", "refused"),
     [
         ("--numprocesses=2", "pytest-xdist (-n, --dist) is given; expected one process"),
+        ("--numprocesses=2", "or with -n 0: --metrics flops,memory --workers N computes cells beside each other"),
         ("--reruns=1", "--reruns 1 is given; expected each cell once"),
         ("--count=2", "--count 2 is given; expected each cell once"),
         ("--numprocesses=0", ""),

@@ -18,7 +18,7 @@ VERSIONS = {"torch": "2.14.1", "torchvision": "0.29.1", "peft": "0.21.2", "galor
 LATENCY: dict[str, Any] = {
     "relative": 0.8, "relative_low": 0.79, "relative_high": 0.81,
     "wall_relative": 0.8, "wall_relative_low": 0.79, "wall_relative_high": 0.81,
-    "rounds": 30, "confidence": 0.95, "stable": True, "reference": "fft",
+    "rounds": 30, "confidence": 0.95, "stable": True, "reference": "fft", "without_core": 0.0,
 }  # fmt: skip
 
 

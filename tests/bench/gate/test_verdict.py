@@ -257,6 +257,17 @@ def test_absolute_times_at_their_tolerance(seconds: float, kind: str) -> None:
         assert verdict.kind == "not comparable"
 
 
+@pytest.mark.parametrize(("seconds", "kind"), [(0.1001, "regressed"), (0.025, "ok"), (0.0249, "ok")])
+def test_nothing_improves_on_absolute_times_that_may_hold_waiting(seconds: float, kind: str) -> None:
+    """An older record, made beside three busy processes, would call the same code improved ever after."""
+    older = changed("latency")
+    del older["latency"]["without_core"]
+    (verdict,) = [v for v in gate(record(**older)).judge(record(), seconds).verdicts if v.metric == "stats.median"]
+    assert verdict.kind == kind
+    note = "the baseline does not say whether other work had the cores"
+    assert verdict.note == (note if seconds < 0.025 else "")
+
+
 BOTH_CLOCKS = ["latency.relative", "latency.wall_relative"]
 
 

@@ -21,6 +21,12 @@ def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *suite, *options], cwd=folder, capture_output=True, text=True, check=False)
 
 
+def run_command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``update-bench`` in a process of its own, which notes on stderr what it imports."""
+    command = [sys.executable, "-X", "importtime", "-m", "peft_update_bench.bench", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
@@ -47,4 +53,28 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, "--help")
     assert done.returncode == 0
     assert "--architectures=ARCHITECTURES" in done.stdout
+    assert HEAVY.findall(done.stderr) == []
+
+
+@pytest.mark.parametrize("command", ["recommend", "report", "diff", "merge", "bisect", "search", "compare-checkouts"])
+def test_a_command_s_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
+    done = run_command(tmp_path, command, "--help")
+    assert (done.returncode, done.stdout.partition(" [")[0]) == (0, f"usage: update-bench {command}")
+    assert "import time:" in done.stderr
+    assert HEAVY.findall(done.stderr) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("recommend", "--memory", "64"), "--memory: "),
+        (("recommend", "--memory", "64MB", "--methods", "loar"), "--methods is 'loar'; expected one of"),
+        (("merge", "absent.json", "--output", "all.json"), "absent.json: cannot be read"),
+        (("diff", "absent.json", "absent.json"), "absent.json: cannot be read"),
+    ],
+)
+def test_what_a_command_refuses_imports_nothing_heavy(tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:
+    done = run_command(tmp_path, *words)
+    assert done.returncode == 2
+    assert f"update-bench {words[0]}: {complaint}" in done.stderr
     assert HEAVY.findall(done.stderr) == []

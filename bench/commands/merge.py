@@ -1,0 +1,72 @@
+"""The files of all shards of a run, as one: ``update-bench merge A.json B.json … --output ALL.json``.
+
+    pytest bench --shard 1/3 --benchmark-json=1.json   # and 2/3 and 3/3, on other machines
+    update-bench merge 1.json 2.json 3.json --output all.json --compare
+
+The file is what a run of all cells on one machine would have written, and is refused where it would not be: shards of
+another commit, with other packages, another workload or other options; one that never ran, or twice; a cell that none
+of them has; measured figures of machines that are not alike.
+With --compare the whole is judged, once. Exit status: 0, 1 where a cell regressed, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.commands.report import runs
+from peft_update_bench.bench.commands.shards import join, read_shard
+from peft_update_bench.bench.gate.messages import explain_failure, explain_loss
+from peft_update_bench.bench.gate.summary import Summary
+from peft_update_bench.bench.storage import text_of
+
+NEWEST = "the newest baseline"
+RECORD = "pytest --benchmark-save=baseline"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD.json", help="the file of each shard")
+    parser.add_argument("--output", required=True, type=Path, metavar="ALL.json", help="where the whole is written")
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        const=NEWEST,
+        metavar="OTHER.json",
+        help=f"judge the whole against another run; without a name, against {NEWEST}",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write the whole and, where asked to, judge it. Raises CommandError where the files are not all of one run."""
+    shards = [read_shard(path) for path in given.shards]
+    _write(given.output, text_of(join(shards)))
+    if given.compare is None:
+        print(f"{given.output}: {len(shards[0].cells)} cells of {len(shards)} shards")
+        return 0
+    return _judge(given.output, given.compare, shards[0].metrics)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="ascii")
+    except OSError as error:
+        raise CommandError(f"--output {path} cannot be written ({error.strerror})") from None
+
+
+def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
+    """Print the verdicts on the whole. Returns the exit status."""
+    whole = runs.read(path)
+    before = runs.read(runs.newest(before=whole) if other == NEWEST else Path(other))
+    comparison = runs.compare_runs(whole, before)
+    found = comparison.summary
+    summary = Summary(found.results, tuple(metrics), before.name, RECORD, found.remarks, before)
+    told = {result.cell for results in summary.together for result in results}
+    for result in summary.failing:
+        if result.record is None:
+            print(explain_loss(result.cell, before, RECORD))
+        elif result.cell not in told:
+            print(explain_failure(result, before, RECORD))
+    print("\n".join((*summary.paragraphs, summary.terminal, *summary.notes, summary.headline)))
+    return 0 if comparison.passes else 1

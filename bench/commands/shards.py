@@ -1,0 +1,167 @@
+"""Files of shards: what each says of the run that it is a part of, and whether all are of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft_update_bench.bench import metrics
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.commands.report import runs
+from peft_update_bench.bench.gate.baseline import Baseline, differences
+from peft_update_bench.bench.record import Record
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+
+class _Entry(BaseModel):
+    """What a shard's file says under ``suite.shard`` (``bench/session.py`` writes it)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    number: PositiveInt
+    of: PositiveInt
+    metrics: list[str]
+    cells: list[str]
+    is_filtered: bool
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard's file: its records, all that it holds, and what it says of the run.
+
+    `cells` are the ids of the whole run's, in its order, and `metrics` what it measured.
+    """
+
+    run: Baseline
+    data: dict[str, Any]
+    number: int
+    of: int
+    metrics: list[str]
+    cells: list[str]
+    whole_is_filtered: bool
+
+    @property
+    def path(self) -> Path:
+        return self.run.path
+
+    @property
+    def name(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def read_shard(path: Path) -> Shard:
+    """Read a shard's file. Raises CommandError for anything but a complete and valid one."""
+    run = runs.read(path)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    said = data["suite"].get("shard")
+    if said is None:
+        raise CommandError(
+            f"{path}: is of no shard; expected what pytest bench --shard 1/3 --benchmark-json=1.json writes"
+        )
+    try:
+        entry = _Entry.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CommandError(f"{path}: suite.shard.{where}: {first['msg']}") from None
+    return Shard(run, data, entry.number, entry.of, entry.metrics, entry.cells, entry.is_filtered)
+
+
+def join(shards: Sequence[Shard]) -> dict[str, Any]:
+    """What a run of all cells would have written. Raises CommandError where `shards` are not all of one run."""
+    first, *others = shards
+    for other in others:
+        _must_be_of_one_run(first, other)
+    _must_be_complete(shards)
+    entries = [entry for shard in shards for entry in shard.data["benchmarks"]]
+    order = {cell: index for index, cell in enumerate(first.cells)}
+    whole = {**first.data, "benchmarks": sorted(entries, key=lambda entry: order.get(_id(entry), len(order)))}
+    whole["datetime"] = min(shard.data.get("datetime", "") for shard in shards)
+    whole["suite"] = {"matrix": first.run.matrix, "is_filtered": first.whole_is_filtered}
+    return whole
+
+
+def _id(entry: dict[str, Any]) -> str:
+    """The cell of an entry; pytest-benchmark calls what stands in a test's brackets its param."""
+    return str(entry.get("param"))
+
+
+def _must_be_of_one_run(one: Shard, other: Shard) -> None:
+    """Raise CommandError where two shards differ in what they have to have in common."""
+    for what, ours, theirs in (
+        ("commit", _commit(one), _commit(other)),
+        ("number of shards", one.of, other.of),
+        ("matrix", one.run.matrix, other.run.matrix),
+        ("metrics", ", ".join(one.metrics), ", ".join(other.metrics)),
+        ("cells", _some(one.cells), _some(other.cells)),
+    ):
+        if ours != theirs:
+            raise CommandError(
+                f"{one.path} and {other.path} are of two runs: {what} {ours}, and {theirs}; expected one run's"
+            )
+    if one.cells != other.cells or one.whole_is_filtered != other.whole_is_filtered:
+        raise CommandError(f"{one.path} and {other.path} are of runs of other cells; expected the shards of one run")
+    if packages := _differing_packages(one, other):
+        raise CommandError(f"{one.path} and {other.path} were made with other packages: {packages}; expected the same")
+    before, now = (_first_of_the_matrix(shard) for shard in (one, other))
+    if before is not None and now is not None and (differing := differences(before.workload, now.workload)):
+        raise CommandError(
+            f"{one.path} and {other.path} are of two workloads: {differing.replace(', this run ', ', and ')}; "
+            "expected the shards of one run"
+        )
+    if _are_measured(one) and not one.run.machine.is_like(other.run.machine):
+        raise CommandError(
+            f"{one.path} was measured on {one.run.machine}, {other.path} on {other.run.machine}; expected machines "
+            "that are alike, because figures measured on two are no one baseline, or --metrics that are computed"
+        )
+
+
+def _must_be_complete(shards: Sequence[Shard]) -> None:
+    """Raise CommandError unless each shard is there once, and each cell in one of them."""
+    first = shards[0]
+    by_number: dict[int, Shard] = {}
+    for shard in shards:
+        if (twin := by_number.setdefault(shard.number, shard)) is not shard:
+            raise CommandError(f"{twin.path} and {shard.path} are both shard {shard.name}; expected each once")
+    if lost := [f"{number}/{first.of}" for number in range(1, first.of + 1) if number not in by_number]:
+        raise CommandError(
+            f"shard {' and '.join(lost)} never ran, or its file is not named; expected all {first.of} files"
+        )
+    holders: dict[str, Shard] = {}
+    for shard in shards:
+        for cell in map(str, shard.run.records):
+            if (holder := holders.setdefault(cell, shard)) is not shard:
+                raise CommandError(f"{cell} is in {holder.path} and in {shard.path}; expected each cell once")
+    if absent := [cell for cell in first.cells if cell not in holders]:
+        raise CommandError(
+            f"{_some(absent)} of the run is in no file: it failed in its shard, or was left out; expected every cell"
+        )
+    if strangers := [cell for cell in holders if cell not in first.cells]:
+        raise CommandError(f"{holders[strangers[0]].path}: {_some(strangers)} is no cell of the run")
+
+
+def _commit(shard: Shard) -> str:
+    return shard.run.commit[:9] or "none"
+
+
+def _differing_packages(one: Shard, other: Shard) -> str:
+    """Which packages differ, with both versions; empty where none does."""
+    ours, theirs = (next(iter(shard.run.records.values())).versions for shard in (one, other))
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    return "; ".join(f"{name} {ours.get(name, 'none')}, and {theirs.get(name, 'none')}" for name in names)
+
+
+def _first_of_the_matrix(shard: Shard) -> Record | None:
+    """A record whose workload is the run's: what users' own networks and steps have of it is their own."""
+    return next((r for r in shard.run.records.values() if not r.cell.is_users and not r.cell.is_step), None)
+
+
+def _are_measured(shard: Shard) -> bool:
+    return any(row.figure.evidence.needs_machine for row in metrics.rows(tuple(shard.metrics)))
+
+
+def _some(cells: Sequence[str]) -> str:
+    return ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")

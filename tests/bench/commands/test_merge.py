@@ -1,0 +1,218 @@
+"""The files of a run's shards as one: what is joined, what is refused and in which words, and the one verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.cells import Cell
+
+from tests.helpers.records import VERSIONS, WORKLOAD, baseline_data, changed, extra_info, write
+
+CELLS = [Cell(name, method) for name in ("resnet18", "mobilenet_v2", "squeezenet1_1") for method in ("fft", "head")]
+COMPUTED = {"latency": None, "measured_memory": None, "first_step": None}
+
+
+def recorded(cells: Sequence[Cell], **parts: Any) -> dict[str, Any]:
+    data = baseline_data(*(extra_info(cell, **{**COMPUTED, **parts}) for cell in cells))
+    for entry, cell in zip(data["benchmarks"], cells, strict=True):
+        entry["param"] = str(cell)
+    return {**data, "commit_info": {"id": "0123456789abcdef"}, "datetime": "2026-11-25T12:00:00"}
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the file of a shard of three, whose records have `parts`; `said` changes what it says of itself."""
+
+    def written(number: int, *, said: dict[str, Any] | None = None, name: str = "", **parts: Any) -> Path:
+        data = recorded(CELLS[2 * number - 2 : 2 * number], **parts)
+        data["suite"] = {
+            "matrix": "full",
+            "is_filtered": True,
+            "shard": {
+                "number": number,
+                "of": 3,
+                "metrics": ["flops", "memory"],
+                "cells": [*map(str, CELLS)],
+                "is_filtered": False,
+                **(said or {}),
+            },
+        }
+        return write(tmp_path / (name or f"{number}.json"), data)
+
+    return written
+
+
+def merge(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = main(["merge", *map(str, words)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, *paths: Path) -> str:
+    """What is said of files that are not joined: one line, and nothing is written."""
+    status, out, err = merge(capsys, *paths, "--output", tmp_path / "all.json")
+    assert (status, out, (tmp_path / "all.json").exists()) == (2, "", False)
+    assert err.startswith("update-bench merge: ")
+    assert err.count("\n") == 1
+    return err.replace(f"{tmp_path}/", "")
+
+
+def test_all_shards_are_what_one_run_would_have_written(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tmp_path / "all.json"
+    assert merge(capsys, shard(3), shard(1), shard(2), "--output", whole) == (0, f"{whole}: 6 cells of 3 shards\n", "")
+    data = json.loads(whole.read_text())
+    assert data == {**recorded(CELLS), "suite": {"matrix": "full", "is_filtered": False}}
+
+
+def test_two_of_three_name_the_one_that_never_ran(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = refusal(capsys, tmp_path, shard(1), shard(3))
+    assert "shard 2/3 never ran, or its file is not named; expected all 3 files" in err
+    assert "shard 1/3 and 3/3 never ran" in refusal(capsys, tmp_path, shard(2))
+
+
+def test_the_same_twice_is_refused(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = shard(2, name="again.json")
+    err = refusal(capsys, tmp_path, shard(1), shard(2), again, shard(3))
+    assert "2.json and again.json are both shard 2/3; expected each once" in err
+
+
+@pytest.mark.parametrize(
+    ("said", "parts", "complaint"),
+    [
+        (
+            {},
+            {"versions": {**VERSIONS, "torch": "2.15.0"}},
+            "were made with other packages: torch 2.14.1, and 2.15.0; expected",
+        ),
+        (
+            {},
+            {"workload": {**WORKLOAD, "batch_size": 8}},
+            "are of two workloads: batch_size 1, and 8; expected the shards",
+        ),
+        ({"of": 4}, {}, "are of two runs: number of shards 3, and 4; expected one run's"),
+        ({"metrics": ["flops"]}, {}, "are of two runs: metrics flops, memory, and flops; expected one run's"),
+        (
+            {"cells": ["resnet18-fft"]},
+            {},
+            "are of two runs: cells resnet18-fft, resnet18-head, mobilenet_v2-fft and 3 more, and",
+        ),
+        ({"cells": [*map(str, CELLS[:5]), "x"]}, {}, "are of runs of other cells"),
+        ({"is_filtered": True}, {}, "are of runs of other cells"),
+    ],
+)
+def test_shards_of_two_runs_are_refused(
+    shard: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    said: dict[str, Any],
+    parts: dict[str, Any],
+    complaint: str,
+) -> None:
+    err = refusal(capsys, tmp_path, shard(1), shard(2), shard(3, said=said, **parts))
+    assert f"1.json and 3.json {complaint}" in err
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    data = json.loads(path.read_text())
+    change(data)
+    return write(path, data)
+
+
+def test_another_commit_is_refused(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = edit(shard(3), lambda data: data.update(commit_info={"id": "fedcba9876543210"}))
+    err = refusal(capsys, tmp_path, shard(1), shard(2), other)
+    assert "1.json and 3.json are of two runs: commit 012345678, and fedcba987; expected one run's" in err
+
+
+def test_a_cell_that_failed_in_its_shard_is_named(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = edit(shard(2), lambda data: data["benchmarks"].pop())
+    err = refusal(capsys, tmp_path, shard(1), lacking, shard(3))
+    assert "mobilenet_v2-head of the run is in no file: it failed in its shard, or was left out; expected every" in err
+
+
+def test_a_cell_in_two_shards_and_one_of_no_run_are_refused(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = json.loads(shard(1).read_text())["benchmarks"]
+    both = edit(shard(2), lambda data: data["benchmarks"].extend(first))
+    err = refusal(capsys, tmp_path, shard(1), both, shard(3))
+    assert "resnet18-fft is in 1.json and in 2.json; expected each cell once" in err
+    stranger = recorded([Cell("regnet_y_400mf", "fft")])["benchmarks"]
+    strange = edit(shard(2), lambda data: data["benchmarks"].extend(stranger))
+    assert "2.json: regnet_y_400mf-fft is no cell of the run" in refusal(capsys, tmp_path, shard(1), strange, shard(3))
+
+
+def test_measured_figures_of_two_machines_are_no_one_run(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def elsewhere(data: dict[str, Any]) -> None:
+        data["machine_info"]["cpu"]["count"] = 4
+
+    timed = {"said": {"metrics": ["first_step"]}, "first_step": {"seconds": 0.2}}
+    paths = [shard(1, **timed), shard(2, **timed), edit(shard(3, **timed), elsewhere)]
+    err = refusal(capsys, tmp_path, *paths)
+    assert "1.json was measured on A CPU, 2 cores, 3.json on A CPU, 4 cores; expected machines that are alike" in err
+    edit(shard(3), elsewhere)
+    assert merge(capsys, shard(1), shard(2), tmp_path / "3.json", "--output", tmp_path / "all.json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("suite", "complaint"),
+    [
+        ({}, "1.json: is of no shard; expected what pytest bench --shard 1/3"),
+        ({"shard": {"number": 1}}, "1.json: suite.shard.of: Field required"),
+        (
+            {"shard": {"number": 0, "of": 3, "metrics": [], "cells": [], "is_filtered": False}},
+            "1.json: suite.shard.number:",
+        ),
+        ({"shard": "1/3"}, "1.json: suite.shard"),
+    ],
+)
+def test_what_is_no_shard_s_file_is_refused(
+    shard: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    suite: dict[str, Any],
+    complaint: str,
+) -> None:
+    edit(shard(1), lambda data: data.update(suite={"matrix": "full", "is_filtered": True, **suite}))
+    assert complaint in refusal(capsys, tmp_path, tmp_path / "1.json")
+
+
+def test_the_whole_is_judged_once(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = write(tmp_path / "before.json", {**recorded(CELLS), "suite": {"matrix": "full", "is_filtered": False}})
+    dearer = changed("flops", forward=1100, total=3100)
+    words = ("--output", tmp_path / "all.json", "--compare", before)
+    status, out, err = merge(capsys, shard(1), shard(2), shard(3), *words)
+    assert (status, out.splitlines()[-1], err) == (0, "6 cells, against before.json: 6 ok", "")
+    status, out, err = merge(capsys, shard(1), shard(2, **dearer), shard(3), *words)
+    assert (status, out.splitlines()[-1], err) == (1, "6 cells, against before.json: 4 ok, 2 regressed", "")
+    assert "mobilenet_v2-fft does not hold its baseline before.json:" in out
+    assert "flops.forward regressed: 1.000 kFLOPs → 1.100 kFLOPs (+10.0 %" in out
+
+
+def test_a_cell_that_the_baseline_has_and_the_whole_run_has_not_fails(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [*CELLS, Cell("regnet_y_400mf", "fft")]
+    before = write(tmp_path / "before.json", {**recorded(cells), "suite": {"matrix": "full", "is_filtered": False}})
+    status, out, _ = merge(capsys, shard(1), shard(2), shard(3), "--output", tmp_path / "all.json", "--compare", before)
+    assert status == 1
+    assert "regnet_y_400mf-fft is in before.json and no longer in the run." in out
