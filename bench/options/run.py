@@ -114,7 +114,9 @@ class RunOptions:
             words.append(f"--matrix {self.selection.matrix}")
         for name in ("architectures", "methods"):
             narrowed = getattr(self.selection, name) or ()
-            if any(map(is_imported, narrowed)) or (narrowed and self.selection.steps):
+            if not {*narrowed} <= {*getattr(MATRICES[self.selection.matrix], name)} or (
+                narrowed and self.selection.steps
+            ):
                 words.append(f"--{name} {','.join(narrowed)}")
         return " ".join(words)
 

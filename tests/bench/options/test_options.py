@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from peft_update_bench.bench import options
-from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.cells import Cell, Selection, leaves_out
 from peft_update_bench.bench.metrics import default_tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.fixtures.architectures import ARCHITECTURES
+from peft_update_bench.fixtures.methods.names import BUILT_IN, STUDY_METHODS
 
 
 def read(**given: str) -> RunOptions:
@@ -124,6 +125,45 @@ def test_storage_that_is_no_folder() -> None:
         options.storage_folder("elasticsearch+http://host/index")
 
 
+class TestMatrices:
+    def methods(self, matrix: str) -> dict[str, None]:
+        return dict.fromkeys(cell.method for cell in Selection(matrix).cells())
+
+    def test_those_of_the_baselines_are_the_studys(self) -> None:
+        for matrix, cells in (("subset", 12), ("core", 48), ("full", 189)):
+            assert len(Selection(matrix).cells()) == cells
+            assert tuple(self.methods(matrix)) == STUDY_METHODS
+
+    def test_peft_has_that_packages(self) -> None:
+        assert {"lora", "dora", "loha", "ia3"} < self.methods("peft").keys()
+        assert not {"fft", "galore", "bitfit"} & self.methods("peft").keys()
+
+    def test_wide_has_all_and_galores_higher_ranks(self) -> None:
+        assert tuple(self.methods("wide")) == tuple(BUILT_IN)
+        ranks = {method: {c.rank for c in Selection("wide").cells() if c.method == method} for method in BUILT_IN}
+        assert ranks["galore"] == {1, 4, 16, 32, 64, 128}
+        assert ranks["loha"] == ranks["lora"] == {1, 4, 16}
+        assert ranks["bitfit"] == {None}
+
+    def test_ranks_that_were_asked_for_are_all_there_is(self) -> None:
+        assert {cell.rank for cell in Selection("wide", methods=("galore",), ranks=(2,)).cells()} == {2}
+
+    @pytest.mark.parametrize(
+        ("matrix", "other", "answer"),
+        [
+            ("subset", "core", True), ("core", "subset", False), ("core", "core", False), ("core", "full", True),
+            ("core", "peft", True), ("peft", "core", True), ("core", "wide", True), ("wide", "core", False),
+            ("wide", "peft", False), ("full", "wide", True), ("wide", "full", True), ("core", "none", False),
+        ],
+    )  # fmt: skip
+    def test_what_one_leaves_out_of_another(self, matrix: str, other: str, answer: bool) -> None:
+        assert leaves_out(matrix, other) == answer
+
+    @pytest.mark.parametrize("methods", ["loha,bitfit", "last_layers"])
+    def test_any_method_can_be_named_in_any_matrix(self, methods: str) -> None:
+        assert {cell.method for cell in read(methods=methods).selection.cells()} == {*methods.split(",")}
+
+
 CORE = Selection()
 LOST = Cell("resnet18", "lora", 2)
 HEAD = Cell("resnet18", "head")
@@ -139,6 +179,10 @@ HEAD = Cell("resnet18", "head")
         (Selection(methods=("fft",)), "core", []),
         (Selection(architectures=("mobilenet_v2",)), "core", []),
         (Selection(ranks=(4,)), "core", []),
+        (Selection(matrix="peft"), "core", []),
+        (Selection(matrix="wide"), "core", [LOST]),
+        (CORE, "wide", []),
+        (CORE, "unknown", [LOST]),
     ],
 )
 def test_cells_that_a_run_has_lost(selection: Selection, matrix: str, lost: list[Cell]) -> None:
