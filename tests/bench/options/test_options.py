@@ -67,6 +67,15 @@ def test_filters_narrow_and_keep_the_order_given() -> None:
         ("ranks", "1" * 5000, "--ranks has 5000 digits; expected at most 9"),
         ("cell_seconds", "soon", "--cell-seconds is 'soon'; expected a whole number of at least 1"),
         ("threads", "-2", "--threads is '-2'"),
+        ("num_classes", "0", "--num-classes is '0'; expected a whole number of at least 1"),
+        ("optimizer", "adam", "--optimizer is 'adam'; expected one of adamw, adamw-foreach, adamw-fused, sgd, sgd-f"),
+        ("dtype", "float64", "--dtype is 'float64'; expected one of float32, bfloat16, float16, autocast"),
+        (
+            "optimizer",
+            "sgd",
+            "--optimizer is 'sgd', and galore cannot do without an optimizer of its own; expected "
+            "--methods fft,head,bn_head,lora,dora",
+        ),
         ("device", "tpu", "--device is 'tpu'; expected one of cpu, cuda"),
         ("unstable", "pass", "--unstable is 'pass'; expected one of fail, warn"),
     ],
@@ -113,6 +122,49 @@ def test_the_command_that_repeats_a_run() -> None:
     assert read().record_command == saving
     run = read(batch_size="8", threads="2", matrix="full")
     assert run.record_command == f"{saving} --batch-size 8 --threads 2 --matrix full"
+    # A baseline is of a whole matrix, and of what is named and in none.
+    assert read(methods="lora,fft", architectures="resnet18").record_command == saving
+    assert read(methods="lora,loha").record_command == f"{saving} --methods lora,loha"
+    assert read(methods="lora,loha", matrix="wide").record_command == f"{saving} --matrix wide"
+    assert read(architectures="efficientnet_lite0").record_command == f"{saving} --architectures efficientnet_lite0"
+
+
+class TestWorkload:
+    @pytest.mark.parametrize(
+        ("typed", "name"),
+        [("sgd", "SGD"), ("AdamW-Fused", "AdamW-fused"), ("momentum", "momentum"), ("adamw", "AdamW")],
+    )
+    def test_optimizers(self, typed: str, name: str) -> None:
+        run = read(optimizer=typed, methods="fft,lora")
+        assert run.workload.optimizer == name
+        assert run.workload.as_record()["optimizer"] == name
+        assert (f"--optimizer {name}" in run.record_command) == (name != "AdamW")
+
+    def test_dtype_and_classes(self) -> None:
+        run = read(dtype="autocast", num_classes="1000")
+        assert (run.workload.dtype, run.workload.num_classes) == ("autocast", 1000)
+        assert run.record_command == "pytest --benchmark-save=baseline --num-classes 1000 --dtype autocast"
+
+    def test_methods_that_bring_an_optimizer(self) -> None:
+        assert read(optimizer="adamw").selection == Selection()
+        with pytest.raises(OptionError, match=r"^--optimizer is 'sgd', and galore, lora_plus, lora_fa cannot .*--meth"):
+            read(optimizer="sgd", matrix="wide")
+        with pytest.raises(
+            OptionError, match=r"lora_fa cannot do without an optimizer of its own; expected no --optim"
+        ):
+            read(optimizer="sgd", methods="lora_fa")
+
+    @pytest.mark.parametrize("option", ["num_classes", "optimizer", "dtype"])
+    def test_adaptation_has_its_own(self, option: str) -> None:
+        value = {"num_classes": "3", "optimizer": "sgd", "dtype": "bfloat16"}[option]
+        with pytest.raises(OptionError, match=f"^--{option.replace('_', '-')} is given beside --metrics adaptation"):
+            read(metrics="adaptation", methods="fft", **{option: value})
+
+    @pytest.mark.parametrize("option", ["num_classes", "optimizer", "dtype"])
+    def test_a_users_step_has_its_own(self, option: str) -> None:
+        value = {"num_classes": "3", "optimizer": "sgd", "dtype": "bfloat16"}[option]
+        with pytest.raises(OptionError, match=f"^--{option.replace('_', '-')} is given beside --steps"):
+            read(steps="json:loads", **{option: value})
 
 
 @pytest.mark.parametrize("location", ["baselines", "file://baselines"])
