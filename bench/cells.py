@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, CORE_ARCHITECTURES
 from peft_update_bench.fixtures.imported import is_imported
-from peft_update_bench.fixtures.methods import METHODS, takes_rank
-from peft_update_bench.fixtures.methods.names import AS_IT_IS
+from peft_update_bench.fixtures.methods import takes_rank
+from peft_update_bench.fixtures.methods.names import AS_IT_IS, BUILT_IN, PEFT_METHODS, STUDY_METHODS
 
-RANKS = {"subset": (4,), "core": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32)}
-MATRICES = tuple(RANKS)
-"""From the smallest to the largest. ``subset`` is the adaptation benchmark's default, a network of each kind."""
-DEFAULT_ARCHITECTURES = {
-    "subset": ("resnet18", "mobilenet_v2"),
-    "core": CORE_ARCHITECTURES,
-    "full": ARCHITECTURES,
+
+@dataclass(frozen=True)
+class Matrix:
+    """Architectures × methods × ranks. `further_ranks` are those that only some methods are also measured at."""
+
+    architectures: tuple[str, ...]
+    methods: tuple[str, ...] = STUDY_METHODS
+    ranks: tuple[int, ...] = (1, 4, 16)
+    further_ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def ranks_of(self, method: str) -> tuple[int | None, ...]:
+        """None alone for a method that takes no rank."""
+        return (*self.ranks, *self.further_ranks.get(method, ())) if takes_rank(method) else (None,)
+
+
+MATRICES = {
+    "subset": Matrix(("resnet18", "mobilenet_v2"), ranks=(4,)),
+    "core": Matrix(CORE_ARCHITECTURES),
+    "full": Matrix(ARCHITECTURES, ranks=(1, 2, 4, 8, 16, 32)),
+    "peft": Matrix(CORE_ARCHITECTURES, PEFT_METHODS),
+    "wide": Matrix(CORE_ARCHITECTURES, tuple(BUILT_IN), further_ranks={"galore": (32, 64, 128)}),
 }
+"""``subset`` is the adaptation benchmark's default, a network of each kind. ``core`` and ``full`` have the study's
+methods, ``peft`` all of that package's, ``wide`` every built-in one, and GaLore also at the ranks at which the study's
+figures are found."""
 
 
-def is_smaller(matrix: str, other: str) -> bool:
-    """Whether `matrix` is a part of `other`, whose further cells it is not asked for. False for a name unknown here."""
-    return other in MATRICES[MATRICES.index(matrix) + 1 :] if matrix in MATRICES else False
+def leaves_out(matrix: str, other: str) -> bool:
+    """Whether the matrix `other` has cells that `matrix` is not asked for. False for a name unknown here."""
+    if matrix not in MATRICES or other not in MATRICES:
+        return False
+    return not {*Selection(other).cells()} <= {*Selection(matrix).cells()}
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ class Selection:
     def subjects(self) -> tuple[str, ...]:
         """The architectures or steps. Those of a shard are every n-th: a subject's cells are timed with one reference,
         and stay together."""
-        found = self.steps if self.steps is not None else self.architectures or DEFAULT_ARCHITECTURES[self.matrix]
+        found = self.steps if self.steps is not None else self.architectures or MATRICES[self.matrix].architectures
         return found if self.shard is None else found[self.shard[0] - 1 :: self.shard[1]]
 
     @property
@@ -106,26 +125,30 @@ class Selection:
     def cells(self) -> list[Cell]:
         """The cells in the order in which they run: by architecture, so that neighbours share a reference step."""
         are_steps = self.steps is not None
-        ranks = self.ranks or RANKS[self.matrix]
         return [
             Cell(subject, method, rank, task, is_step=are_steps)
             for subject in self.subjects
             for task in self.tasks or (None,)
             for method in self.methods or self._all_methods
-            for rank in (ranks if method != AS_IT_IS and takes_rank(method) else (None,))
+            for rank in self._ranks_of(method)
         ]
 
     @property
     def _all_methods(self) -> tuple[str, ...]:
-        return tuple(METHODS) if self.steps is None else (AS_IT_IS,)
+        return MATRICES[self.matrix].methods if self.steps is None else (AS_IT_IS,)
+
+    def _ranks_of(self, method: str) -> tuple[int | None, ...]:
+        if method == AS_IT_IS or not takes_rank(method):
+            return (None,)
+        return self.ranks or MATRICES[self.matrix].ranks_of(method)
 
     def no_longer_there(self, recorded: Iterable[Cell], recorded_matrix: str) -> list[Cell]:
         """The recorded cells that this selection should contain and does not: a baseline's that the matrix has lost.
 
-        A smaller matrix than the recorded one, or a filter that leaves a cell out, loses nothing. Neither does a run
+        A matrix that leaves out what the recorded one has, or a filter that does, loses nothing. Neither does a run
         without a user's own network or method: they are in no matrix, so only a run that names them should have them.
         """
-        if is_smaller(self.matrix, recorded_matrix):
+        if leaves_out(self.matrix, recorded_matrix):
             return []
         present = set(self.cells())
         return [cell for cell in recorded if cell not in present and self._admits(cell)]

@@ -147,8 +147,10 @@ def _as_run(cell: Cell, workload: Workload) -> Workload:
 
 
 def as_run(step: UpdateStep, workload: Workload) -> Workload:
-    """`workload` with the optimizer and the dtype of `step`."""
-    return replace(workload, optimizer=step.optimizer_name, dtype=step.dtype)
+    """`workload` with the optimizer and the dtype of `step`, unless it asked for others than usual."""
+    optimizer = step.optimizer_name if workload.optimizer == Workload.optimizer else workload.optimizer
+    dtype = step.dtype if workload.dtype == Workload.dtype else workload.dtype
+    return replace(workload, optimizer=optimizer, dtype=dtype)
 
 
 def build_step(cell: Cell, workload: Workload, device: str) -> Step:

@@ -42,6 +42,13 @@ def test_the_rooms_page_says_what_is_measured(name: str, records: list[Record]) 
     assert marked_tables.read(document)[name] == TABLES[name].make(records)
 
 
+@pytest.mark.parametrize("name", ["methods-resnet18", "methods-mobilenet_v2"])
+def test_the_methods_page_says_what_is_measured(name: str) -> None:
+    """The tables that ``update-bench study --write fixtures/methods/README.md`` writes."""
+    document = (ROOT / "fixtures" / "methods" / "README.md").read_text()
+    assert marked_tables.read(document)[name] == TABLES[name].make([])
+
+
 def test_the_stock_count_of_a_grouped_convolution_is_wrong() -> None:
     """Stock, corrected and brute-force count of one depthwise layer's weight gradient."""
     steps = grouped_convolution.count(channels=16, size=6)

@@ -22,6 +22,7 @@ from peft_update_bench.bench.record import (
     WorkloadEntry,
     read_record,
 )
+from peft_update_bench.fixtures.workload import Workload
 from pydantic import BaseModel
 
 
@@ -176,9 +177,9 @@ def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[
             continue
         expected = workload
         if cell.is_users:
-            # Which optimizer and dtype a user's own code has is not known before it runs, and is no option of the run.
-            own = {"optimizer": record.workload.optimizer, "dtype": record.workload.dtype}
-            expected = workload.model_copy(update=own)
+            # Which optimizer and dtype a user's own code has is not known before it runs, where no option says it.
+            usual = [name for name in ("optimizer", "dtype") if getattr(workload, name) == getattr(Workload, name)]
+            expected = workload.model_copy(update={name: getattr(record.workload, name) for name in usual})
         if record.workload != expected:
             raise BaselineError(
                 f"{baseline.path}: {cell} was recorded under another workload: "

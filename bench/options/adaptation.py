@@ -59,6 +59,12 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
             "--metrics adaptation runs on the CPU with one thread an update, which repeats to the last digit; "
             "expected no --threads and no --device beside it (use --workers for speed)"
         )
+    for option in ("num_classes", "optimizer", "dtype"):
+        if given.get(option) is not None:
+            raise OptionError(
+                f"--{option.replace('_', '-')} is given beside --metrics adaptation; expected no such option, because "
+                "classes are the data's, and learning rates were searched for AdamW in float32"
+            )
     data_root = given.get("data_root")
     severity = whole_number("severity", given.get("severity") or str(SEVERITIES[-1]))
     if severity not in SEVERITIES:

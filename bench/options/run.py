@@ -20,7 +20,7 @@ from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, FURTHER
 from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
-from peft_update_bench.fixtures.workload import Workload
+from peft_update_bench.fixtures.workload import DTYPES, OPTIMIZERS, Workload
 
 if TYPE_CHECKING:
     from peft_update_bench.bench.gate.verdict import Kind
@@ -30,11 +30,14 @@ OPTIONS = {
     "steps": "comma-separated MODULE:NAME of update steps of one's own, in the place of architectures; with --metrics "
     "adaptation a number, of an update's steps, default: 60",
     "architectures": "comma-separated torchvision names, or MODULE:NAME for one's own; default: the matrix's",
-    "methods": f"comma-separated: {', '.join(METHODS)}, or MODULE:NAME for one's own; default: all",
+    "methods": f"comma-separated: {', '.join(METHODS)}, or MODULE:NAME for one's own; default: the matrix's",
     "ranks": "comma-separated ranks for the methods that take one; default: the matrix's",
     "metrics": "comma-separated; see the list below",
     "batch_size": "images in a batch; default: 1; adaptation's: 32",
     "image_size": "height and width of an image in pixels; default: 224; adaptation's: 32",
+    "num_classes": "what the classifier tells apart; default: 10",
+    "optimizer": f"{', '.join(OPTIMIZERS).lower()}; default: adamw",
+    "dtype": f"{', '.join(DTYPES)}; default: float32",
     "threads": "threads within an operator; default: 1",
     "device": "cpu (default) or cuda",
     "shard": "I/N: the I-th of N parts of the cells, for several machines; update-bench merge joins the files",
@@ -100,13 +103,13 @@ class RunOptions:
     def record_command(self) -> str:
         """What records a baseline of this workload, as one types it.
 
-        Filters are left out, because a baseline should be whole; a user's own names are in no matrix, and stay.
+        Filters are left out, because a baseline should be whole; names that are not in the matrix stay.
         """
         default = self.benchmark.default_workload
         words = [self.command, "--benchmark-save=baseline", *self.benchmark.repeat]
         words += [
             f"--{name.replace('_', '-')} {getattr(self.workload, name)}"
-            for name in ("batch_size", "image_size", "threads", "device")
+            for name in _OF_THE_WORKLOAD
             if getattr(self.workload, name) != getattr(default, name)
         ]
         if self.selection.steps:
@@ -115,7 +118,9 @@ class RunOptions:
             words.append(f"--matrix {self.selection.matrix}")
         for name in ("architectures", "methods"):
             narrowed = getattr(self.selection, name) or ()
-            if any(map(is_imported, narrowed)) or (narrowed and self.selection.steps):
+            if not {*narrowed} <= {*getattr(MATRICES[self.selection.matrix], name)} or (
+                narrowed and self.selection.steps
+            ):
                 words.append(f"--{name} {','.join(narrowed)}")
         return " ".join(words)
 
@@ -148,16 +153,22 @@ def read(
             raise OptionError(f"{flag} is given without --metrics {name}; expected both or neither")
     sizes: dict[str, Any] = {
         name: whole_number(name, given[name])
-        for name in ("batch_size", "image_size", "threads")
+        for name in ("batch_size", "image_size", "num_classes", "threads")
         if given.get(name) is not None
     }
     steps = () if is_of_tests else _steps(given, kind)
-    workload = replace(kind.default_workload, **sizes, device=_device(given.get("device")))
+    workload = replace(
+        kind.default_workload,
+        **sizes,
+        device=_device(given.get("device")),
+        optimizer=_optimizer(given.get("optimizer")),
+        dtype=one_of("dtype", given.get("dtype") or Workload.dtype, DTYPES),
+    )
     benchmark, workload = kind.read(given, workload)
     run = RunOptions(
         benchmark=benchmark,
         selection=Selection(
-            matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, MATRICES),
+            matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, tuple(MATRICES)),
             architectures=None
             if is_of_tests
             else comma_separated(given.get("architectures"), lambda name: _architecture(name, workload)),
@@ -180,6 +191,8 @@ def read(
     )
     check_shard(run.selection)
     benchmark.check_run(run)
+    if workload.optimizer != Workload.optimizer and not is_of_tests:
+        _must_take_an_optimizer(run.selection, str(given["optimizer"]))
     return run
 
 
@@ -238,7 +251,13 @@ def _architecture(name: str, workload: Workload) -> str:
     return name
 
 
-_OF_A_STEP = {"batch_size": "batch", "image_size": "batch", "device": "device", "architectures": "network"}
+_OF_THE_WORKLOAD = ("batch_size", "image_size", "num_classes", "optimizer", "dtype", "threads", "device")
+"""The options that say what cells are updated with."""
+
+_OF_A_STEP = {
+    "batch_size": "batch", "image_size": "batch", "num_classes": "network", "optimizer": "optimizer",
+    "dtype": "network", "device": "device", "architectures": "network",
+}  # fmt: skip
 """What a user's own step brings, by the option that says it elsewhere."""
 
 
@@ -289,6 +308,26 @@ def _method(name: str, *, of_steps: bool = False) -> str:
     except ImportedNameError as error:
         raise OptionError(f"--methods is {name!r}: {error}") from None
     return name
+
+
+def _optimizer(value: str | None) -> str:
+    known = {name.lower(): name for name in OPTIMIZERS}
+    return known[one_of("optimizer", (value or Workload.optimizer).lower(), known)]
+
+
+def _must_take_an_optimizer(selection: Selection, optimizer: str) -> None:
+    """Raise OptionError where a method of the selection brings its own."""
+    from peft_update_bench.fixtures.methods import method_named
+
+    methods = dict.fromkeys(cell.method for cell in selection.cells())
+    bringing = [name for name in methods if method_named(name).brings_optimizer()]
+    if bringing:
+        others = [name for name in methods if name not in bringing]
+        instead = f"--methods {','.join(others)}" if others else "no --optimizer"
+        raise OptionError(
+            f"--optimizer is {optimizer!r}, and {', '.join(bringing)} cannot do without an optimizer of its own; "
+            f"expected {instead}"
+        )
 
 
 def _cell_seconds(value: str | None) -> int:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import product
 from statistics import fmean
 
-from peft_update_bench.bench.cells import RANKS, Cell
+from peft_update_bench.bench.cells import MATRICES, Cell
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study import profiler_definition, savings
 from peft_update_bench.bench.study.profiler_definition import StudyProfiler
@@ -90,7 +90,7 @@ def saved(cell: Cell, cost: Cost) -> float:
 
 
 def adapted_cells(
-    architectures: Iterable[str], methods: Iterable[str] = ADAPTERS, ranks: Iterable[int] = RANKS["core"]
+    architectures: Iterable[str], methods: Iterable[str] = ADAPTERS, ranks: Iterable[int] = MATRICES["core"].ranks
 ) -> list[Cell]:
     return [Cell(*parts) for parts in product(architectures, methods, ranks)]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from peft_update_bench.fixtures.instruments import computed
-from peft_update_bench.fixtures.methods.lora import LoRA
+from peft_update_bench.fixtures.methods.lora_variants import LoRAWithDropout
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
 
@@ -21,17 +21,10 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 RANK = 4
 
 
-class LoRAWithDropout(LoRA):
-    """As LoRA, with the dropout that peft's documentation shows."""
-
-    name = "lora_dropout"
-    dropout = 0.1
-
-
 UPDATES = {
     "fft": ("fft", None),
     f"lora r={RANK}": ("lora", RANK),
-    f"lora r={RANK}, dropout {LoRAWithDropout.dropout}": (f"{__name__}:{LoRAWithDropout.__name__}", RANK),
+    f"lora r={RANK}, dropout {LoRAWithDropout.dropout}": (LoRAWithDropout.name, RANK),
 }
 """Method and rank of each update that is compared."""
 

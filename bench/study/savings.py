@@ -17,7 +17,8 @@ import humanize
 from peft_update_bench.fixtures.architectures import CORE_ARCHITECTURES
 from peft_update_bench.fixtures.decoders import ATTENTIONS, DECODERS, DEFAULT_SEQUENCE_LENGTH, build_decoder_step
 from peft_update_bench.fixtures.instruments import computed
-from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.methods import takes_rank
+from peft_update_bench.fixtures.methods.names import STUDY_METHODS
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from tabulate import tabulate
@@ -77,12 +78,12 @@ class Comparison:
 
 
 def updates(ranks: Sequence[int]) -> list[Update]:
-    """Every method but full fine-tuning, at each rank where it takes one."""
+    """Every method of the study but full fine-tuning, at each rank where it takes one."""
     return [
         Update(name, rank)
-        for name, method in METHODS.items()
+        for name in STUDY_METHODS
         if name != FULL.method
-        for rank in (ranks if method.takes_rank else (None,))
+        for rank in (ranks if takes_rank(name) else (None,))
     ]
 
 

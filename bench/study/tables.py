@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study import accuracy, cost, memory_by_batch, savings
+from peft_update_bench.bench.study import accuracy, all_methods, cost, memory_by_batch, savings
 from peft_update_bench.bench.study.statement import HEADERS, Statement, check, percent
 from peft_update_bench.bench.units import show, show_fraction
 from peft_update_bench.fixtures.architectures import CORE_ARCHITECTURES
@@ -87,6 +87,13 @@ def saved_beside_decoders(_: Records) -> str:
     return savings.savings_table(savings.measure(options), options.ranks)
 
 
+def _all_methods(architecture: str) -> Callable[[Records], str]:
+    def make(_: Records) -> str:
+        return _markdown(all_methods.HEADERS, [cost.row() for cost in all_methods.measure(architecture)])
+
+    return make
+
+
 def cells(records: Records) -> str:
     """What the adaptation records hold, cell by cell, as the table that ends a run shows it."""
     brief = [(row, row.figure.brief) for row in metrics.rows(("adaptation",)) if row.figure.brief]
@@ -102,6 +109,8 @@ TABLES = {
     "study-batches": Table("LoRA's peak memory over the batch size", batches, "15 s"),
     "study-savings": Table("Peak memory saved, beside language models", saved_beside_decoders, "60 s"),
     "study-cells": Table("Every cell of the adaptation baseline", cells, "no time", True),
+    "methods-resnet18": Table("Every method's cost on ResNet-18", _all_methods("resnet18"), "60 s"),
+    "methods-mobilenet_v2": Table("Every method's cost on MobileNetV2", _all_methods("mobilenet_v2"), "60 s"),
 }
 DEFAULT = ("study-cost", "study-accuracy")
 

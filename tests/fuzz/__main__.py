@@ -35,8 +35,8 @@ from tests.helpers.records import baseline_data, extra_info
 
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 TEXT_OPTIONS = (
-    "matrix", "architectures", "methods", "ranks", "metrics", "batch_size", "image_size", "threads", "device",
-    "unstable", "cell_seconds",
+    "matrix", "architectures", "methods", "ranks", "metrics", "batch_size", "image_size", "num_classes", "optimizer",
+    "dtype", "threads", "device", "unstable", "cell_seconds",
 )  # fmt: skip
 
 

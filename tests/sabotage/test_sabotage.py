@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.metrics import Evidence
-from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.methods.names import STUDY_METHODS
 
 from tests.sabotage.cases import ADAPTATION, COMPUTED, LASTING, LATENCY, MEASURED, Case, Instrument
 from tests.sabotage.faults import FAULTS
@@ -65,7 +65,7 @@ def test_every_fault_metric_and_method_has_its_case() -> None:
     every = (*COMPUTED, *LASTING, *MEASURED, *LATENCY, *ADAPTATION)
     assert {case.fault for case in every} == set(FAULTS)
     assert len(FAULTS) >= 25
-    assert {cell_of(case.cell, "computed").method for case in COMPUTED} == set(METHODS)
+    assert {cell_of(case.cell, "computed").method for case in COMPUTED} == set(STUDY_METHODS)
     alarmed = {metric for case in every for metric in case.alarms}
     # Instructions have faults of their own, which cost no FLOPs and no bytes (test_instructions.py).
     judged = {str(row) for row in metrics.rows() if row.figure.evidence is not Evidence.SHOWN}

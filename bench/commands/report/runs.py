@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peft_update_bench.bench import benchmarks, metrics, options
-from peft_update_bench.bench.cells import Cell, is_smaller
+from peft_update_bench.bench.cells import Cell, leaves_out
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
@@ -147,7 +147,7 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
             raise CommandError(str(error)) from None
     results = judge(run, dict.fromkeys(run.records, other))
     absent = tuple(cell for cell in other.records if cell not in run.records)
-    if run.is_filtered or is_smaller(run.matrix, other.matrix):
+    if run.is_filtered or leaves_out(run.matrix, other.matrix):
         return Comparison(other, results, absent)
     lost = Verdict("the cell", "missing", note="not in this run: removed, or it failed before it was measured")
     return Comparison(other, results | {cell: Result(cell, verdicts=(lost,)) for cell in absent}, ())

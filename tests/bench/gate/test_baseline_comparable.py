@@ -48,6 +48,17 @@ def test_a_users_own_optimizer_and_dtype_are_no_option_of_the_run(tmp_path: Path
         check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "threads": 2}), [cell])
 
 
+def test_an_optimizer_that_was_asked_for_is_compared_of_users_cells_too(tmp_path: Path) -> None:
+    cell = Cell("mypackage.models:build", "lora", 4)
+    theirs = extra_info(cell, workload={**WORKLOAD, "optimizer": "momentum"})
+    baseline = read(write(tmp_path / "0001_a.json", baseline_data(theirs)))
+    check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "optimizer": "momentum"}), [cell])
+    with pytest.raises(BaselineError, match=r"another workload: optimizer momentum, this run SGD; run with"):
+        check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "optimizer": "SGD"}), [cell])
+    with pytest.raises(BaselineError, match=r"another workload: dtype float32, this run autocast; run with"):
+        check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "dtype": "autocast"}), [cell])
+
+
 SHIFT, UNSEEN = Cell("resnet18", "lora", 4, "shift"), Cell("resnet18", "lora", 4, "unseen")
 OF_THIS_RUN = {
     "shift": AdaptationSettings(**SETTINGS, corruption="fog", severity=3),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from peft_update_bench.bench import options
-from peft_update_bench.bench.cells import Cell, Selection
+from peft_update_bench.bench.cells import Cell, Selection, leaves_out
 from peft_update_bench.bench.metrics import default_tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.fixtures.architectures import ARCHITECTURES
+from peft_update_bench.fixtures.methods.names import BUILT_IN, STUDY_METHODS
 
 
 def read(**given: str) -> RunOptions:
@@ -66,6 +67,15 @@ def test_filters_narrow_and_keep_the_order_given() -> None:
         ("ranks", "1" * 5000, "--ranks has 5000 digits; expected at most 9"),
         ("cell_seconds", "soon", "--cell-seconds is 'soon'; expected a whole number of at least 1"),
         ("threads", "-2", "--threads is '-2'"),
+        ("num_classes", "0", "--num-classes is '0'; expected a whole number of at least 1"),
+        ("optimizer", "adam", "--optimizer is 'adam'; expected one of adamw, adamw-foreach, adamw-fused, sgd, sgd-f"),
+        ("dtype", "float64", "--dtype is 'float64'; expected one of float32, bfloat16, float16, autocast"),
+        (
+            "optimizer",
+            "sgd",
+            "--optimizer is 'sgd', and galore cannot do without an optimizer of its own; expected "
+            "--methods fft,head,bn_head,lora,dora",
+        ),
         ("device", "tpu", "--device is 'tpu'; expected one of cpu, cuda"),
         ("unstable", "pass", "--unstable is 'pass'; expected one of fail, warn"),
     ],
@@ -112,6 +122,49 @@ def test_the_command_that_repeats_a_run() -> None:
     assert read().record_command == saving
     run = read(batch_size="8", threads="2", matrix="full")
     assert run.record_command == f"{saving} --batch-size 8 --threads 2 --matrix full"
+    # A baseline is of a whole matrix, and of what is named and in none.
+    assert read(methods="lora,fft", architectures="resnet18").record_command == saving
+    assert read(methods="lora,loha").record_command == f"{saving} --methods lora,loha"
+    assert read(methods="lora,loha", matrix="wide").record_command == f"{saving} --matrix wide"
+    assert read(architectures="efficientnet_lite0").record_command == f"{saving} --architectures efficientnet_lite0"
+
+
+class TestWorkload:
+    @pytest.mark.parametrize(
+        ("typed", "name"),
+        [("sgd", "SGD"), ("AdamW-Fused", "AdamW-fused"), ("momentum", "momentum"), ("adamw", "AdamW")],
+    )
+    def test_optimizers(self, typed: str, name: str) -> None:
+        run = read(optimizer=typed, methods="fft,lora")
+        assert run.workload.optimizer == name
+        assert run.workload.as_record()["optimizer"] == name
+        assert (f"--optimizer {name}" in run.record_command) == (name != "AdamW")
+
+    def test_dtype_and_classes(self) -> None:
+        run = read(dtype="autocast", num_classes="1000")
+        assert (run.workload.dtype, run.workload.num_classes) == ("autocast", 1000)
+        assert run.record_command == "pytest --benchmark-save=baseline --num-classes 1000 --dtype autocast"
+
+    def test_methods_that_bring_an_optimizer(self) -> None:
+        assert read(optimizer="adamw").selection == Selection()
+        with pytest.raises(OptionError, match=r"^--optimizer is 'sgd', and galore, lora_plus, lora_fa cannot .*--meth"):
+            read(optimizer="sgd", matrix="wide")
+        with pytest.raises(
+            OptionError, match=r"lora_fa cannot do without an optimizer of its own; expected no --optim"
+        ):
+            read(optimizer="sgd", methods="lora_fa")
+
+    @pytest.mark.parametrize("option", ["num_classes", "optimizer", "dtype"])
+    def test_adaptation_has_its_own(self, option: str) -> None:
+        value = {"num_classes": "3", "optimizer": "sgd", "dtype": "bfloat16"}[option]
+        with pytest.raises(OptionError, match=f"^--{option.replace('_', '-')} is given beside --metrics adaptation"):
+            read(metrics="adaptation", methods="fft", **{option: value})
+
+    @pytest.mark.parametrize("option", ["num_classes", "optimizer", "dtype"])
+    def test_a_users_step_has_its_own(self, option: str) -> None:
+        value = {"num_classes": "3", "optimizer": "sgd", "dtype": "bfloat16"}[option]
+        with pytest.raises(OptionError, match=f"^--{option.replace('_', '-')} is given beside --steps"):
+            read(steps="json:loads", **{option: value})
 
 
 @pytest.mark.parametrize("location", ["baselines", "file://baselines"])
@@ -122,6 +175,45 @@ def test_storage_folder(location: str) -> None:
 def test_storage_that_is_no_folder() -> None:
     with pytest.raises(OptionError, match="expected a folder"):
         options.storage_folder("elasticsearch+http://host/index")
+
+
+class TestMatrices:
+    def methods(self, matrix: str) -> dict[str, None]:
+        return dict.fromkeys(cell.method for cell in Selection(matrix).cells())
+
+    def test_those_of_the_baselines_are_the_studys(self) -> None:
+        for matrix, cells in (("subset", 12), ("core", 48), ("full", 189)):
+            assert len(Selection(matrix).cells()) == cells
+            assert tuple(self.methods(matrix)) == STUDY_METHODS
+
+    def test_peft_has_that_packages(self) -> None:
+        assert {"lora", "dora", "loha", "ia3"} < self.methods("peft").keys()
+        assert not {"fft", "galore", "bitfit"} & self.methods("peft").keys()
+
+    def test_wide_has_all_and_galores_higher_ranks(self) -> None:
+        assert tuple(self.methods("wide")) == tuple(BUILT_IN)
+        ranks = {method: {c.rank for c in Selection("wide").cells() if c.method == method} for method in BUILT_IN}
+        assert ranks["galore"] == {1, 4, 16, 32, 64, 128}
+        assert ranks["loha"] == ranks["lora"] == {1, 4, 16}
+        assert ranks["bitfit"] == {None}
+
+    def test_ranks_that_were_asked_for_are_all_there_is(self) -> None:
+        assert {cell.rank for cell in Selection("wide", methods=("galore",), ranks=(2,)).cells()} == {2}
+
+    @pytest.mark.parametrize(
+        ("matrix", "other", "answer"),
+        [
+            ("subset", "core", True), ("core", "subset", False), ("core", "core", False), ("core", "full", True),
+            ("core", "peft", True), ("peft", "core", True), ("core", "wide", True), ("wide", "core", False),
+            ("wide", "peft", False), ("full", "wide", True), ("wide", "full", True), ("core", "none", False),
+        ],
+    )  # fmt: skip
+    def test_what_one_leaves_out_of_another(self, matrix: str, other: str, answer: bool) -> None:
+        assert leaves_out(matrix, other) == answer
+
+    @pytest.mark.parametrize("methods", ["loha,bitfit", "last_layers"])
+    def test_any_method_can_be_named_in_any_matrix(self, methods: str) -> None:
+        assert {cell.method for cell in read(methods=methods).selection.cells()} == {*methods.split(",")}
 
 
 CORE = Selection()
@@ -139,6 +231,10 @@ HEAD = Cell("resnet18", "head")
         (Selection(methods=("fft",)), "core", []),
         (Selection(architectures=("mobilenet_v2",)), "core", []),
         (Selection(ranks=(4,)), "core", []),
+        (Selection(matrix="peft"), "core", []),
+        (Selection(matrix="wide"), "core", [LOST]),
+        (CORE, "wide", []),
+        (CORE, "unknown", [LOST]),
     ],
 )
 def test_cells_that_a_run_has_lost(selection: Selection, matrix: str, lost: list[Cell]) -> None:

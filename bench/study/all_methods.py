@@ -1,0 +1,71 @@
+"""What an update costs by every built-in method: FLOPs and peak memory, on one image and on a batch, bytes to store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from peft_update_bench.bench.units import show
+from peft_update_bench.fixtures.instruments import computed, result
+from peft_update_bench.fixtures.methods import takes_rank
+from peft_update_bench.fixtures.methods.names import BUILT_IN
+from peft_update_bench.fixtures.update_step import build_update_step
+from peft_update_bench.fixtures.workload import Workload
+
+BATCH_SIZES = (1, 32)
+RANK = 4
+FURTHER_RANKS = {"galore": (32, 64, 128)}
+
+HEADERS = (
+    "method", "trained", "to store",
+    *(f"{figure}, batch {size}" for size in BATCH_SIZES for figure in ("FLOPs", "peak")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One method's on one network: parameters, bytes, and FLOPs of a step and bytes at its peak, by batch size.
+
+    Of an optimizer with periodic work the FLOPs are the mean of all steps, and the peak that of the dearest one.
+    """
+
+    method: str
+    rank: int | None
+    trained: int
+    stored: int
+    flops: dict[int, float]
+    peaks: dict[int, int]
+
+    def row(self) -> list[str]:
+        name = self.method if self.rank is None else f"{self.method}, r={self.rank}"
+        costs = [
+            words for size in self.flops for words in (show(self.flops[size], "FLOPs"), show(self.peaks[size], "bytes"))
+        ]
+        return [name, f"{self.trained:,}", show(self.stored, "bytes"), *costs]
+
+
+def measure(architecture: str) -> Iterator[Cost]:
+    """Every method's, at one rank where it takes one, and some at further ones."""
+    for method in BUILT_IN:
+        ranks = (RANK, *FURTHER_RANKS.get(method, ())) if takes_rank(method) else (None,)
+        for rank in ranks:
+            yield _cost(architecture, method, rank)
+
+
+def _cost(architecture: str, method: str, rank: int | None) -> Cost:
+    figures = {}
+    for size in BATCH_SIZES:
+        step = build_update_step(architecture, method, rank, Workload(batch_size=size), "meta")
+        figures[size] = computed.measure(step, observe_schedule=False)
+        stored = result.stored_bytes(result.update_state(step.network))
+    return Cost(
+        method,
+        rank,
+        int(figures[BATCH_SIZES[0]].parameters["trainable"]),
+        stored,
+        {size: found.flops.get("amortised_total", found.flops["total"]) for size, found in figures.items()},
+        {
+            size: max(int(found.memory[name]) for name in ("peak", "refresh_peak") if name in found.memory)
+            for size, found in figures.items()
+        },
+    )
