@@ -29,8 +29,8 @@ from tests.helpers.records import FFT, LATENCY, LORA, baseline_data, extra_info,
 # A repository of its own, whose tests are run as its own (whole/test_example_repository.py).
 collect_ignore = ["example_repository"]
 
-# A run of pytest within a test has a process to itself, also where this one is a worker of pytest-xdist's (-n 2). From the
-# variable pytest-benchmark would take it for a worker, and measure nothing.
+# A run of pytest within a test has a process to itself, also where this one is a worker of pytest-xdist's. By
+# the variable pytest-benchmark would take that run for a worker, and measure nothing.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 # Every run of pytest within a test asks for it, and would wait 0.2 s for a process that finds it out.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from peft_update_bench.bench import measurement
+from peft_update_bench.bench import computing, executing, measurement, timing
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.fixtures import update_step
 from peft_update_bench.fixtures.update_step import UpdateStep
@@ -20,7 +20,8 @@ from tests.sabotage.faults import FAULTS
 def injected(name: str) -> Iterator[None]:
     """The fault in this process, and in the children that measure memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement, "build_step", partial(build_with, name))
+        for module in (measurement, computing, executing, timing):
+            patch.setattr(module, "build_step", partial(build_with, name))
         patch.setattr(f"{__name__}.in_place", name)
         FAULTS[name](patch)
         yield
