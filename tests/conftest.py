@@ -18,7 +18,9 @@ import hypothesis  # noqa: F401
 import peft  # noqa: F401
 import pytest
 import torch
-from peft_update_bench.bench import timing
+
+# A run imports these before it measures. Imported anew by a second one, functions would not be those that are sent.
+from peft_update_bench.bench import computing, executing, timing  # noqa: F401
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 from peft_update_bench.fixtures.update_step import build_update_step
@@ -29,8 +31,8 @@ from tests.helpers.records import FFT, LATENCY, LORA, baseline_data, extra_info,
 # A repository of its own, whose tests are run as its own (whole/test_example_repository.py).
 collect_ignore = ["example_repository"]
 
-# A run of pytest within a test has a process to itself, also where this one is a worker of pytest-xdist's. By
-# the variable pytest-benchmark would take that run for a worker, and measure nothing.
+# A run of pytest within a test has a process to itself, also where this one is a worker of pytest-xdist (-n 2). By the
+# variable pytest-benchmark would take it for a worker, and measure nothing.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 # Every run of pytest within a test asks for it, and would wait 0.2 s for a process that finds it out.
