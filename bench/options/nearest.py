@@ -26,8 +26,8 @@ def nearest(given: str, known: Iterable[str], most: int = 4) -> list[str]:
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of a sentence that refuses `given`, empty where nothing resembles it."""
-    found = nearest(given, known)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    *others, last = nearest(given, known) or [""]
+    return f"; did you mean {' or '.join(filter(None, (', '.join(others), last)))}?" if last else ""
 
 
 def _plain(name: str) -> str:

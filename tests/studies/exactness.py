@@ -92,7 +92,8 @@ def image_size(network: str) -> int:
 
 _OWN_SIZE = frozenset(
     {
-        "bat_resnext26ts", "botnet26t_256", "coat_lite_tiny", "davit_tiny", "efficientformerv2_s0", "fastvit_t8",
+        "bat_resnext26ts", "botnet26t_256", "coat_lite_tiny", "davit_tiny", "eca_halonext26ts", "efficientformerv2_s0",
+        "fastvit_t8",
         "halonet26t", "inception_v3", "lambda_resnet26t", "mobilevit_xxs", "mobilevitv2_050", "nextvit_small",
         "poolformer_s12", "repvit_m0_9", "resnest14d", "sequencer2d_s", "swiftformer_xs", "twins_svt_small",
     }

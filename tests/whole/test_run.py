@@ -85,7 +85,7 @@ def test_save_then_compare_passes(suite: Suite, storage: Path) -> None:
         [
             "update benchmark: 2 cells, flops, memory, against baselines/0001_baseline.json",
             "*1/2* mobilenet_v3_small-fft, 1 left *",
-            "*2/2* mobilenet_v3_small-lora-r4, 0 left *",
+            "*2/2* mobilenet_v3_small-lora-r4, 0 left*",
             "cell * FLOPs * peak memory * verdict",
             "mobilenet_v3_small-fft *MFLOPs * MiB *ok",
             "mobilenet_v3_small-lora-r4 *MFLOPs * MiB *ok",

@@ -126,7 +126,7 @@ def test_options_reach_the_code_that_is_measured(repository: Repository, capsys:
         (["nowhere", "HEAD"], "git rev-parse finds no nowhere"),
         (["HEAD", "HEAD"], "no commit from HEAD to HEAD touches fixtures/"),
         (["HEAD~1", "HEAD"], "cannot be measured: ImportError: is broken"),
-        (["HEAD~1", "HEAD", "--methods=loar"], "; did you mean lora?"),
+        (["HEAD~1", "HEAD", "--methods=loar"], "; did you mean lora, lokr or loha?"),
         (["one", "two", "--package=peft"], "Invalid version: 'one'; expected a release"),
     ],
 )

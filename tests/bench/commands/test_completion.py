@@ -52,7 +52,7 @@ def test_a_commands_options(script: Path) -> None:
 
 
 def test_names(script: Path) -> None:
-    assert completed(script, "recommend", "--methods", "bn") == {"bn_head"}
+    assert completed(script, "recommend", "--methods", "bn") == {"bn_head", "bn_affine"}
     assert completed(script, "export", "--format", "") == {"bencher", "github-action-benchmark"}
     assert "mobilenet_v2" in completed(script, "compare-checkouts", "--architectures", "mob")
 

@@ -385,10 +385,10 @@ def test_a_limit_of_ones_own_counts_before_the_devices(ask: Ask) -> None:
         (("--device=toaster",), "--device is 'toaster'; expected one of raspberry-pi-4-1gb"),
         (
             ("--device=Raspberry Pi 4",),
-            "; did you mean raspberry-pi-4-1gb or raspberry-pi-4-2gb or raspberry-pi-4-4gb or raspberry-pi-4-8gb?",
+            "; did you mean raspberry-pi-4-1gb, raspberry-pi-4-2gb, raspberry-pi-4-4gb or raspberry-pi-4-8gb?",
         ),
         (("--device=jetson_orin_nano",), "; did you mean jetson-orin-nano-4gb or jetson-orin-nano-8gb?"),
-        (("--memory=1MB", "--methods=loar"), "; did you mean lora?"),
+        (("--memory=1MB", "--methods=loar"), "; did you mean lora, lokr or loha?"),
         (("--memory=1MB", "--methods=qlora"), "--methods is 'qlora'; expected one of fft"),
         (("--memory=1MB", "--architectures=nowhere:build"), "there is no module 'nowhere'"),
         (("--memory=1MB", "--image-size=0"), "--image-size is '0'"),
