@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, check_workload
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.load import explain_load
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
 from peft_update_bench.bench.gate.summary import Summary, describe
 from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.bench.gate.workloads import check_workload
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count

@@ -72,7 +72,7 @@ class AdaptationBenchmark(Benchmark):
         return [f"{updates.kept} updates were there from an interrupted run, in {updates.folder}."]
 
     def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
-        from peft_update_bench.bench.gate.baseline import check_adaptation
+        from peft_update_bench.bench.gate.workloads import check_adaptation
 
         check_adaptation(baseline, self.adaptation.settings, cells)
 

@@ -11,7 +11,8 @@ from typing import Any
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import runs
-from peft_update_bench.bench.gate.baseline import Baseline, differences
+from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.bench.gate.workloads import differences
 from peft_update_bench.bench.record import Record
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.adapting import judge_adaptation
-from peft_update_bench.bench.gate.baseline import Baseline, Machine, check_step
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget
 from peft_update_bench.bench.gate.tolerances import of_cell
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge, judge_measured
+from peft_update_bench.bench.gate.workloads import check_step
 from peft_update_bench.bench.metrics import ABSOLUTE_TIME
 from peft_update_bench.bench.record import CLOCKS, Record, StepWorkload
 

@@ -15,6 +15,7 @@ from peft_update_bench.bench.gate.gate import Result, judge_saved
 from peft_update_bench.bench.gate.summary import Summary, kind_of
 from peft_update_bench.bench.gate.together import paragraph, told_together
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
+from peft_update_bench.bench.gate.workloads import differences
 from peft_update_bench.bench.record import AdaptationSettings, Record
 from peft_update_bench.bench.units import count
 from pytest_benchmark.utils import get_machine_id
@@ -136,7 +137,7 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
         if now.workload != before.workload:
             raise CommandError(
                 f"{cell} was recorded under another workload in {other.path}: "
-                f"{baseline.differences(before.workload, now.workload)}; compare runs of one workload"
+                f"{differences(before.workload, now.workload)}; compare runs of one workload"
             )
     adaptations = [record.adaptation for record in run.records.values() if record.adaptation]
     settings: dict[str, AdaptationSettings] = {found.task: found.settings for found in adaptations}
