@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+def _machine() -> dict[str, Any]:
+    """What a package asks of the machine that it is imported on."""
+    stat = Path("/proc/stat")
+    return {
+        "file": __file__,
+        "process": os.getpid(),
+        "processors": [os.cpu_count(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None],
+        "name": platform.node(),
+        "stat": stat.read_text().splitlines()[0] if stat.exists() else "",
+        "numbers": Path("/proc/self/smaps").exists(),
+        "in order": [entry.name for entry in os.scandir(Path(__file__).parent)],
+    }
+
+
+SEEN_WHEN_IMPORTED = _machine()
 
 
 @dataclass
@@ -83,6 +102,12 @@ def die(_: int) -> Any:
 def hang(_: int) -> Any:
     while True:
         time.sleep(1)
+
+
+def machine_seen(path: str) -> Any:
+    """Notes what was seen of the machine when this module was imported, and what is seen now."""
+    Path(path).write_text(json.dumps({"imported": SEEN_WHEN_IMPORTED, "counted": _machine()}))
+    return PlainStep(10)
 
 
 def environment_seen(path: str) -> Any:
