@@ -11,6 +11,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measurement import FAILURES as MEASUREMENT_FAILURES
 from peft_update_bench.bench.measurement import as_run, record_of
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
+from peft_update_bench.bench.processes.update_runs import Found
 from peft_update_bench.bench.record import Flops, Memory, Record, installed_versions
 from peft_update_bench.fixtures.data.datasets import DataError
 from peft_update_bench.fixtures.instruments import computed
@@ -54,10 +55,11 @@ def record(
     cell: Cell,
     workload: Workload,
     options: AdaptationOptions,
-    outcomes: Sequence[Outcome],
+    found: Sequence[Found],
     of_reference: Sequence[Outcome],
 ) -> Record:
-    """The record of `cell` from its seeds' outcomes and those of its reference."""
+    """The record of `cell` from what was found of its seeds' updates, and from the outcomes of its reference's."""
+    outcomes = [one.outcome for one in found]
     assert cell.task is not None
     step = build_update_step(cell.architecture, cell.method, cell.rank, workload, device="meta")
     figures = computed.measure(step)
@@ -100,13 +102,15 @@ def record(
         if reached is not None:
             adaptation |= {"steps_to_target": reached, "flops_to_target": flops.of_steps(reached)}
     versions = {**installed_versions(), **{package: version(package) for package in PACKAGES}}
-    parts = {
+    parts: dict[str, object] = {
         "versions": versions,
         "parameters": figures.parameters,
         "flops": figures.flops,
         "memory": figures.memory,
         "adaptation": adaptation,
     }
+    if where := {str(one.made_on): one.made_on.model_dump() for one in found if one.made_on is not None}:
+        parts["made_on"] = [where[name] for name in sorted(where)]
     return record_of(cell, as_run(step, workload) if cell.is_users else workload, parts)
 
 

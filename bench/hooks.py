@@ -45,12 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
             elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
         command = " ".join(["pytest", *elsewhere])
         run = options.read_for(project, typed, tolerances, records_baseline=theirs.is_saving, command=command)
-        session = Session.of(run)
+        session = config.stash[SESSION] = Session.of(run)
+        config.add_cleanup(run.benchmark.close)
+        if not config.option.collectonly:
+            run.benchmark.connect(run)
         storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
         session_start.find_baseline(session, theirs, storage, compare)
     except (options.OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[SESSION] = session
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.storage import BaselineStorage
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_machine_id
 
 DEFAULT_STORAGE = "file://./.benchmarks"
 """pytest-benchmark's own, which means that none was named."""
+
+
+def this_machine() -> dict[str, Any]:
+    """What the plugin says of the machine that this is called on."""
+    info: dict[str, Any] = pytest_benchmark_generate_machine_info()
+    return info
 
 
 class PytestBenchmarkSession:

@@ -107,7 +107,8 @@ class Session:
         baseline = self.gate.baseline
         against = f"against {baseline.path}" if baseline else "without a baseline"
         cells = len(self.cells) + sum(cell.is_tests for cell in self.tests.values())
-        return f"update benchmark: {count(cells, 'cell')}, {', '.join(self.run.metrics)}, {against}"
+        where = self.run.benchmark.where
+        return f"update benchmark: {count(cells, 'cell')}, {', '.join(self.run.metrics)}, {against}{where}"
 
     @property
     def suite_entry(self) -> dict[str, Any]:

@@ -19,8 +19,13 @@ _CPU = ("arch", "brand_raw", "family", "model", "stepping", "count")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Keep what tells machines apart, not what names one: a baseline is committed for everyone to read."""
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Keep what tells machines apart, not what names one: a baseline is committed for everyone to read. The machine is
+    the one that measures."""
+    session = config.stash.get(SESSION, None)
+    if session is not None and (elsewhere := session.run.benchmark.machine_info):
+        machine_info.clear()
+        machine_info.update(elsewhere)
     for key in ("node", "release", "python_build", "python_compiler", "processor"):
         machine_info.pop(key, None)
     cpu = machine_info.get("cpu", {})

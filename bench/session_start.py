@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench import options
 from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.progress import Progress
@@ -40,4 +41,7 @@ def prepare(config: pytest.Config, ours: Session) -> None:
         return
     # pytest takes what a test writes; a progress bar is for who waits.
     capture = config.pluginmanager.get_plugin("capturemanager")
-    ours.prepare(capture.global_and_fixture_disabled if capture else nullcontext)
+    try:
+        ours.prepare(capture.global_and_fixture_disabled if capture else nullcontext)
+    except options.OptionError as error:
+        raise pytest.UsageError(str(error)) from None

@@ -1,15 +1,17 @@
 """A trained network updated to a shift of its images or to new classes: does the update work?
 
-Every seed's update is done in a worker process, beside others. The record says how accurate the network was before, on
-the way and after, and what that cost.
+Every seed's update is done in a process of its own, beside others, on this machine or on a cluster. The record says how
+accurate the network was before, on the way and after, and what that cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
+from peft_update_bench.bench.options.cluster import CLUSTER
 from peft_update_bench.fixtures.workload import Workload
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from peft_update_bench.bench.gate.gate import Gate, Result
     from peft_update_bench.bench.options import RunOptions
     from peft_update_bench.bench.options.adaptation import AdaptationOptions
+    from peft_update_bench.bench.processes.executor import Wall
     from peft_update_bench.bench.processes.update_runs import UpdateRuns
 
 
@@ -37,10 +40,12 @@ class AdaptationBenchmark(Benchmark):
         "weights": "packaged (default), or torchvision for its ImageNet weights, which it downloads",
         "workers": "processes, each with one thread; default: one a core",
         "cache_dir": "where trained networks are kept; default: the user's cache folder",
+        "cluster": CLUSTER,
     }
 
     def __init__(self, options: AdaptationOptions) -> None:
         self.adaptation = options
+        self.cluster = options.cluster
         self._updates: UpdateRuns | None = None
 
     @classmethod
@@ -66,10 +71,10 @@ class AdaptationBenchmark(Benchmark):
 
     @property
     def remarks(self) -> list[str]:
-        updates = self._updates
-        if updates is None or not updates.kept:
-            return []
-        return [f"{updates.kept} updates were there from an interrupted run, in {updates.folder}."]
+        found = list(super().remarks)
+        if self._updates is not None and self._updates.kept:
+            found.append(f"{self._updates.kept} updates were there from an interrupted run, in {self._updates.folder}.")
+        return found
 
     def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
         from peft_update_bench.bench.gate.workloads import check_adaptation
@@ -78,20 +83,31 @@ class AdaptationBenchmark(Benchmark):
 
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
         from peft_update_bench.bench.adaptation import reference, updates
+        from peft_update_bench.bench.processes.local_processes import LocalProcesses
         from peft_update_bench.bench.processes.update_runs import UpdateRuns
 
         options = self.adaptation
         needed = [update for cell in cells for one in (reference(cell), cell) for update in updates(one, options)]
-        self._updates = UpdateRuns(needed, options.plan, options.cache_folder, options.workers, visibly)
+        if self._connection is None:
+            here = partial(LocalProcesses, options.workers, self.wall(run))
+            self._updates = UpdateRuns(needed, options.plan, options.cache_folder, here, visibly)
+            return
+        executor = self.cluster_executor(run, alike=True)
+        self._updates = UpdateRuns(needed, options.plan, options.cache_folder, lambda: executor, visibly, executor.kind)
+
+    def wall(self, run: RunOptions) -> Wall:
+        from peft_update_bench.bench.processes.executor import Wall
+
+        return Wall(plain=self.failures())
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
         from peft_update_bench.bench.adaptation import record, reference, updates
 
         assert self._updates is not None, "a run prepares a benchmark before it measures"
         benchmark.group = f"{cell.architecture} (time spent waiting; updates run beside each other)"
-        outcomes = benchmark.pedantic(self._updates.outcomes, args=(updates(cell, self.adaptation),))
+        found = benchmark.pedantic(self._updates.found, args=(updates(cell, self.adaptation),))
         of_reference = self._updates.outcomes(updates(reference(cell), self.adaptation))
-        return gate.judge(record(cell, run.workload, self.adaptation, outcomes, of_reference))
+        return gate.judge(record(cell, run.workload, self.adaptation, found, of_reference))
 
     @classmethod
     def failures(cls) -> tuple[type[Exception], ...]:
@@ -103,3 +119,4 @@ class AdaptationBenchmark(Benchmark):
         # Kept: what it has to say of the run is asked for afterwards.
         if self._updates is not None:
             self._updates.close()
+        super().close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from peft_update_bench.bench.metrics import names_of
+from peft_update_bench.bench.options.values import OptionError
 from peft_update_bench.fixtures.workload import Workload
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from peft_update_bench.bench.gate.baseline import Baseline
     from peft_update_bench.bench.gate.gate import Gate, Result
     from peft_update_bench.bench.options import RunOptions
+    from peft_update_bench.bench.options.cluster import ClusterOptions
+    from peft_update_bench.bench.processes.cluster import Cluster, ClusterExecutor, NodeProcess
+    from peft_update_bench.bench.processes.executor import Wall
 
 Visibly = Callable[[], AbstractContextManager[object]]
 """Within it, what is printed reaches the terminal, which pytest otherwise keeps for itself."""
@@ -35,6 +40,11 @@ class Benchmark(ABC):
     default_workload: ClassVar[Workload] = Workload()
     folder: ClassVar[str] = ""
     options: ClassVar[Mapping[str, str]] = {}
+
+    cluster: ClusterOptions | None = None
+    """Where the run is done besides this machine; None where it is not."""
+    _connection: Cluster | None = None
+    _place: NodeProcess | None = None
 
     @classmethod
     def metrics(cls, *, by_default: bool = False) -> tuple[str, ...]:
@@ -64,13 +74,56 @@ class Benchmark(ABC):
     @property
     def remarks(self) -> list[str]:
         """What a reader should know of how the run went, each a sentence."""
-        return []
+        return [] if self._connection is None else self._connection.remarks
 
     def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
         """Refuse a baseline that cannot judge `cells`. Raises BaselineError. The workload has been looked at."""
 
     def check_run(self, run: RunOptions) -> None:
         """Refuse a run that is asked for what this kind cannot do. Raises OptionError."""
+
+    def connect(self, run: RunOptions) -> None:
+        """Reach the cluster, where one was named, and the node that measures. Raises OptionError."""
+        if self.cluster is None:
+            return
+        from peft_update_bench.bench.processes.cluster import Cluster
+        from peft_update_bench.bench.processes.ray_engine import ClusterError
+
+        try:
+            self._connection = Cluster(self.cluster.address)
+            if self.cluster.label is not None:
+                self._place = self._connection.process(self.wall(run), self.cluster.label)
+        except ClusterError as error:
+            raise OptionError(str(error)) from None
+
+    def wall(self, run: RunOptions) -> Wall:
+        """What a cell is measured behind."""
+        from peft_update_bench.bench.processes.executor import Wall
+
+        return Wall(run.cell_seconds or math.inf, self.failures(), run.workload.device, run.workload.threads)
+
+    def cluster_executor(self, run: RunOptions, *, alike: bool) -> ClusterExecutor:
+        """Does tasks on the cluster; on machines of one kind where they must be `alike`. Raises OptionError."""
+        from peft_update_bench.bench.processes.ray_engine import ClusterError
+
+        assert self._connection is not None, "a run connects first"
+        try:
+            return self._connection.executor(self.wall(run), alike=alike)
+        except ClusterError as error:
+            raise OptionError(str(error)) from None
+
+    @property
+    def machine_info(self) -> Mapping[str, Any] | None:
+        """pytest-benchmark's, of the node that measures; None where this machine does."""
+        return None if self._place is None else self._place.machine_info
+
+    @property
+    def where(self) -> str:
+        """Where the run is done, in words that end a sentence; empty where it is this machine."""
+        if self.cluster is None:
+            return ""
+        node = "" if self._place is None else f"on {self._place.made_on.node} of "
+        return f", {node or 'on '}the cluster {self.cluster.address}"
 
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
         """Called once, when it is known which `cells` will be measured, before the first is."""
@@ -89,3 +142,5 @@ class Benchmark(ABC):
 
     def close(self) -> None:
         """End whatever was started for the run."""
+        if self._connection is not None:
+            self._connection.close()

@@ -6,19 +6,21 @@ as the machine has cores, while the tests wait for their own. Its baseline is a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
+from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from peft_update_bench.bench.cells import Cell
     from peft_update_bench.bench.gate.gate import Gate, Result
     from peft_update_bench.bench.options import RunOptions
     from peft_update_bench.bench.processes.cell_process import Process
+    from peft_update_bench.bench.processes.executor import Wall
     from peft_update_bench.fixtures.instruments.instructions import Instructions, Workers
     from peft_update_bench.fixtures.workload import Workload
 
@@ -29,8 +31,10 @@ SLOWER = 10
 class InstructionsBenchmark(Benchmark):
     name = "instructions"
     folder = "instructions"
+    options = {"cluster": CLUSTER, "on": ON}  # noqa: RUF012 - as the base class has it
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: ClusterOptions | None = None) -> None:
+        self.cluster = cluster
         self._workers: Workers | None = None
         self._process: Process | None = None
         self._counted: dict[Cell, Future[Instructions]] = {}
@@ -44,6 +48,14 @@ class InstructionsBenchmark(Benchmark):
                 "--metrics instructions counts on the CPU with one thread; "
                 f"given --device {workload.device} --threads {workload.threads}"
             )
+        cluster = read_cluster(given)
+        if cluster is not None:
+            if cluster.label is None:
+                raise OptionError(
+                    f"--cluster is {cluster.address!r} and --metrics instructions; expected --on LABEL, the node that "
+                    "counts"
+                )
+            return cls(cluster), workload
         try:
             conditions()
         except InstructionsError as error:
@@ -57,7 +69,7 @@ class InstructionsBenchmark(Benchmark):
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
         from peft_update_bench.fixtures.instruments.instructions import Workers
 
-        if not cells:
+        if not cells or self._place is not None:
             return
         self._workers = Workers(len(cells))
         for cell in cells:
@@ -65,16 +77,18 @@ class InstructionsBenchmark(Benchmark):
             if not cell.is_tests:
                 self._submit(cell, run)
 
+    def wall(self, run: RunOptions) -> Wall:
+        return replace(super().wall(run), limit_s=SLOWER * run.cell_seconds)
+
     def _submit(self, cell: Cell, run: RunOptions) -> None:
         from peft_update_bench.fixtures import own_steps
         from peft_update_bench.fixtures.instruments.instructions import InstructionsError
         from peft_update_bench.fixtures.update_step import build_update_step
 
-        assert self._workers is not None, "a run prepares a benchmark before it measures"
         limit_s = SLOWER * run.cell_seconds or 24 * 3600
         if not cell.is_step:
             given = (cell.architecture, cell.method, cell.rank, run.workload)
-            self._counted[cell] = self._workers.submit(build_update_step, *given, limit_s=limit_s)
+            self._count(cell, build_update_step, given, limit_s)
             return
         name = own_steps.importable_name(cell.architecture)
         if not name:
@@ -82,8 +96,17 @@ class InstructionsBenchmark(Benchmark):
                 "instructions are counted in a process under valgrind, which must import what builds the step; "
                 "expected a function at the top of a module on Python's path, not one within a test or a lambda"
             )
-        seed = run.workload.seed
-        self._counted[cell] = self._workers.submit(own_steps.build, name, cell.method, cell.rank, seed, limit_s=limit_s)
+        self._count(cell, own_steps.build, (name, cell.method, cell.rank, run.workload.seed), limit_s)
+
+    def _count(self, cell: Cell, build: Callable[..., Any], given: tuple[Any, ...], limit_s: float) -> None:
+        """Have a cell counted beside others here, or now by the node that was named."""
+        if self._place is None:
+            assert self._workers is not None, "a run prepares a benchmark before it measures"
+            self._counted[cell] = self._workers.submit(build, *given, limit_s=limit_s)
+            return
+        counted: Future[Instructions] = Future()
+        counted.set_result(self._place.call(count_here, build, given, limit_s))
+        self._counted[cell] = counted
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
         from peft_update_bench.bench.measurement import described, record_of
@@ -93,10 +116,14 @@ class InstructionsBenchmark(Benchmark):
             self._submit(cell, run)
         benchmark.group = f"{cell.architecture} (time spent waiting; cells are counted beside each other)"
         counted = benchmark.pedantic(self._counted[cell].result)
+        if self._place is not None:
+            parts["made_on"] = [self._place.made_on.model_dump()]
         return gate.judge(record_of(cell, workload, {**parts, "instructions": counted.as_record()}))
 
     def _process_of(self, run: RunOptions) -> Process:
         """Where a user's own step is tried."""
+        if self._place is not None:
+            return self._place
         if self._process is None:
             from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
 
@@ -118,3 +145,17 @@ class InstructionsBenchmark(Benchmark):
         if self._workers is not None:
             self._workers.close()
             self._workers = None
+        super().close()
+
+
+_WORKERS: list[Workers] = []
+"""Of a process that counts for another machine: one, which serves all cells."""
+
+
+def count_here(build: Callable[..., Any], given: tuple[Any, ...], limit_s: float) -> Instructions:
+    """Count one step after the other in this process. Raises InstructionsError."""
+    from peft_update_bench.fixtures.instruments.instructions import Workers
+
+    if not _WORKERS:
+        _WORKERS.append(Workers(1))
+    return _WORKERS[0].submit(build, *given, limit_s=limit_s).result()

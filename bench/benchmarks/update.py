@@ -6,9 +6,11 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
+from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError, whole_number
 
 if TYPE_CHECKING:
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from peft_update_bench.bench.gate.gate import Gate, Result
     from peft_update_bench.bench.measurement import Measurement
     from peft_update_bench.bench.options import RunOptions
-    from peft_update_bench.bench.processes.cell_process import CellProcess, Process
-    from peft_update_bench.bench.processes.side_by_side import SideBySide
+    from peft_update_bench.bench.processes.cell_process import Process
+    from peft_update_bench.bench.processes.neighbours import Neighbours
     from peft_update_bench.fixtures.workload import Workload
 
 
@@ -30,21 +32,29 @@ class UpdateBenchmark(Benchmark):
     options = {  # noqa: RUF012 - as the base class has it
         "workers": "processes that compute cells beside each other, where nothing is timed or measured; default: one a "
         "core, at most 8",
+        "cluster": CLUSTER,
+        "on": ON,
     }
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, cluster: ClusterOptions | None = None) -> None:
         self.workers = workers
         """As asked for; None where it is left to the run."""
+        self.cluster = cluster
         self._process: Process | None = None
-        self._beside: SideBySide[Measurement] | None = None
+        self._beside: Neighbours | None = None
         self._measures_memory_here = False
 
     @classmethod
     def read(cls, given: Mapping[str, str | None], workload: Workload) -> tuple[Self, Workload]:
         workers = given.get("workers")
-        return cls(None if workers is None else whole_number("workers", workers)), workload
+        return cls(None if workers is None else whole_number("workers", workers), read_cluster(given)), workload
 
     def check_run(self, run: RunOptions) -> None:
+        if self.cluster is not None and self.cluster.label is None and run.needs_machine:
+            raise OptionError(
+                f"--cluster is {self.cluster.address!r} and --metrics {','.join(run.metrics)}; expected --on LABEL, "
+                "the node that is timed, or metrics that are computed, such as --metrics flops,memory"
+            )
         if (self.workers or 1) == 1:
             return
         if run.needs_machine:
@@ -62,7 +72,7 @@ class UpdateBenchmark(Benchmark):
     @property
     def remarks(self) -> list[str]:
         if not self._measures_memory_here:
-            return []
+            return super().remarks
         return [
             "Memory was measured in pytest's own process (--cell-seconds 0): what that process had free is left out of "
             "it, what it imported meanwhile is not. It is no figure to compare or to record."
@@ -71,32 +81,34 @@ class UpdateBenchmark(Benchmark):
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
         measures_memory = bool(cells) and "measured_memory" in run.metrics
         self._measures_memory_here = measures_memory and not run.cell_seconds
-        if measures_memory and run.cell_seconds:
+        if measures_memory and run.cell_seconds and self.cluster is None:
             from peft_update_bench.bench.processes.child_process import start_server
 
             # While the first cell is computed: its imports take seconds.
             start_server()
         # What a test builds is known when the test runs.
         matrix = [cell for cell in cells if not cell.is_tests]
-        if matrix and run.cell_seconds:
+        if matrix and run.cell_seconds and self._place is None:
             _import_what_measures(run.metrics, for_users=any(cell.is_users for cell in cells))
-        if not run.needs_machine and run.cell_seconds:
+        if not run.needs_machine and run.cell_seconds and self._place is None:
             self._compute_beside_each_other(run, matrix)
 
     def _compute_beside_each_other(self, run: RunOptions, cells: Sequence[Cell]) -> None:
+        from peft_update_bench.bench.processes.neighbours import Neighbours
+
+        if self._connection is not None:
+            executor = self.cluster_executor(run, alike=False)
+            self._beside = Neighbours(cells, run, executor, 1)
+            return
         workers = min(len(cells), self.workers or min(os.cpu_count() or 1, MOST_BY_DEFAULT))
         if workers < 2:
             return
-        from peft_update_bench.bench.measurement import measure
         from peft_update_bench.bench.processes.child_process import MeasurementError
-        from peft_update_bench.bench.processes.side_by_side import SideBySide
-
-        def compute(cell: Cell, process: CellProcess) -> Measurement:
-            return measure(cell, run, process)
+        from peft_update_bench.bench.processes.local_processes import LocalProcesses
 
         # Where no process can be started, every cell says so for itself.
         with suppress(MeasurementError):
-            self._beside = SideBySide(cells, compute, [self._cell_process(run) for _ in range(workers)])
+            self._beside = Neighbours(cells, run, LocalProcesses(workers, self.wall(run)), workers)
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
         if self._beside is not None and cell in self._beside:
@@ -107,6 +119,7 @@ class UpdateBenchmark(Benchmark):
 
         process = self._where(run)
         measured = self._measure(cell, run, process, gate, benchmark)
+        measured = self._named(measured)
         result = gate.judge(measured.record, measured.median_seconds)
         if result.is_unstable and not result.suspects_slowdown:
             measured = measure_latency_again(measured, run, process)
@@ -131,19 +144,23 @@ class UpdateBenchmark(Benchmark):
         if self._process is not None:
             self._process.close()
             self._process = None
+        super().close()
+
+    def _named(self, measured: Measurement) -> Measurement:
+        """With the node that it was measured on."""
+        if self._place is None:
+            return measured
+        return replace(measured, record=measured.record.model_copy(update={"made_on": [self._place.made_on]}))
 
     def _where(self, run: RunOptions) -> Process:
         """Where cells are measured."""
+        if self._place is not None:
+            return self._place
         if self._process is None:
             from peft_update_bench.bench.processes.cell_process import ThisProcess
 
-            self._process = self._cell_process(run) if run.cell_seconds else ThisProcess()
+            self._process = self.wall(run).process() if run.cell_seconds else ThisProcess()
         return self._process
-
-    def _cell_process(self, run: RunOptions) -> CellProcess:
-        from peft_update_bench.bench.processes.cell_process import CellProcess
-
-        return CellProcess(run.cell_seconds, self.failures(), run.workload.device, run.workload.threads)
 
     def _measure(self, cell: Cell, run: RunOptions, process: Process, gate: Gate, benchmark: Any) -> Measurement:
         """Measure a cell and give pytest-benchmark its rounds.

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -54,9 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Search, print the scores as Markdown, and write the file where one is named. Raises CommandError."""
     # Seconds of imports, which --help and a refused option should not wait for.
+    from peft_update_bench.bench.processes.child_process import MeasurementError
+    from peft_update_bench.bench.processes.local_processes import LocalProcesses
     from peft_update_bench.bench.processes.update_runs import UpdateRuns
-    from peft_update_bench.fixtures.data.datasets import DataError
-    from peft_update_bench.fixtures.training.adaptation import AdaptationError, Plan, Update
+    from peft_update_bench.fixtures.training.adaptation import Plan, Update
     from peft_update_bench.fixtures.training.cache import write_atomically
 
     words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
@@ -78,15 +80,15 @@ def run(given: argparse.Namespace) -> int:
         for rate in rates
     }
     scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in METHODS}
-    cache_folder, workers = adaptation.cache_folder, adaptation.workers
+    start = partial(LocalProcesses, adaptation.workers, asked.benchmark.wall(asked))
     try:
-        with UpdateRuns(list(updates.values()), plan, cache_folder, workers) as runs:
+        with UpdateRuns(list(updates.values()), plan, adaptation.cache_folder, start) as runs:
             if runs.kept:
                 print(f"{runs.kept} of {len(updates)} updates are there from an interrupted search", file=sys.stderr)
             for (method, rate, where), update in updates.items():
                 (outcome,) = runs.outcomes([update])
                 scores[method][rate][where] = outcome.curve[-1]
-    except (AdaptationError, DataError) as error:
+    except MeasurementError as error:
         raise CommandError(str(error)) from None
     print(report(scores))
     if given.output is not None:

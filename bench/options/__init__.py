@@ -1,6 +1,6 @@
 """What a run was asked for."""
 
-from peft_update_bench.bench.options.project import Project, read_project
+from peft_update_bench.bench.options.project import Project, import_modules, read_project
 from peft_update_bench.bench.options.run import RunOptions, all_options, read, read_for, storage_folder
 from peft_update_bench.bench.options.tolerance_table import read_tolerances, tolerances
 from peft_update_bench.bench.options.values import OptionError
@@ -10,6 +10,7 @@ __all__ = [
     "Project",
     "RunOptions",
     "all_options",
+    "import_modules",
     "read",
     "read_for",
     "read_project",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from peft_update_bench.bench.options.cluster import ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError, names, one_of, whole_number
 from peft_update_bench.bench.record import AdaptationSettings
 from peft_update_bench.fixtures.data import datasets
@@ -15,7 +16,6 @@ from peft_update_bench.fixtures.data.corruptions import CORRUPTIONS, SEVERITIES
 from peft_update_bench.fixtures.data.datasets import DATASETS, DataError, Dataset
 from peft_update_bench.fixtures.data.tasks import TASKS, DataChoice, new_classes
 from peft_update_bench.fixtures.training.adaptation import Plan
-from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
 from peft_update_bench.fixtures.training.pretraining import WEIGHTS
 from peft_update_bench.fixtures.workload import Workload
 
@@ -23,13 +23,14 @@ from peft_update_bench.fixtures.workload import Workload
 @dataclass(frozen=True)
 class AdaptationOptions:
     """How cells are adapted: the plan of an update, what the record says of it for each task, and by how many seeds,
-    worker processes and where networks are kept."""
+    worker processes and where networks are kept; None is the user's cache folder on whatever machine."""
 
     plan: Plan = field(default_factory=Plan)
     settings: Mapping[str, AdaptationSettings] = field(default_factory=dict)
     seeds: int = 2
     workers: int = 1
-    cache_folder: Path = DEFAULT_FOLDER
+    cache_folder: Path | None = None
+    cluster: ClusterOptions | None = None
 
     @property
     def repeat(self) -> list[str]:
@@ -93,7 +94,8 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
         settings=settings,
         seeds=whole_number("seeds", given.get("seeds") or str(AdaptationOptions.seeds)),
         workers=whole_number("workers", given.get("workers") or str(min(os.cpu_count() or 1, 8))),
-        cache_folder=Path(given.get("cache_dir") or DEFAULT_FOLDER).resolve(),
+        cluster=read_cluster(given),
+        cache_folder=Path(folder).resolve() if (folder := given.get("cache_dir")) else None,
     )
     return options, replace(workload, num_classes=data.num_classes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,16 @@ class Project:
         """Each is found in the project's folder too. Raises OptionError where one cannot be imported."""
         if self.modules and str(self.root) not in sys.path:
             sys.path.insert(0, str(self.root))
-        for name in self.modules:
-            try:
-                importlib.import_module(name)
-            except Exception as error:  # a user's module may raise anything
-                raise OptionError(
-                    f"[tool.peft-update-bench] modules: importing {name!r} raises {told(error)}"
-                ) from None
+        import_modules(self.modules)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import a project's modules, which may add metrics and kinds of benchmark. Raises OptionError."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a user's module may raise anything
+            raise OptionError(f"[tool.peft-update-bench] modules: importing {name!r} raises {told(error)}") from None
 
 
 def read_project(start: Path) -> Project:

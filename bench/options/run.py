@@ -76,6 +76,8 @@ class RunOptions:
     records_baseline: bool = False
     cell_seconds: int = 300
     command: str = "pytest"
+    modules: tuple[str, ...] = ()
+    """The project's, which a process that has only this object must import first."""
 
     def baseline_folder(self, storage: Path) -> Path:
         """Where this run's baselines are in `storage`: each kind of benchmark has a folder of its own, so that none
@@ -132,6 +134,7 @@ def read(
     records_baseline: bool = False,
     command: str = RunOptions.command,
     is_of_tests: bool = False,
+    modules: tuple[str, ...] = (),
 ) -> RunOptions:
     """Check the options as typed, keyed by name without dashes; None, or no key, where an option was not given.
 
@@ -188,6 +191,7 @@ def read(
         records_baseline=records_baseline,
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
         command=command,
+        modules=modules,
     )
     check_shard(run.selection)
     benchmark.check_run(run)
@@ -201,7 +205,7 @@ def read_for(
 ) -> RunOptions:
     """As :func:`read`, with the project's own choice for what was not typed. Raises OptionError."""
     try:
-        return read(project.complete(typed), tolerances, **details)
+        return read(project.complete(typed), tolerances, modules=project.modules, **details)
     except OptionError as error:
         raise project.located(error, typed) from None
 

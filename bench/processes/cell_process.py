@@ -87,18 +87,21 @@ class CellProcess:
 
     One process serves all cells, because what one has computed another need not compute again; it is replaced when it
     has died or was late. It is forked, so that it has the packages and the methods that this process has. CUDA does not
-    survive a fork, nor do the threads of OpenMP where this process has had any: then it is started afresh.
+    survive a fork, nor do the threads of OpenMP where this process has had any: then it is started afresh. So it is
+    where it is not to be `forked`, because this process has threads of others.
 
     Functions, arguments and results are pickled; an exception comes back as MeasurementError. Those of `plain` are
     sentences already, others are told by their type, first line and place.
     """
 
     limit_s: float
-    plain: tuple[type[Exception], ...] = ()
+    plain: tuple[type[Exception] | str, ...] = ()
     device: str = "cpu"
     threads: int = 1
+    forked: bool = True
     _child: ChildProcess | None = None
     _end: float = field(default=math.inf)
+    _is_killed: bool = False
 
     def begin(self, *, anew: bool = False) -> None:
         if anew:
@@ -106,6 +109,8 @@ class CellProcess:
         self._end = time.monotonic() + self.limit_s
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
+        if self._is_killed:
+            raise MeasurementError("the run ended before its turn")
         if self._child is None or not self._child.is_alive:
             self.close()
             self._child = self._start()
@@ -115,7 +120,7 @@ class CellProcess:
         return call_once(function, *args, limit_s=self._left_s(), limit=self._limit, plain=self.plain)
 
     def call_forked(self, function: Callable[..., T], *args: Any) -> T:
-        with closing(ChildProcess("fork", self.plain)) as child:
+        with closing(ChildProcess("fork" if self.forked else "forkserver", self.plain)) as child:
             return child.call(function, *args, limit_s=self._left_s(), limit=self._limit)
 
     def close(self) -> None:
@@ -125,12 +130,13 @@ class CellProcess:
             self._child = None
 
     def kill(self) -> None:
-        """End the process at once; a call that waits for it in another thread fails."""
+        """End the process at once, for good; a call that waits for it in another thread fails."""
+        self._is_killed = True
         if self._child is not None:
             self._child.kill()
 
     def _start(self) -> ChildProcess:
-        if self.device == "cpu":
+        if self.device == "cpu" and self.forked:
             child = ChildProcess("fork", self.plain)
             if self.threads == 1 or _runs_in_parallel(child, self.threads):
                 return child

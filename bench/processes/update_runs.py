@@ -1,7 +1,7 @@
-"""Updates done in worker processes, each finished one kept at once, so that an interrupted run continues.
+"""Updates done beside each other by an executor, each finished one kept at once, so that an interrupted run continues.
 
-What was kept is used again only for the same updates under the same plan, code, package versions and machine, and only
-until a run has had all its results: a whole run always measures.
+What was kept is used again only for the same updates under the same plan, code, package versions and kind of machine,
+and only until a run has had all its results: a whole run always measures.
 """
 
 from __future__ import annotations
@@ -9,82 +9,99 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
-from multiprocessing import get_context
-from multiprocessing.sharedctypes import Synchronized
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import cpuinfo
 import torch
-from peft_update_bench.bench.processes.lifeline import end_with_parent
+from peft_update_bench.bench.processes.executor import Done, Executor, Task
 from peft_update_bench.bench.record import installed_versions
+from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.training import adaptation, cache
-from peft_update_bench.fixtures.training.adaptation import AdaptationError, Outcome, Plan, Update
+from peft_update_bench.fixtures.training.adaptation import Outcome, Plan, Update
+from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
 from tqdm import tqdm
 
 _CODE = Path(adaptation.__file__).parents[1]
 
+_RETRIES = 2
+"""How often an update is begun anew whose process was ended from outside."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An update's outcome, and the machine of a cluster that found it; None is this one."""
+
+    outcome: Outcome
+    made_on: MadeOn | None
+
 
 class UpdateRuns:
-    """Does `updates`, with `workers` processes of one thread each; with one worker, in this process when asked for.
+    """Does `updates` by the executor that `start` returns, which is asked for when the first outcome is.
 
-    Progress bars are drawn within `visibly()`.
+    Trained networks are in `cache_folder`, on each machine; None is the user's cache folder there. `kind` is the kind
+    of machine that does the updates, where it is not this one's. Progress bars are drawn within `visibly()`.
 
-    A context manager: leaving it, or `close`, ends the workers, and drops what was kept where every update's outcome
-    was handed out.
+    A context manager: leaving it, or `close`, ends what is under way, and drops what was kept where every update's
+    outcome was handed out.
     """
 
     def __init__(
         self,
         updates: Sequence[Update],
         plan: Plan,
-        cache_folder: Path,
-        workers: int,
+        cache_folder: Path | None,
+        start: Callable[[], Executor],
         visibly: Callable[[], AbstractContextManager[object]] = nullcontext,
+        kind: str | None = None,
     ) -> None:
         self._visibly = visibly
         self._updates = list(dict.fromkeys(updates))
         self._plan = plan
         self._cache_folder = cache_folder
-        self._workers = workers
+        self._start_executor = start
         self._handed_out: set[Update] = set()
-        self._pool: ProcessPoolExecutor | None = None
-        self._futures: dict[Update, Future[Outcome]] = {}
-        self._steps_done: Synchronized[int] = get_context("spawn").Value("q", 0)
-        self.folder = cache_folder / "unfinished" / _run_digest(plan)
-        self.kept = sum(_read(self.folder, update) is not None for update in self._updates)
+        self._executor: Executor | None = None
+        self._futures: dict[Update, Future[Found]] = {}
+        self.folder = (cache_folder or DEFAULT_FOLDER) / "unfinished" / _run_digest(plan, kind)
+        kept = {update: found for update in self._updates if (found := _read(self.folder, update)) is not None}
+        self.kept = len(kept)
+        for update in self._updates:
+            self._futures[update] = Future()
+            if update in kept:
+                self._futures[update].set_result(kept[update])
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close(wait_for_workers=kind is None)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def close(self, *, wait_for_workers: bool = True) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=wait_for_workers, cancel_futures=True)
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.close()
         if self._handed_out >= set(self._updates):
             for update in self._updates:
                 _path(self.folder, update).unlink(missing_ok=True)
             if self.folder.is_dir() and not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
-    def outcomes(self, updates: Sequence[Update]) -> list[Outcome]:
-        """The outcomes of `updates`, in their order; waits for them under a progress bar on stderr.
+    def found(self, updates: Sequence[Update]) -> list[Found]:
+        """What came of `updates`, in their order; waits for them under a progress bar of all of the run's, on stderr.
 
-        Raises what :func:`peft_update_bench.fixtures.training.adaptation.run` raises.
+        Raises MeasurementError.
         """
+        wanted = [self._futures[update] for update in updates]
         try:
             with self._visibly():
-                found = [self._here(u) for u in updates] if self._workers == 1 else self._from_workers(updates)
+                self._wait(wanted, _name(updates[0]))
+                found = [future.result() for future in wanted]
         except Exception:
             # One that failed is told of, and would fail again. An interrupt is no exception of this kind.
             self._handed_out.update(updates)
@@ -92,58 +109,59 @@ class UpdateRuns:
         self._handed_out.update(updates)
         return found
 
-    def _here(self, update: Update) -> Outcome:
-        kept = _read(self.folder, update)
-        if kept is not None:
-            return kept
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with tqdm(desc=_name(update), unit="step", leave=False, disable=None) as bar:
-                return _do(update, self._plan, self._cache_folder, self.folder, bar.update)
-        finally:
-            torch.set_num_threads(threads)
+    def outcomes(self, updates: Sequence[Update]) -> list[Outcome]:
+        """As :meth:`found`, without the machines."""
+        return [found.outcome for found in self.found(updates)]
 
-    def _from_workers(self, updates: Sequence[Update]) -> list[Outcome]:
-        if self._pool is None:
-            self._start()
-        wanted = [self._futures[update] for update in updates]
-        with tqdm(desc=_name(updates[0]), total=self._steps(), unit="step", leave=False, disable=None) as bar:
-            pending: set[Future[Outcome]] = set(wanted)
+    def _wait(self, wanted: Sequence[Future[Found]], name: str) -> None:
+        if all(future.done() for future in wanted):
+            return
+        if self._executor is None:
+            self._executor = self._start_executor()
+            self._submit_all(self._executor)
+        futures = list(self._futures.values())
+        with tqdm(desc=name, total=len(futures), unit="update", leave=False, disable=None) as bar:
+            pending = set(wanted)
             while pending:
                 pending = wait(pending, timeout=0.5).not_done
-                bar.update(self._steps_done.value - bar.n)
+                bar.update(sum(future.done() for future in futures) - bar.n)
+
+    def _submit_all(self, executor: Executor) -> None:
+        """Have each network trained once, and its updates done when it is."""
+        open_updates = [update for update in self._updates if not self._futures[update].done()]
+
+        def network(update: Update) -> tuple[str, str]:
+            return update.architecture, update.task
+
+        for (architecture, task), group in groupby(sorted(open_updates, key=network), key=network):
+            arguments = (architecture, task, self._plan, self._cache_folder)
+            (trained,) = executor.submit(Task(train, arguments, _RETRIES))
+            trained.add_done_callback(partial(self._submit, executor, list(group)))
+
+    def _submit(self, executor: Executor, updates: Sequence[Update], trained: Future[Done[TrainedNetwork]]) -> None:
+        """Have the updates of a network done, in the order of the run."""
+        if error := trained.exception():
+            for update in updates:
+                self._futures[update].set_exception(error)
+            return
+        network = trained.result().result
+        executor.share(network.name, network.content)
+        for update in sorted(updates, key=self._updates.index):
+            arguments = (update, self._plan, self._cache_folder)
+            (done,) = executor.submit(Task(do_update, arguments, _RETRIES, (network.name,), self._cache_folder))
+            done.add_done_callback(partial(self._keep, update))
+
+    def _keep(self, update: Update, done: Future[Done[Outcome]]) -> None:
+        """Called once, when an update has ended."""
         try:
-            return [future.result() for future in wanted]
-        except BrokenProcessPool:
-            raise AdaptationError(
-                "a worker process died (killed, or out of memory); expected it to finish its update; "
-                "run again to continue, with fewer --workers if memory is short"
-            ) from None
-
-    def _start(self) -> None:
-        """Give all updates to the workers in order; each network is trained before two of them could want it."""
-        self._pool = ProcessPoolExecutor(
-            self._workers, mp_context=get_context("spawn"), initializer=_prepare_worker, initargs=(self._steps_done,)
-        )
-        open_updates = [update for update in self._updates if _read(self.folder, update) is None]
-        networks = dict.fromkeys((update.architecture, update.task) for update in open_updates)
-        trained = {
-            network: self._pool.submit(_pretrain, *network, self._plan, self._cache_folder) for network in networks
-        }
-        if trained:
-            with tqdm(desc="training networks on the source data", unit="step", leave=False, disable=None) as bar:
-                pending: set[Future[None]] = set(trained.values())
-                while pending:
-                    pending = wait(pending, timeout=0.5).not_done
-                    bar.update(self._steps_done.value - bar.n)
-        with self._steps_done.get_lock():
-            self._steps_done.value = (len(self._updates) - len(open_updates)) * self._plan.steps
-        for update in self._updates:
-            self._futures[update] = self._pool.submit(_in_worker, update, self._plan, self._cache_folder, self.folder)
-
-    def _steps(self) -> int:
-        return len(self._updates) * self._plan.steps
+            found = Found(done.result().result, done.result().made_on)
+            where = None if found.made_on is None else found.made_on.model_dump()
+            content = json.dumps({"update": asdict(update), "outcome": asdict(found.outcome), "made_on": where})
+            cache.write_atomically(_path(self.folder, update), content.encode("ascii"))
+        except Exception as error:  # it is raised where the outcome is asked for
+            self._futures[update].set_exception(error)
+        else:
+            self._futures[update].set_result(found)
 
 
 def _name(update: Update) -> str:
@@ -151,12 +169,12 @@ def _name(update: Update) -> str:
     return f"{update.architecture}-{update.method}{rank}-{update.task}"
 
 
-def _run_digest(plan: Plan) -> str:
+def _run_digest(plan: Plan, kind: str | None) -> str:
     key = {
         "plan": json.loads(json.dumps(asdict(plan), default=str)),
         "code": cache.source_digest(_CODE),
         "versions": installed_versions(),
-        "machine": [platform.machine(), str(cpuinfo.get_cpu_info().get("brand_raw", ""))],
+        "machine": kind or [platform.machine(), str(cpuinfo.get_cpu_info().get("brand_raw", ""))],
     }
     return cache.digest(key)
 
@@ -165,45 +183,34 @@ def _path(folder: Path, update: Update) -> Path:
     return folder / f"{cache.digest(asdict(update))}.json"
 
 
-def _read(folder: Path, update: Update) -> Outcome | None:
+def _read(folder: Path, update: Update) -> Found | None:
     """What was kept of `update`; None where nothing was, or where it is damaged."""
     try:
         data = json.loads(_path(folder, update).read_text(encoding="ascii"))
         if data["update"] != asdict(update):
             return None
-        return Outcome(**data["outcome"])
+        return Found(Outcome(**data["outcome"]), data["made_on"] and MadeOn(**data["made_on"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _do(update: Update, plan: Plan, cache_folder: Path, folder: Path, on_step: Callable[[], object]) -> Outcome:
-    outcome = adaptation.run(update, plan, cache_folder, on_step)
-    content = json.dumps({"update": asdict(update), "outcome": asdict(outcome)})
-    cache.write_atomically(_path(folder, update), content.encode("ascii"))
-    return outcome
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """The file of a network in the folder for them."""
+
+    name: str
+    content: bytes
 
 
-_steps_done: Synchronized[int] | None = None
-
-
-def _prepare_worker(steps_done: Synchronized[int]) -> None:
-    global _steps_done
-    _steps_done = steps_done
-    # An interrupt does not reach it: a worker ends its update, which is kept.
-    end_with_parent()
+def train(architecture: str, task: str, plan: Plan, cache_folder: Path | None) -> TrainedNetwork:
+    """Train the network of an architecture and a task, or find it trained. The function of a task."""
     torch.set_num_threads(1)
+    folder = cache_folder or DEFAULT_FOLDER
+    path = adaptation.trained_file(architecture, tasks.load(task, plan.data), plan, folder)
+    return TrainedNetwork(path.name, path.read_bytes())
 
 
-def _count_step() -> None:
-    assert _steps_done is not None
-    with _steps_done.get_lock():
-        _steps_done.value += 1
-
-
-def _pretrain(architecture: str, task: str, plan: Plan, cache_folder: Path) -> None:
-    data = tasks.load(task, plan.data)
-    adaptation.pretrain(architecture, data, plan, cache_folder, _count_step)
-
-
-def _in_worker(update: Update, plan: Plan, cache_folder: Path, folder: Path) -> Outcome:
-    return _read(folder, update) or _do(update, plan, cache_folder, folder, _count_step)
+def do_update(update: Update, plan: Plan, cache_folder: Path | None) -> Outcome:
+    """The function of an update's task."""
+    torch.set_num_threads(1)
+    return adaptation.run(update, plan, cache_folder or DEFAULT_FOLDER)

@@ -12,6 +12,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationSettings
 from peft_update_bench.bench.record.growth import Growth
 from peft_update_bench.bench.record.instructions import Instructions
+from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.bench.record.part import Fraction, Part
 from peft_update_bench.bench.record.result import FirstStep, Result
 from peft_update_bench.bench.record.update import (
@@ -39,7 +40,7 @@ SCHEMAS = {
     "where the work is done; steps of a user's own, with the workload read from them, and tolerances that a test asks "
     "for",
     3: "what the optimizer's step does; the first step's peak and seconds; growth; the update's result; how much of a "
-    "timing others had the cores",
+    "timing others had the cores; the machines of a cluster that it was made on",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 
@@ -60,8 +61,9 @@ class Record(Part):
 
     The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from
     elsewhere is a field too, of the subclass that :func:`read_record` makes. ``remarks`` are sentences for who reads
-    the figures; nothing is judged by them. ``tolerances`` are those of the cell alone, by the names of
-    ``bench/gate/tolerances.py``. The architecture of a user's own step is the step's name.
+    the figures, ``made_on`` the machines of a cluster that made them; nothing is judged by either. ``tolerances`` are
+    those of the cell alone, by the names of ``bench/gate/tolerances.py``. The architecture of a user's own step is the
+    step's name.
     """
 
     schema_: Literal[1, 2, 3] = Field(alias="schema")
@@ -83,6 +85,7 @@ class Record(Part):
     instructions: Instructions | None = None
     adaptation: Adaptation | None = None
     where: Where | None = None
+    made_on: Annotated[list[MadeOn], Field(min_length=1)] | None = None
 
     @property
     def cell(self) -> Cell:

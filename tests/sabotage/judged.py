@@ -22,12 +22,14 @@ from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.cell_process import ThisProcess
 from peft_update_bench.bench.processes.child_process import call_once
+from peft_update_bench.bench.processes.update_runs import Found
 from peft_update_bench.bench.record import SCHEMA, Record
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.training import adaptation
 from peft_update_bench.fixtures.training.adaptation import Outcome
+from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
 
 from tests.sabotage.cases import Case, Instrument, Range
 from tests.sabotage.injection import injected
@@ -80,19 +82,22 @@ def measured(cell: Cell, run: RunOptions) -> Record:
     if not isinstance(run.benchmark, AdaptationBenchmark):
         return measure(cell, run, WithFreshMemory()).record
     given = run.benchmark.adaptation
-    return record(cell, run.workload, given, adapt(cell, given), adapt(reference(cell), given))
+    found = [Found(outcome, made_on=None) for outcome in adapt(cell, given)]
+    return record(cell, run.workload, given, found, adapt(reference(cell), given))
 
 
 def adapt(cell: Cell, given: AdaptationOptions) -> list[Outcome]:
     """Each seed's update, done here: nothing of a fault may be kept for a run without it."""
     with fixed_threads(1):
-        return [adaptation.run(update, given.plan, given.cache_folder) for update in updates(cell, given)]
+        return [
+            adaptation.run(update, given.plan, given.cache_folder or DEFAULT_FOLDER) for update in updates(cell, given)
+        ]
 
 
 def train_on_the_source(cell: Cell, run: RunOptions) -> None:
     """A fault in the update must not come into the trained network, which is kept."""
     if isinstance(run.benchmark, AdaptationBenchmark) and cell.task is not None:
-        plan, folder = run.benchmark.adaptation.plan, run.benchmark.adaptation.cache_folder
+        plan, folder = run.benchmark.adaptation.plan, run.benchmark.adaptation.cache_folder or DEFAULT_FOLDER
         with fixed_threads(1):
             adaptation.pretrain(cell.architecture, tasks.load(cell.task, plan.data), plan, folder)
 

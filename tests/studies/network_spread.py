@@ -16,6 +16,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from statistics import fmean, variance
 
 from peft_update_bench.bench import options
@@ -24,6 +25,7 @@ from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.processes.local_processes import LocalProcesses
 from peft_update_bench.bench.processes.update_runs import UpdateRuns
 from peft_update_bench.bench.record import Adaptation, AdaptationRun
 from peft_update_bench.fixtures.training.adaptation import Outcome
@@ -50,7 +52,8 @@ def outcomes(run: RunOptions, number: int) -> dict[Cell, Outcome]:
     training = replace(training, peak_learning_rate=training.peak_learning_rate * (1 + number * LAST_DIGIT))
     plan = replace(given.plan, source_training=training)
     wanted = {cell: updates(cell, given)[0] for cell in run.selection.cells()}
-    with UpdateRuns(list(wanted.values()), plan, given.cache_folder, given.workers) as runs:
+    start = partial(LocalProcesses, given.workers, run.benchmark.wall(run))
+    with UpdateRuns(list(wanted.values()), plan, given.cache_folder, start) as runs:
         found = runs.outcomes(list(wanted.values()))
     return dict(zip(wanted, found, strict=True))
 

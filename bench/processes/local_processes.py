@@ -1,0 +1,87 @@
+"""Tasks done beside each other by processes of this machine."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from peft_update_bench.bench.processes.child_process import MeasurementError
+from peft_update_bench.bench.processes.executor import Done, Task, Wall, do
+
+T = TypeVar("T")
+
+
+class LocalProcesses:
+    """An executor of `number` processes, each with a thread that waits for it; what is submitted together, one does.
+
+    Neighbours are submitted together, because what is remembered of one task another need not compute again. A task
+    that fails, or ends its process, fails alone.
+
+    Every process is started at once and from the calling thread: a fork beside threads has their locks without them.
+    One that has to be replaced is forked beside threads that do nothing but wait.
+
+    Raises MeasurementError where no process can be started.
+    """
+
+    def __init__(self, number: int, wall: Wall) -> None:
+        self._processes = [wall.process() for _ in range(number)]
+        self._idle = deque(self._processes)
+        self._is_closed = False
+        try:
+            for process in self._processes:
+                process.begin()
+                process.call(_nothing)
+        except BaseException:
+            for process in self._processes:
+                process.close()
+            raise
+        self._threads = ThreadPoolExecutor(number, "local-processes")
+        self._open: set[Future[Any]] = set()
+
+    def submit(self, *tasks: Task[T]) -> list[Future[Done[T]]]:
+        futures: list[Future[Done[T]]] = [Future() for _ in tasks]
+        self._open.update(futures)
+        try:
+            self._threads.submit(self._do_in_turn, tasks, futures)
+        except RuntimeError:  # closed meanwhile, by another thread
+            self._end_open()
+        return futures
+
+    def share(self, name: str, content: bytes) -> None:
+        """All processes see the folder in which the file was made."""
+
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
+        self._is_closed = True
+        for process in self._processes:
+            process.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.close()
+        self._end_open()
+
+    def _end_open(self) -> None:
+        for future in list(self._open):
+            if not future.done():
+                future.set_exception(MeasurementError("the run ended before its turn"))
+        self._open.clear()
+
+    def _do_in_turn(self, tasks: Sequence[Task[T]], futures: Sequence[Future[Done[T]]]) -> None:
+        process = self._idle.pop()
+        for task, future in zip(tasks, futures, strict=True):
+            if self._is_closed:
+                break
+            try:
+                done = Done(do(task.function, task.args, task.retries, process))
+            except BaseException as error:  # it is raised where the result is asked for
+                future.set_exception(error)
+            else:
+                future.set_result(done)
+            self._open.discard(future)
+        self._idle.append(process)
+
+
+def _nothing() -> None:
+    """What a process is started with."""
