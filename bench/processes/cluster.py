@@ -10,7 +10,6 @@ import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import cached_property
 from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
@@ -32,6 +31,8 @@ from peft_update_bench.bench.processes.ray_engine import (
 from peft_update_bench.bench.pytest_benchmark_session import this_machine
 
 T = TypeVar("T")
+
+_CONNECTS_S = 60.0
 
 _STARTS_S = 120.0
 """How long a node may take to say what it is: it imports torch for that."""
@@ -59,10 +60,13 @@ class Cluster:
         self._failure = ""
         self._thread: Thread | None = None
         try:
-            self._engine.call(_connect, address, limit_s=_STARTS_S)
+            self._engine.call(_connect, address, limit_s=_CONNECTS_S)
         except MeasurementError as error:
             self._engine.close()
-            raise ClusterError(str(error)) from None
+            message = str(error)
+            raise ClusterError(
+                message if message.startswith("--cluster") else f"--cluster is {address!r}: connecting {message}"
+            ) from None
 
     def executor(self, wall: Wall, *, alike: bool) -> ClusterExecutor:
         """One whose tasks are done on all nodes that have what this machine has; where figures depend on it, on nodes
@@ -246,18 +250,20 @@ class ClusterExecutor:
 
 
 class NodeProcess:
-    """A :class:`~.cell_process.Process` on the node of a label."""
+    """A :class:`~.cell_process.Process` on the node of a label. `machine_info` is pytest-benchmark's, of that node.
+
+    Raises ClusterError.
+    """
 
     def __init__(self, cluster: Cluster, wall: Wall, label: str, what: Description) -> None:
         self._cluster = cluster
         self._wall = wall
         self._label = label
         self.made_on = what.made_on
-
-    @cached_property
-    def machine_info(self) -> dict[str, Any]:
-        """What pytest-benchmark says of the node."""
-        return self.call(this_machine)
+        try:
+            self.machine_info = self.call(this_machine)
+        except MeasurementError as error:
+            raise ClusterError(f"--on {label}: {error}") from None
 
     def begin(self, *, anew: bool = False) -> None:
         self._order("begin", None, anew)

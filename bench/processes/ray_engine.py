@@ -35,6 +35,11 @@ _ALONE_AFTER_S = 30.0
 """For how long no node may be there that a task could be done on."""
 
 
+_EXPECTED = (
+    "expected a cluster that this machine is a node of (ray start --head, elsewhere ray start --address=HOST:PORT)"
+)
+
+
 class ClusterError(Exception):
     """A cluster that cannot be used, or is gone: which, and what to do."""
 
@@ -92,6 +97,9 @@ class Engine:
 
     def __init__(self, address: str) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        if address != "auto" and (silence := _silence(*_split(address))):
+            # Ray itself would try for a minute.
+            raise ClusterError(f"--cluster is {address!r}: nobody answers there ({silence}); {_EXPECTED}")
         ray: Any = import_module("ray")
         self._ray = ray
         try:
@@ -100,12 +108,8 @@ class Engine:
                 context = ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             said = " ".join(str(error).split()).partition(". ")[0]
-            raise ClusterError(
-                f"--cluster is {address!r}: {said}; expected a cluster that this machine is a node of "
-                "(ray start --head, elsewhere ray start --address=HOST:PORT)"
-            ) from None
-        host, _, port = str(context.address_info["gcs_address"]).rpartition(":")
-        self._head = (host.strip("[]"), int(port))
+            raise ClusterError(f"--cluster is {address!r}: {said}; {_EXPECTED}") from None
+        self._head = _split(str(context.address_info["gcs_address"]))
         self._files: dict[str, Any] = {}
         self._orders: dict[int, Do] = {}
         self._calls: dict[int, Call] = {}
@@ -226,14 +230,11 @@ class Engine:
 
     def _must_answer(self) -> None:
         """Raise ClusterError where the head has not answered for a while: Ray itself waits a minute, and ends us."""
-        try:
-            socket.create_connection(self._head, 2).close()
-        except OSError as error:
-            if time.monotonic() - self._answered > _GONE_AFTER_S:
-                where = ":".join(map(str, self._head))
-                raise ClusterError(f"its head at {where} does not answer ({error.strerror or error})") from None
-        else:
+        silence = _silence(*self._head)
+        if not silence:
             self._answered = time.monotonic()
+        elif time.monotonic() - self._answered > _GONE_AFTER_S:
+            raise ClusterError(f"its head at {':'.join(map(str, self._head))} does not answer ({silence})")
 
     def _failed_where_alone(self) -> list[Finished]:
         """A sentence for each order that no node is left for."""
@@ -256,6 +257,20 @@ class Engine:
             self._orders.pop(number, None)
             self._calls.pop(number, None)
         return lost
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _silence(host: str, port: int) -> str:
+    """Why nobody answers there; empty where somebody does."""
+    try:
+        socket.create_connection((host, port), 2).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _told(error: Exception) -> str:

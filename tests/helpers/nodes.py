@@ -41,8 +41,13 @@ class Nodes:
     def address(self) -> str:
         return str(self._cluster.address)
 
-    def add(self, name: str, cores: int = 1, **given: Any) -> None:
-        self._nodes[name] = self._cluster.add_node(num_cpus=cores, **{**self._usual(name), **given})
+    def add(self, name: str, cores: int = 1, environment: Mapping[str, str] | None = None, **given: Any) -> None:
+        usual = self._usual(name)
+        usual["env_vars"] |= environment or {}
+        self._nodes[name] = self._cluster.add_node(num_cpus=cores, **{**usual, **given})
+
+    def remove(self, name: str) -> None:
+        self._cluster.remove_node(self._nodes.pop(name))
 
     def kill_node(self, name: str) -> None:
         """Kill a node's raylet, with which its workers end."""
@@ -54,7 +59,7 @@ class Nodes:
     def close(self) -> None:
         self._cluster.shutdown()
 
-    def _usual(self, name: str) -> Mapping[str, Any]:
+    def _usual(self, name: str) -> dict[str, Any]:
         return {
             "node_ip_address": "127.0.0.1",
             "node_name": name,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from peft_update_bench.bench.processes import update_runs
+from peft_update_bench.bench.processes.executor import Wall
+from peft_update_bench.bench.processes.local_processes import LocalProcesses
 from peft_update_bench.bench.processes.update_runs import UpdateRuns
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.data.tasks import DataChoice
@@ -149,45 +154,43 @@ def test_a_method_broken_on_purpose_fails(
 
 def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     real = adaptation.run
-    done: list[Update] = []
-    redone: list[Update] = []
+    calls = folder / "calls"
+    unfinished = folder / "cache" / "unfinished"
 
-    def interrupted(update: Update, *others: Any) -> adaptation.Outcome:
-        if len(done) == 3:
+    def counted(*given: Any) -> adaptation.Outcome:
+        with calls.open("a") as file:
+            file.write("x")
+        return real(*given)
+
+    def interrupted(*given: Any, **more: Any) -> Any:
+        if len(list(unfinished.rglob("*.json"))) >= 3:
             raise KeyboardInterrupt
-        done.append(update)
-        return real(update, *others)
+        return wait(*given, **more)
 
-    def counted(update: Update, *others: Any) -> adaptation.Outcome:
-        redone.append(update)
-        return real(update, *others)
-
-    options = ("--tasks=unseen", "--steps=4", "--seeds=2")
+    options = ("--tasks=unseen", "--steps=40", "--seeds=3")
+    monkeypatch.setattr(adaptation, "run", counted)
     with monkeypatch.context() as patch:
-        patch.setattr(adaptation, "run", interrupted)
+        patch.setattr(update_runs, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             suite(*options)
-    assert len(list((folder / "cache" / "unfinished").rglob("*.json"))) == 3
-    monkeypatch.setattr(adaptation, "run", counted)
+    kept = len(list(unfinished.rglob("*.json")))
+    assert 3 <= kept < 6
+    calls.unlink()
     result = suite(*options)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["3 updates were there from an interrupted run, in *"])
-    assert len(redone) == 1
-    assert redone[0] not in done
-    assert not list((folder / "cache" / "unfinished").rglob("*.json")), "a whole run leaves nothing to reuse"
+    result.stdout.fnmatch_lines([f"{kept} updates were there from an interrupted run, in *"])
+    assert len(calls.read_text()) == 6 - kept
+    assert not list(unfinished.rglob("*.json")), "a whole run leaves nothing to reuse"
 
 
-def test_worker_processes_give_what_one_process_gives(folder: Path) -> None:
-    """A network of each task, so that both workers have one to train, and start beside each other."""
+def test_processes_give_what_this_one_gives(folder: Path) -> None:
     plan = Plan(data=SMALL, steps=2, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
-    # By the name that a process of its own finds.
-    network = f"{build_small.__module__}:{build_small.__name__}"
-    updates = [Update(network, "head", None, task, seed, 0.01) for task in tasks.TASKS for seed in (0, 1)]
-    outcomes = []
-    for workers in (1, 2):
-        with UpdateRuns(updates, plan, folder / f"cache of {workers}", workers) as runs:
-            outcomes.append(runs.outcomes(updates))
-    assert outcomes[0] == outcomes[1]
+    updates = [Update("small_separable", "head", None, task, seed, 0.01) for task in tasks.TASKS for seed in (0, 1)]
+    start = partial(LocalProcesses, 2, Wall())
+    with UpdateRuns(updates, plan, folder / "cache of two", start) as runs:
+        found = runs.found(updates)
+    assert [one.outcome for one in found] == [adaptation.run(u, plan, folder / "cache of one") for u in updates]
+    assert {one.made_on for one in found} == {None}
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)
