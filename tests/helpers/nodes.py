@@ -46,12 +46,17 @@ class Nodes:
         usual["env_vars"] |= environment or {}
         self._nodes[name] = self._cluster.add_node(num_cpus=cores, **{**usual, **given})
 
+    @property
+    def names(self) -> list[str]:
+        """Of the nodes that were added and not killed, the oldest first."""
+        return list(self._nodes)
+
     def remove(self, name: str) -> None:
         self._cluster.remove_node(self._nodes.pop(name))
 
     def kill_node(self, name: str) -> None:
         """Kill a node's raylet, with which its workers end."""
-        _kill(self._nodes[name], "raylet")
+        _kill(self._nodes.pop(name), "raylet")
 
     def kill_head(self) -> None:
         _kill(self._cluster.head_node, "gcs_server")
