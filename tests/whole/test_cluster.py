@@ -33,9 +33,7 @@ def nodes(folder: Path) -> Iterator[Nodes]:
         yield nodes
 
 
-def run(
-    nodes: Nodes | None, *options: str, output: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run(nodes: Nodes | None, *options: str, output: Path | None = None) -> subprocess.CompletedProcess[str]:
     """pytest, in a process of its own."""
     where = [] if nodes is None else [f"--cluster={nodes.address}"]
     written = [] if output is None else [f"--benchmark-json={output}"]
