@@ -14,7 +14,7 @@ from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
 
-from peft_update_bench.bench.processes.child_process import ChildProcess, MeasurementError, names_of
+from peft_update_bench.bench.processes.child_process import ChildProcess, MeasurementError, names_of, start_server
 from peft_update_bench.bench.processes.cluster_node import Answer, Description, describe
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.ray_engine import (
@@ -53,7 +53,9 @@ class Cluster:
         """What a reader should know of the nodes, each a sentence."""
         self.fetched: list[tuple[str, str, int]] = []
         """Which files went to which node, and their bytes."""
-        self._engine = ChildProcess("fork", (ClusterError,))
+        # Not forked from this process, which may have used Ray itself.
+        start_server((Engine.__module__,))
+        self._engine = ChildProcess("forkserver", (ClusterError,))
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._numbers = count()
@@ -114,12 +116,13 @@ class Cluster:
                 f"--on is {label!r}; expected a label of a node ({known or 'none has one'}); "
                 f"""start a node with one by: ray start --address=HOST:PORT --resources='{{"{label}": 1}}'"""
             )
-        found = self._described(wall, of_label)
-        here = describe()
-        for what in found.values():
-            if reason := what if isinstance(what, str) else what.differs(here):
-                raise ClusterError(f"--on {label}: {reason}; expected the same on both")
-        return NodeProcess(self, wall, label, next(what for what in found.values() if isinstance(what, Description)))
+        # One of those that have the label, to which all cells go.
+        node = of_label[0]
+        what = self._described(wall, [node])[node.id]
+        reason = what if isinstance(what, str) else what.differs(describe())
+        if reason or isinstance(what, str):
+            raise ClusterError(f"--on {label}: {reason}; expected the same on both")
+        return NodeProcess(self, wall, label, node.id, what)
 
     def order(self, make: Callable[[int], Order]) -> Future[Any]:
         """Give an order with a number of its own, whose answer the future holds; it raises MeasurementError."""
@@ -255,10 +258,11 @@ class NodeProcess:
     Raises ClusterError.
     """
 
-    def __init__(self, cluster: Cluster, wall: Wall, label: str, what: Description) -> None:
+    def __init__(self, cluster: Cluster, wall: Wall, label: str, node: str, what: Description) -> None:
         self._cluster = cluster
         self._wall = wall
         self._label = label
+        self._node = node
         self.made_on = what.made_on
         try:
             self.machine_info = self.call(this_machine)
@@ -286,11 +290,11 @@ class NodeProcess:
 
     def _order(self, method: str, packed: bytes | None, anew: bool = False) -> bytes | None:
         answer = self._cluster.order(
-            lambda number: Call(number, self._wall, self._label, method, packed, anew)
+            lambda number: Call(number, self._wall, self._label, self._node, method, packed, anew)
         ).result()
         result, failure = (None, answer) if isinstance(answer, str) else answer
         if failure:
-            raise MeasurementError(f"{failure} (on the node of {self._label})")
+            raise MeasurementError(f"{failure} (on {self.made_on.node}, the node of {self._label})")
         packed_result: bytes | None = result
         return packed_result
 

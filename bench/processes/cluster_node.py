@@ -1,11 +1,12 @@
 """What a node of a cluster does: tasks and calls, each behind a wall, as this machine would do them itself.
 
-All of this runs in Ray's worker processes, which import neither torch nor the code of any task: only the process behind
-the wall does, forked from a server that has the packages.
+All of this runs in Ray's worker processes, which import nothing of what tasks use: the process behind the wall does,
+forked from a server that has the packages.
 """
 
 from __future__ import annotations
 
+import atexit
 import platform
 import sys
 import warnings
@@ -142,7 +143,10 @@ class Place:
 def _process(wall: Wall) -> CellProcess:
     # Processes that are forked from a server would run the file with which Ray starts its workers.
     vars(sys.modules["__main__"]).pop("__file__", None)
-    return wall.process(forked=False)
+    process = wall.process(forked=False)
+    # A worker whose node is gone ends by itself; multiprocessing would have it wait for the process behind the wall.
+    atexit.register(process.close)
+    return process
 
 
 @cache

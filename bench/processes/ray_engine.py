@@ -26,6 +26,8 @@ TASK_BYTES = 3 * 2**29
 _RETRIES = 20
 """How often Ray begins a task anew whose worker or node is gone. What a task itself ends is behind a wall."""
 
+_OOM_RETRIES = 2
+
 _WAIT_S = 0.1
 _LOOK_EVERY_S = 1.0
 _GONE_AFTER_S = 5.0
@@ -68,11 +70,12 @@ class Do:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of :class:`~.cell_process.Process` on the node of `label`."""
+    """A call of :class:`~.cell_process.Process` on a `node`, by id, which has the `label`."""
 
     number: int
     wall: Wall
     label: str
+    node: str
     method: str
     packed: bytes | None = None
     anew: bool = False
@@ -96,7 +99,8 @@ class Engine:
     """A connection to the cluster at `address`, ``auto`` for the one that this machine is in. Raises ClusterError."""
 
     def __init__(self, address: str) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        # Where memory runs out Ray would begin a task anew for ever.
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": str(_OOM_RETRIES)}
         if address != "auto" and (silence := _silence(*_split(address))):
             # Ray itself would try for a minute.
             raise ClusterError(f"--cluster is {address!r}: nobody answers there ({silence}); {_EXPECTED}")
@@ -132,10 +136,14 @@ class Engine:
         ]
 
     def describe(self, wall: Wall, ids: Sequence[str], limit_s: float) -> dict[str, Description | str]:
-        """What the nodes are, by id; of one that cannot say it why, in words."""
+        """What the nodes are, by id; of one that cannot say it why, in words. Raises ClusterError."""
         task = self._ray.remote(description)
         asked = {node: task.options(num_cpus=0, label_selector={"ray.io/node-id": node}).remote(wall) for node in ids}
-        self._ray.wait(list(asked.values()), num_returns=len(asked), timeout=limit_s)
+        until = time.monotonic() + limit_s
+        left = list(asked.values())
+        while left and time.monotonic() < until:
+            _, left = self._ray.wait(left, num_returns=len(left), timeout=_LOOK_EVERY_S)
+            self._must_answer()
         found: dict[str, Description | str] = {}
         for node, reference in asked.items():
             try:
@@ -183,11 +191,15 @@ class Engine:
         self._hear(order.number, reference)
 
     def _call(self, order: Call) -> None:
-        key = (order.label, order.wall)
+        key = (order.node, order.wall)
         if key not in self._places:
             place = self._ray.remote(Place)
             self._places[key] = place.options(
-                num_cpus=0, resources={order.label: 1}, max_restarts=-1, max_task_retries=_RETRIES
+                num_cpus=0,
+                resources={order.label: 1},
+                label_selector={"ray.io/node-id": order.node},
+                max_restarts=-1,
+                max_task_retries=_RETRIES,
             ).remote(order.wall)
         self._calls[order.number] = order
         self._hear(order.number, self._places[key].call.remote(order.method, order.packed, order.anew))
@@ -242,11 +254,9 @@ class Engine:
             self._fit_seen = time.monotonic()
             return []
         nodes = self.nodes()
-        labels = {label for node in nodes for label in node.resources}
+        there = {node.id for node in nodes}
         lost: list[Finished] = [
-            (number, f"no node of the cluster has the label {call.label} any longer")
-            for number, call in self._calls.items()
-            if call.label not in labels
+            (number, "the node has left the cluster") for number, call in self._calls.items() if call.node not in there
         ]
         if any(node.resources.get("CPU") and node.id not in self._unfit for node in nodes) or not self._orders:
             self._fit_seen = time.monotonic()

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -58,6 +60,17 @@ class Nodes:
         """Kill a node's raylet, with which its workers end."""
         _kill(self._nodes.pop(name), "raylet")
 
+    def workers(self) -> list[psutil.Process]:
+        """Ray's worker processes that do tasks, and the processes behind their walls."""
+        found = []
+        for node in self._nodes.values():
+            raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+            for worker in raylet.children():
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    if "ray::do_task" in " ".join(worker.cmdline()):
+                        found += [worker, *worker.children(recursive=True)]
+        return found
+
     def kill_head(self) -> None:
         _kill(self._cluster.head_node, "gcs_server")
 
@@ -94,4 +107,6 @@ def nodes_of(folder: Path, *names: str) -> Iterator[Nodes]:
 
 
 def _kill(node: Any, kind: str) -> None:
-    os.kill(node.all_processes[kind][0].process.pid, signal.SIGKILL)
+    process = node.all_processes[kind][0].process
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()

@@ -38,7 +38,8 @@ def makespan(measured: Measured, nodes: int, updates: int, networks: int) -> flo
     """Seconds for `updates` updates of as many `networks` by `nodes` nodes of one core."""
     transfer = fmean(measured.network_bytes) / LINK
     trained = [measured.start + measured.training * (1 + index // nodes) for index in range(networks)]
-    free = [(trained[node] if node < networks else measured.start, node) for node in range(nodes)]
+    # A node trains every so many-th network, and is free when it has trained its last.
+    free = [(measured.start + measured.training * len(range(node, networks, nodes)), node) for node in range(nodes)]
     heapq.heapify(free)
     link_free = list(trained)
     has: set[tuple[int, int]] = set()

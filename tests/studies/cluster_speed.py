@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,9 +37,8 @@ from tests.studies.cluster_simulation import Measured, table
 
 NETWORKS = ("resnet18", "mobilenet_v2")
 METHODS = (("fft", None), ("lora", 4))
-STEPS = "20"
+STEPS = "10"
 EMPTY: list[Task[Any]] = [Task(abs, (-1,))] * 1000
-ROUNDS = 2
 
 RUN = options.read({"metrics": "adaptation", "steps": STEPS}, {})
 
@@ -54,13 +54,24 @@ def started(folder: Path, number: int) -> Iterator[Executor]:
 
 
 def time_tasks(executor: Executor, tasks: Sequence[Task[Any]]) -> float:
-    began = time.perf_counter()
-    for future in [future for task in tasks for future in executor.submit(task)]:
+    """Seconds until all are done."""
+    return sum(time_each(executor, tasks))
+
+
+def time_each(executor: Executor, tasks: Sequence[Task[Any]]) -> list[float]:
+    """Seconds between the end of one and of the next, the first from the beginning."""
+    ends = [time.perf_counter()]
+    futures = [future for task in tasks for future in executor.submit(task)]
+    for future in futures:
+        future.add_done_callback(lambda _: ends.append(time.perf_counter()))
+    for future in futures:
         future.result()
-    return time.perf_counter() - began
+    while len(ends) <= len(futures):  # whoever waits hears of the end before a callback does
+        time.sleep(0.001)
+    return [after - before for before, after in pairwise(ends)]
 
 
-def measure(folder: Path) -> Measured:
+def measure(folder: Path, rounds: int) -> Measured:
     assert isinstance(RUN.benchmark, AdaptationBenchmark)
     given = RUN.benchmark.adaptation
     cells = [Cell(network, method, rank, "shift") for network in NETWORKS for method, rank in METHODS]
@@ -80,13 +91,13 @@ def measure(folder: Path) -> Measured:
     ]
     took: dict[int, list[float]] = {1: [], 2: []}
     alone: list[float] = []
-    for number in (1, 2) * ROUNDS:
+    for number in (1, 2) * rounds:
         with started(folder, number) as executor:
             for network in networks:
                 executor.share(network.name, network.content)
-            if not alone:
-                alone = [time_tasks(executor, [task]) for task in tasks]
-            took[number].append(time_tasks(executor, tasks))
+            each = time_each(executor, tasks)
+        took[number].append(sum(each))
+        alone += each if number == 1 else []
         print(f"{number} node(s): {took[number][-1]:.1f} s for {len(tasks)} updates", file=sys.stderr, flush=True)
     with closing(LocalProcesses(2, RUN.benchmark.wall(RUN))) as local:
         here = time_tasks(local, EMPTY)
@@ -97,14 +108,16 @@ def measure(folder: Path) -> Measured:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.studies.cluster_speed", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True, dest="command")
-    commands.add_parser("measure").add_argument("--output", type=Path, required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("--output", type=Path, required=True)
+    measuring.add_argument("--rounds", type=int, default=2, help="of one node and two; default: %(default)s")
     commands.add_parser("simulate").add_argument("measured", type=Path)
     given = parser.parse_args()
     if given.command == "simulate":
         print(table(Measured(**json.loads(given.measured.read_text()))))
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder))
+        found = measure(Path(folder), given.rounds)
     given.output.write_text(json.dumps(asdict(found), indent=1))
     print(f"load {os.getloadavg()[0]:.1f}; {json.dumps(asdict(found))}")
     print(f"two nodes against one: {median(found.one_node) / median(found.two_nodes):.2f} times the throughput")

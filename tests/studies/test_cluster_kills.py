@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.helpers.nodes import Nodes, nodes_of
@@ -44,14 +43,12 @@ class Run:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.output = folder / "run.json"
-        self._said = (folder / "said").open("w+")
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", *OPTIONS, *options,
-                f"--benchmark-json={self.output}",
-            ],
-            cwd=REPOSITORY, env={**os.environ, "XDG_CACHE_HOME": str(folder)}, stdout=self._said, stderr=self._said,
-        )  # fmt: skip
+        self._said = folder / "said"
+        command = [sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", *OPTIONS, *options]
+        command += [f"--benchmark-json={self.output}"]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+        with self._said.open("w") as file:
+            self._process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file)
 
     @property
     def kept(self) -> set[str]:
@@ -63,6 +60,13 @@ class Run:
         while len(self.kept) < number and self._process.poll() is None:
             assert time.monotonic() < until, self.said
             time.sleep(0.02)
+
+    def wait_until_said(self, text: str) -> None:
+        """Wait until it has printed `text`, or has ended."""
+        until = time.monotonic() + LIMIT_S
+        while text not in self.said and self.is_running:
+            assert time.monotonic() < until, self.said
+            time.sleep(0.1)
 
     @property
     def is_running(self) -> bool:
@@ -76,7 +80,7 @@ class Run:
 
     @property
     def said(self) -> str:
-        return Path(self._said.name).read_text()
+        return self._said.read_text()
 
     @property
     def records(self) -> dict[str, Any]:
@@ -98,15 +102,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def workers() -> list[psutil.Process]:
-    """Ray's worker processes that do tasks, and the processes behind their walls."""
-    found = [p for p in psutil.process_iter(["cmdline"]) if "ray::do_task" in " ".join(p.info["cmdline"] or ())]
-    return [*found, *(child for worker in found for child in worker.children(recursive=True))]
-
-
-def kill_a_worker(_: Nodes, number: int) -> str:
-    for _ in range(200):
-        if found := workers():
+def kill_a_worker(nodes: Nodes, number: int) -> str:
+    for _ in range(3000):
+        if found := nodes.workers():
             process = random.Random(number).choice(found)
             process.kill()
             return f"process {process.pid}"
@@ -149,7 +147,7 @@ def a_cluster(folder: Path) -> Iterator[Callable[[], Nodes]]:
     def new() -> Nodes:
         while opened:
             opened.pop().__exit__(None, None, None)
-        opened.append(nodes_of(folder, "node0", "node1"))
+        opened.append(nodes_of(folder, "node0"))
         found: Nodes = opened[-1].__enter__()
         return found
 
@@ -167,8 +165,7 @@ def test_the_next_run_goes_on_where_one_was_ended(
     for moment in range(MOMENTS):
         run = Run(folder, f"--cluster={nodes.address}")
         run.wait_for(len(before) + (moment > 0))
-        if moment == 0:
-            time.sleep(20)  # while networks are trained, or before
+        run.wait_until_said("[1/4]")
         time.sleep(random.Random(moment).random())
         kept = run.kept
         assert before <= kept, "a kept update is gone"

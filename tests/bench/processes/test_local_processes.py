@@ -49,10 +49,8 @@ def test_all_processes_work_at_once() -> None:
     """A task that ends only when the other process has begun: one after the other would never end."""
     read, write = os.pipe()
     with here() as executor:
-        (reading,), (writing,) = (
-            executor.submit(Task(os.read, (read, 1))),
-            executor.submit(Task(os.write, (write, b"x"))),
-        )
+        (reading,) = executor.submit(Task(os.read, (read, 1)))
+        (writing,) = executor.submit(Task(os.write, (write, b"x")))
         assert (result(reading), result(writing)) == (b"x", 1)
     os.close(read)
     os.close(write)
@@ -61,9 +59,10 @@ def test_all_processes_work_at_once() -> None:
 @pytest.mark.parametrize("number", [3, -9])
 def test_a_task_that_ends_its_process_fails_alone(number: int) -> None:
     with here() as executor:
-        dying, well = executor.submit(Task(print_and_end, (number,)), PID)
+        dying: Task[Any] = Task(print_and_end, (number,))
+        dead, well = executor.submit(dying, PID)
         with pytest.raises(ProcessEndedError, match="about to die"):
-            dying.result(60)
+            dead.result(60)
         assert result(well) > 0
 
 
@@ -101,11 +100,8 @@ def hanging() -> Iterator[tuple[LocalProcesses, list[Future[Done[Any]]], list[in
     """Two processes, whose ids are known, that are in a kernel that does not end, and a task that waits."""
     executor = LocalProcesses(2, Wall(60))
     pids = [result(future) for future in (*executor.submit(PID), *executor.submit(PID))]
-    futures = [
-        *executor.submit(Task(hang_in_a_kernel)),
-        *executor.submit(Task(hang_in_a_kernel, (), 2)),
-        *executor.submit(PID),
-    ]
+    hang: Task[Any] = Task(hang_in_a_kernel, retries=2)
+    futures: list[Future[Done[Any]]] = [*executor.submit(hang, PID), *executor.submit(hang)]
     yield executor, futures, pids
     executor.close()
 
