@@ -15,7 +15,7 @@ from peft_update_bench.bench.gate.gate import Result, judge_saved
 from peft_update_bench.bench.gate.summary import Summary, kind_of
 from peft_update_bench.bench.gate.together import paragraph, told_together
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
-from peft_update_bench.bench.gate.workloads import differences
+from peft_update_bench.bench.gate.workloads import check_adaptation, differences
 from peft_update_bench.bench.record import AdaptationSettings, Record
 from peft_update_bench.bench.units import count
 from pytest_benchmark.utils import get_machine_id
@@ -143,7 +143,7 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
     settings: dict[str, AdaptationSettings] = {found.task: found.settings for found in adaptations}
     if settings:
         try:
-            baseline.check_adaptation(other, settings, common)
+            check_adaptation(other, settings, common)
         except BaselineError as error:
             raise CommandError(str(error)) from None
     results = judge(run, dict.fromkeys(run.records, other))
