@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER
+from peft_update_bench.bench.options.values import OptionError
 from peft_update_bench.fixtures.workload import Workload
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ class AdaptationBenchmark(Benchmark):
     options = {  # noqa: RUF012 - as the base class has it
         "tasks": "comma-separated names out of shift, unseen; default: both",
         "seeds": "updates of each cell, each with its own seed; default: 2",
-        "data": "mnist_5k (default) or digits, which packages ship; cifar10, cifar10-c or folder",
-        "data_root": "where cifar10, cifar10-c or folder lies",
+        "data": "mnist_5k (default) or digits, which packages ship; fashion_mnist, cifar10, cifar10-c or folder",
+        "data_root": "where fashion_mnist, cifar10, cifar10-c or folder lies",
         "corruption": "what shifts the images, by ImageNet-C's name; default: fog",
         "severity": "how strong the shift is, 1 to 5; default: 5",
-        "weights": "packaged (default), or torchvision for its ImageNet weights, which it downloads",
+        "weights": "packaged (default), imagenet for those that packages ship, or torchvision for its own, which it "
+        "downloads",
         "workers": "processes, each with one thread; default: one a core",
         "cache_dir": "where trained networks are kept; default: the user's cache folder",
         "cluster": CLUSTER,
@@ -75,6 +77,15 @@ class AdaptationBenchmark(Benchmark):
         if self._updates is not None and self._updates.kept:
             found.append(f"{self._updates.kept} updates were there from an interrupted run, in {self._updates.folder}.")
         return found
+
+    def check_run(self, run: RunOptions) -> None:
+        from peft_update_bench.fixtures.training import first_weights
+
+        for architecture in dict.fromkeys(cell.architecture for cell in run.selection.cells()):
+            try:
+                first_weights.check(architecture, self.adaptation.plan.weights)
+            except first_weights.WeightsError as error:
+                raise OptionError(str(error)) from None
 
     def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
         from peft_update_bench.bench.gate.workloads import check_adaptation

@@ -16,7 +16,7 @@ from peft_update_bench.fixtures.data.corruptions import CORRUPTIONS, SEVERITIES
 from peft_update_bench.fixtures.data.datasets import DATASETS, DataError, Dataset
 from peft_update_bench.fixtures.data.tasks import TASKS, DataChoice, new_classes
 from peft_update_bench.fixtures.training.adaptation import Plan
-from peft_update_bench.fixtures.training.pretraining import WEIGHTS
+from peft_update_bench.fixtures.training.first_weights import WEIGHTS
 from peft_update_bench.fixtures.workload import Workload
 
 
