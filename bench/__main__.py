@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.options import OptionError, read_project
-from peft_update_bench.bench.options.ranks import join_ranks
+from peft_update_bench.bench.options.number_lists import join_numbers
 
 COMMANDS = {
     "report": (
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OptionError as error:
         print(f"update-bench: {error}", file=sys.stderr)
         return 2
-    given = build_parser(arguments[:1]).parse_args(join_ranks(_with_negative_values(arguments)))
+    given = build_parser(arguments[:1]).parse_args(join_numbers(_with_negative_values(arguments)))
     try:
         return int(given.run(given))
     except CommandError as error:

@@ -48,7 +48,8 @@ def leaves_out(matrix: str, other: str) -> bool:
 class Cell:
     """One architecture × method × rank, the unit that is benchmarked. `rank` is None where the method takes none.
 
-    In the adaptation benchmark also × `task`; None elsewhere.
+    In the adaptation benchmark also × `task`; None elsewhere. In a run of several batch sizes also × `batch_size`; None
+    where a run has one, which its workload says.
 
     Where it `is_step`, a user's own update step stands in the architecture's place: by ``MODULE:NAME``, or by the id of
     the test that builds it. The method is then AS_IT_IS, unless one was asked for on the step's network.
@@ -59,9 +60,11 @@ class Cell:
     rank: int | None = None
     task: str | None = None
     is_step: bool = False
+    batch_size: int | None = None
 
     def __str__(self) -> str:
-        """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4-shift``, ``mypackage.models:build-lora-r4``.
+        """The test id: ``resnet18-fft``, ``mobilenet_v2-lora-r4-shift``, ``mypackage.models:build-lora-r4``,
+        ``resnet18-fft-b16``.
 
         No part holds a hyphen, so that the id means one cell only. A step that a test builds has the test's id.
         """
@@ -71,7 +74,13 @@ class Cell:
             return self.architecture
         rank = "" if self.rank is None else f"-r{self.rank}"
         task = "" if self.task is None else f"-{self.task}"
-        return f"{self.architecture}-{self.method}{rank}{task}"
+        batch = "" if self.batch_size is None else f"-b{self.batch_size}"
+        return f"{self.architecture}-{self.method}{rank}{task}{batch}"
+
+    @property
+    def subject(self) -> str:
+        """What its figures are shown and timed together with: the architecture, at the cell's batch size."""
+        return self.architecture if self.batch_size is None else f"{self.architecture} b{self.batch_size}"
 
     @property
     def is_tests(self) -> bool:
@@ -88,9 +97,10 @@ class Cell:
 class Selection:
     """Which cells were asked for: a matrix, narrowed by filters. None means no filter.
 
-    `tasks` are the adaptation benchmark's; empty for the update benchmark, whose cells have none. `steps` are a user's
-    own, in the place of architectures; None where the cells are a matrix's. `shard` is (number, of how many): a part of
-    the cells, the first part's number being 1.
+    `tasks` are the adaptation benchmark's; empty for the update benchmark, whose cells have none. `batch_sizes` are
+    several that were listed; empty where there is one, which is the workload's and no part of a cell. `steps` are a
+    user's own, in the place of architectures; None where the cells are a matrix's. `shard` is (number, of how many): a
+    part of the cells, the first part's number being 1.
     """
 
     matrix: str = "core"
@@ -100,6 +110,7 @@ class Selection:
     tasks: tuple[str, ...] = ()
     steps: tuple[str, ...] | None = None
     shard: tuple[int, int] | None = None
+    batch_sizes: tuple[int, ...] = ()
 
     @property
     def is_filtered(self) -> bool:
@@ -123,12 +134,14 @@ class Selection:
         return replace(self, shard=None)
 
     def cells(self) -> list[Cell]:
-        """The cells in the order in which they run: by architecture, so that neighbours share a reference step."""
+        """The cells in the order in which they run: by architecture and batch size, so that neighbours share a
+        reference step."""
         are_steps = self.steps is not None
         return [
-            Cell(subject, method, rank, task, is_step=are_steps)
+            Cell(subject, method, rank, task, are_steps, batch_size)
             for subject in self.subjects
             for task in self.tasks or (None,)
+            for batch_size in self.batch_sizes or (None,)
             for method in self.methods or self._all_methods
             for rank in self._ranks_of(method)
         ]
@@ -164,6 +177,7 @@ class Selection:
             and self._admits_name(cell.method, self.methods)
             and (self.ranks is None or cell.rank is None or cell.rank in self.ranks)
             and (cell.task is None or cell.task in self.tasks)
+            and cell.batch_size in (self.batch_sizes or (None,))
         )
 
     @staticmethod

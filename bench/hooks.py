@@ -24,6 +24,9 @@ MARKERS = {
 }
 """What is in this folder and is run only where ``-m`` names it."""
 
+_PARTS = ("architecture", "method", "rank", "task", "batch_size")
+"""Of a cell: what a benchmark's test may be parametrized with."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,7 +80,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every benchmark of cells those that the run's filters leave it."""
     cells = metafunc.config.stash[SESSION].cells_of(metafunc.module)
     if cells is not None:
-        names = [name for name in ("architecture", "method", "rank", "task") if name in metafunc.fixturenames]
+        names = [name for name in _PARTS if name in metafunc.fixturenames]
+        if "batch_size" not in names and any(cell.batch_size for cell in cells):
+            raise pytest.UsageError(
+                f"--batch-size lists several, and {metafunc.function.__name__} takes none; expected batch_size among "
+                "its arguments, and benchmark_cell(…, batch_size=batch_size) in it, or one batch size"
+            )
         metafunc.parametrize(names, [[getattr(cell, name) for name in names] for cell in cells], ids=map(str, cells))
 
 
@@ -113,12 +121,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def benchmark_cell(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., None]:
     """Measures a cell of the run's benchmark, records it, and fails the test where it does not hold its baseline.
 
-    Called with the cell's architecture, method, rank and, where the benchmark has tasks, task.
+    Called with the cell's architecture, method, rank and, where the benchmark has them, task and ``batch_size=``.
     """
 
-    def measure(*named: Any) -> None:
+    def measure(*parts: Any, **named: Any) -> None:
         ours = request.config.stash[SESSION]
-        cell = ours.cell(*named)
+        cell = ours.cell(*parts, **named)
         failure = ours.run_cell(cell, benchmark)
         request.node.user_properties += ours.properties(cell)
         if failure:

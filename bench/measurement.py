@@ -110,6 +110,7 @@ def measure(cell: Cell, run: RunOptions, process: Process, accept: Accept | None
 
     Raises one of FAILURES, and what `accept` raises.
     """
+    run = run.of(cell)
     workload, parts = described(cell, run, process, accept)
     measuring = Measuring(cell, run, process, parts)
     for function in dict.fromkeys(METRICS[name].measure for name in run.metrics):
@@ -128,7 +129,7 @@ def described(
     """
     process.begin(anew=cell.is_tests)
     if not cell.is_step:
-        return run.workload, {}
+        return run.of(cell).workload, {}
     trial = process.call(try_out, cell.architecture, cell.method, cell.rank, run.workload.seed, run.workload.threads)
     if accept is not None:
         accept(cell, StepWorkload(**trial.workload))
@@ -174,5 +175,7 @@ def record_of(cell: Cell, workload: Workload | Mapping[str, Any], parts: Mapping
     identity: dict[str, object] = {"architecture": cell.architecture, "method": cell.method}
     if cell.rank is not None:
         identity["rank"] = cell.rank
+    if cell.batch_size is not None:
+        identity["batch_size"] = cell.batch_size
     held_for = workload.as_record() if isinstance(workload, Workload) else dict(workload)
     return read_record({"schema": SCHEMA, **identity, "workload": held_for, "versions": installed_versions(), **parts})

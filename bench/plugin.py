@@ -44,10 +44,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         early_config.pluginmanager.register(chosen, f"{HOOKS}-options")
     if is_matrix:
         from peft_update_bench.bench import hooks, session_hooks
-        from peft_update_bench.bench.options.ranks import join_ranks
+        from peft_update_bench.bench.options.number_lists import join_numbers
 
         # In place: pytest parses this list after this hook.
-        args[:] = join_ranks(args)
+        args[:] = join_numbers(args)
         early_config.pluginmanager.register(session_hooks, f"{HOOKS}-session")
         early_config.pluginmanager.register(hooks, HOOKS)
     return result

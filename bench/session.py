@@ -17,7 +17,7 @@ from peft_update_bench.bench.gate.load import explain_load
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
 from peft_update_bench.bench.gate.summary import Summary, describe
 from peft_update_bench.bench.gate.verdict import Verdict
-from peft_update_bench.bench.gate.workloads import check_workload
+from peft_update_bench.bench.gate.workloads import check_batch_sizes, check_workload
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count
@@ -67,6 +67,7 @@ class Session:
 
     def compare_with(self, baseline: Baseline) -> None:
         """Judge against `baseline` from now on. Raises BaselineError where it cannot judge this run."""
+        check_batch_sizes(baseline, self.cells)
         check_workload(baseline, WorkloadEntry(**self.run.workload.as_record()), self.cells)
         self.run.benchmark.check_baseline(baseline, self.cells)
         uncovered = [cell for cell in self.cells if cell not in baseline.records]
@@ -78,9 +79,16 @@ class Session:
             )
         self.gate.baseline = baseline
 
-    def cell(self, architecture: str, method: str, rank: int | None = None, task: str | None = None) -> Cell:
+    def cell(
+        self,
+        architecture: str,
+        method: str,
+        rank: int | None = None,
+        task: str | None = None,
+        batch_size: int | None = None,
+    ) -> Cell:
         """The run's cell of these parts."""
-        cell = Cell(architecture, method, rank, task)
+        cell = Cell(architecture, method, rank, task, batch_size=batch_size)
         step = replace(cell, is_step=True)
         return step if step in self.cells or step in self.lost else cell
 

@@ -17,9 +17,9 @@ RANK = 8
 
 
 def select_cells(run: RunOptions) -> list[Cell]:
-    """Every decoder with the run's methods and ranks."""
+    """Every decoder with the run's methods and ranks, at a batch size of its own."""
     selection = run.selection
-    return replace(selection, architectures=tuple(DECODERS), ranks=selection.ranks or (RANK,)).cells()
+    return replace(selection, architectures=tuple(DECODERS), ranks=selection.ranks or (RANK,), batch_sizes=()).cells()
 
 
 @pytest.mark.decoder

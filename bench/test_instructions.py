@@ -10,6 +10,8 @@ from collections.abc import Callable
 BENCHMARK = "instructions"
 
 
-def test_instructions(architecture: str, method: str, rank: int | None, benchmark_cell: Callable[..., None]) -> None:
+def test_instructions(
+    architecture: str, method: str, rank: int | None, batch_size: int | None, benchmark_cell: Callable[..., None]
+) -> None:
     """Fails where the cell cannot be counted, or does not hold its baseline."""
-    benchmark_cell(architecture, method, rank)
+    benchmark_cell(architecture, method, rank, batch_size=batch_size)

@@ -85,6 +85,7 @@ def measure_latency_again(
     that is made early. Raises one of FAILURES.
     """
     cell = measurement.record.cell
+    run = run.of(cell)
     limits = _judged_by(run, cell, CAREFUL_LIMITS if decision is None else DECIDING_LIMITS)
     entry, seconds, _ = process.call(_time_both_anew, cell, run.workload, limits, decision)
     record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})

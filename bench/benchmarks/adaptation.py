@@ -79,6 +79,11 @@ class AdaptationBenchmark(Benchmark):
         return found
 
     def check_run(self, run: RunOptions) -> None:
+        if run.selection.batch_sizes:
+            raise OptionError(
+                f"--batch-size is '{','.join(map(str, run.selection.batch_sizes))}' beside --metrics adaptation; "
+                "expected one number, because learning rates were searched for one"
+            )
         from peft_update_bench.fixtures.training import first_weights
 
         for architecture in dict.fromkeys(cell.architecture for cell in run.selection.cells()):

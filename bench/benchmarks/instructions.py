@@ -87,7 +87,7 @@ class InstructionsBenchmark(Benchmark):
 
         limit_s = SLOWER * run.cell_seconds or 24 * 3600
         if not cell.is_step:
-            given = (cell.architecture, cell.method, cell.rank, run.workload)
+            given = (cell.architecture, cell.method, cell.rank, run.of(cell).workload)
             self._count(cell, build_update_step, given, limit_s)
             return
         name = own_steps.importable_name(cell.architecture)
@@ -114,7 +114,7 @@ class InstructionsBenchmark(Benchmark):
         workload, parts = described(cell, run, self._process_of(run), gate.check_step)
         if cell not in self._counted:
             self._submit(cell, run)
-        benchmark.group = f"{cell.architecture} (time spent waiting; cells are counted beside each other)"
+        benchmark.group = f"{cell.subject} (time spent waiting; cells are counted beside each other)"
         counted = benchmark.pedantic(self._counted[cell].result)
         if self._place is not None:
             parts["made_on"] = [self._place.made_on.model_dump()]

@@ -112,7 +112,7 @@ class UpdateBenchmark(Benchmark):
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
         if self._beside is not None and cell in self._beside:
-            benchmark.group = f"{cell.architecture} (time spent waiting; cells are computed beside each other)"
+            benchmark.group = f"{cell.subject} (time spent waiting; cells are computed beside each other)"
             computed: Measurement = benchmark.pedantic(self._beside.result, args=(cell,))
             return _judge_computed(computed, gate)
         from peft_update_bench.bench.timing import measure_latency_again
@@ -171,11 +171,11 @@ class UpdateBenchmark(Benchmark):
         from peft_update_bench.bench.measurement import measure
 
         if "latency" not in run.metrics:
-            group = "update_benchmark" if cell.is_tests else cell.architecture
+            group = "update_benchmark" if cell.is_tests else cell.subject
             benchmark.group = f"{group} (the measurement's own time; no update was timed)"
             measurement: Measurement = benchmark.pedantic(measure, args=(cell, run, process, gate.check_step))
             return measurement
-        benchmark.group = cell.architecture
+        benchmark.group = cell.subject
         measurement = measure(cell, run, process, gate.check_step)
         # The plugin opens its statistics by timing a call. One more update would run under other conditions than those
         # that were timed, so it gets an empty call, and the rounds take that one's place.

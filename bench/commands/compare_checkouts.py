@@ -279,7 +279,7 @@ def run(given: argparse.Namespace) -> int:
     comparisons: list[Comparison] = []
     budget = ErrorBudget(METRICS_PER_CELL)
     for cell in cells:
-        comparison = compare_cell(base, head, cell, run.workload, run.tolerances["latency"], budget)
+        comparison = compare_cell(base, head, cell, run.of(cell).workload, run.tolerances["latency"], budget)
         comparisons.append(comparison)
         print(f"{cell}: {comparison.kind}", file=sys.stderr, flush=True)
     print(table(comparisons))

@@ -24,9 +24,10 @@ def figures(settings: dict[str, Any]) -> dict[str, dict[str, int | float]]:
     from fixtures.update_step import build_update_step
     from fixtures.workload import Workload
 
-    workload = Workload(**settings["workload"])
     found: dict[str, dict[str, int | float]] = {}
     for name, cell in settings["cells"].items():
+        batch = {"batch_size": cell["batch_size"]} if cell["batch_size"] else {}
+        workload = Workload(**{**settings["workload"], **batch})
         try:
             step = build_update_step(cell["architecture"], cell["method"], cell["rank"], workload, "meta")
             measured = computed.measure(step)

@@ -108,7 +108,7 @@ def _must_be_of_one_run(one: Shard, other: Shard) -> None:
     if packages := _differing_packages(one, other):
         raise CommandError(f"{one.path} and {other.path} were made with other packages: {packages}; expected the same")
     before, now = (_first_of_the_matrix(shard) for shard in (one, other))
-    if before is not None and now is not None and (differing := differences(before.workload, now.workload)):
+    if before is not None and now is not None and (differing := _differing_workloads(before, now)):
         raise CommandError(
             f"{one.path} and {other.path} are of two workloads: {differing.replace(', this run ', ', and ')}; "
             "expected the shards of one run"
@@ -158,6 +158,14 @@ def _differing_packages(one: Shard, other: Shard) -> str:
 def _first_of_the_matrix(shard: Shard) -> Record | None:
     """A record whose workload is the run's: what users' own networks and steps have of it is their own."""
     return next((r for r in shard.run.records.values() if not r.cell.is_users and not r.cell.is_step), None)
+
+
+def _differing_workloads(one: Record, other: Record) -> str:
+    """Where the runs of two records had other workloads. A batch size that is part of the cell may differ."""
+    workload = other.workload
+    if one.batch_size is not None and other.batch_size is not None:
+        workload = workload.model_copy(update={"batch_size": one.batch_size})
+    return differences(one.workload, workload)
 
 
 def _are_measured(shard: Shard) -> bool:

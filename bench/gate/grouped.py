@@ -51,6 +51,7 @@ def cells_in_words(cells: Sequence[Cell]) -> str:
         _distinct(cell.method for cell in cells),
         _distinct(f"r{cell.rank}" for cell in cells if cell.rank is not None),
         _distinct(cell.task for cell in cells if cell.task is not None),
+        _distinct(f"b{cell.batch_size}" for cell in cells if cell.batch_size is not None),
     ]
     number = 1
     for part in parts:

@@ -11,17 +11,33 @@ from peft_update_bench.fixtures.workload import Workload
 from pydantic import BaseModel
 
 
+def check_batch_sizes(baseline: Baseline, cells: Iterable[Cell]) -> None:
+    """Refuse a baseline of which every cell has another batch size in its name than all `cells`, so that none of these
+    would be compared. Raises BaselineError.
+    """
+    now, before = ({cell.batch_size for cell in some if not cell.is_step} for some in (cells, baseline.records))
+    if now and before and not now & before:
+        named = ",".join(str(size) for size in sorted(size for size in before if size))
+        expected = (
+            f"--batch-size {named}, which this baseline has" if named else "one --batch-size, as this baseline has"
+        )
+        raise BaselineError(
+            f"{baseline.path}: has no cell of this run's batch sizes, which stand in a cell's name where several are "
+            f"listed; expected {expected}, or name another with --benchmark-compare=NUMBER"
+        )
+
+
 def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[Cell]) -> None:
     """Refuse a baseline whose records of `cells` were made under another workload. Raises BaselineError."""
     for cell in cells:
         record = baseline.records.get(cell)
         if record is None or cell.is_step:
             continue
-        expected = workload
+        expected = workload if cell.batch_size is None else workload.model_copy(update={"batch_size": cell.batch_size})
         if cell.is_users:
             # Which optimizer and dtype a user's own code has is not known before it runs, where no option says it.
             usual = [name for name in ("optimizer", "dtype") if getattr(workload, name) == getattr(Workload, name)]
-            expected = workload.model_copy(update={name: getattr(record.workload, name) for name in usual})
+            expected = expected.model_copy(update={name: getattr(record.workload, name) for name in usual})
         if record.workload != expected:
             raise BaselineError(
                 f"{baseline.path}: {cell} was recorded under another workload: "

@@ -33,7 +33,8 @@ OPTIONS = {
     "methods": f"comma-separated: {', '.join(METHODS)}, or MODULE:NAME for one's own; default: the matrix's",
     "ranks": "comma-separated ranks for the methods that take one; default: the matrix's",
     "metrics": "comma-separated; see the list below",
-    "batch_size": "images in a batch; default: 1; adaptation's: 32",
+    "batch_size": "images in a batch, or several numbers of them, comma-separated, each for cells of its own; "
+    "default: 1; adaptation's: 32",
     "image_size": "height and width of an image in pixels; default: 224; adaptation's: 32",
     "num_classes": "what the classifier tells apart; default: 10",
     "optimizer": f"{', '.join(OPTIMIZERS).lower()}; default: adamw",
@@ -79,6 +80,12 @@ class RunOptions:
     modules: tuple[str, ...] = ()
     """The project's, which a process that has only this object must import first."""
 
+    def of(self, cell: Cell) -> RunOptions:
+        """The run as `cell` sees it: with its batch size, where the run has several."""
+        if cell.batch_size is None:
+            return self
+        return replace(self, workload=replace(self.workload, batch_size=cell.batch_size))
+
     def baseline_folder(self, storage: Path) -> Path:
         """Where this run's baselines are in `storage`: each kind of benchmark has a folder of its own, so that none
         takes another's newest file for its own."""
@@ -88,7 +95,8 @@ class RunOptions:
         """The cells of the matrix, not narrowed by any filter; of own steps all that were named."""
         if self.selection.steps is not None:
             return self.selection.cells()
-        return Selection(matrix=self.selection.matrix, tasks=self.benchmark.all_tasks).cells()
+        chosen = self.selection
+        return Selection(chosen.matrix, tasks=self.benchmark.all_tasks, batch_sizes=chosen.batch_sizes).cells()
 
     @property
     def also_fails(self) -> frozenset[Kind]:
@@ -109,10 +117,13 @@ class RunOptions:
         """
         default = self.benchmark.default_workload
         words = [self.command, "--benchmark-save=baseline", *self.benchmark.repeat]
+        if self.selection.batch_sizes:
+            words.append(f"--batch-size {','.join(map(str, self.selection.batch_sizes))}")
         words += [
             f"--{name.replace('_', '-')} {getattr(self.workload, name)}"
             for name in _OF_THE_WORKLOAD
             if getattr(self.workload, name) != getattr(default, name)
+            and not (name == "batch_size" and self.selection.batch_sizes)
         ]
         if self.selection.steps:
             words.append(f"--steps {','.join(self.selection.steps)}")
@@ -156,9 +167,12 @@ def read(
             raise OptionError(f"{flag} is given without --metrics {name}; expected both or neither")
     sizes: dict[str, Any] = {
         name: whole_number(name, given[name])
-        for name in ("batch_size", "image_size", "num_classes", "threads")
+        for name in ("image_size", "num_classes", "threads")
         if given.get(name) is not None
     }
+    batch_sizes = comma_separated(given.get("batch_size"), lambda word: whole_number("batch_size", word)) or ()
+    if batch_sizes:
+        sizes["batch_size"] = batch_sizes[0]
     steps = () if is_of_tests else _steps(given, kind)
     workload = replace(
         kind.default_workload,
@@ -182,6 +196,7 @@ def read(
             tasks=benchmark.tasks,
             steps=steps,
             shard=None if is_of_tests else read_shard(given.get("shard")),
+            batch_sizes=batch_sizes if len(batch_sizes) > 1 else (),
         ),
         workload=workload,
         metrics=metrics,

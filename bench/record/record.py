@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
@@ -26,7 +26,7 @@ from peft_update_bench.bench.record.update import (
     kind_of_workload,
 )
 from peft_update_bench.bench.record.where import Where
-from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, create_model
+from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, create_model, model_validator
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
 """What a record's figures depend on: distribution name to module name."""
@@ -40,7 +40,8 @@ SCHEMAS = {
     "where the work is done; steps of a user's own, with the workload read from them, and tolerances that a test asks "
     "for",
     3: "what the optimizer's step does; the first step's peak and seconds; growth; the update's result; how much of a "
-    "timing others had the cores; the machines of a cluster that it was made on",
+    "timing others had the cores; the machines of a cluster that it was made on; the batch size of a cell in a run of "
+    "several",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 
@@ -63,13 +64,14 @@ class Record(Part):
     elsewhere is a field too, of the subclass that :func:`read_record` makes. ``remarks`` are sentences for who reads
     the figures, ``made_on`` the machines of a cluster that made them; nothing is judged by either. ``tolerances`` are
     those of the cell alone, by the names of ``bench/gate/tolerances.py``. The architecture of a user's own step is the
-    step's name.
+    step's name. ``batch_size`` is there where it is part of the cell, and then the workload's too.
     """
 
     schema_: Literal[1, 2, 3] = Field(alias="schema")
     architecture: str
     method: str
     rank: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
     workload: Workload
     remarks: list[str] | None = None
     tolerances: dict[str, Fraction] | None = None
@@ -90,12 +92,19 @@ class Record(Part):
     @property
     def cell(self) -> Cell:
         task = self.adaptation.task if self.adaptation else None
-        return Cell(self.architecture, self.method, self.rank, task, isinstance(self.workload, StepWorkload))
+        is_step = isinstance(self.workload, StepWorkload)
+        return Cell(self.architecture, self.method, self.rank, task, is_step, self.batch_size)
 
     @property
     def conditions(self) -> tuple[WorkloadEntry | StepWorkload, AdaptationSettings | None]:
         """What the figures hold for: those of two records compare only where it is the same."""
         return self.workload, self.adaptation.settings if self.adaptation else None
+
+    @model_validator(mode="after")
+    def _has_the_workloads_batch(self) -> Self:
+        if self.batch_size is not None and self.batch_size != getattr(self.workload, "batch_size", None):
+            raise ValueError(f"batch_size is {self.batch_size}, which is not the workload's")
+        return self
 
     def as_extra_info(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

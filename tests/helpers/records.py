@@ -33,7 +33,8 @@ def extra_info(cell: Cell = LORA, **parts: Any) -> dict[str, Any]:
         "architecture": cell.architecture,
         "method": cell.method,
         "rank": cell.rank,
-        "workload": WORKLOAD,
+        "batch_size": cell.batch_size,
+        "workload": WORKLOAD if cell.batch_size is None else {**WORKLOAD, "batch_size": cell.batch_size},
         "versions": VERSIONS,
         "parameters": {"total": 1000, "trainable": 100, "statistics": 20},
         "flops": {
@@ -81,7 +82,7 @@ def baseline_data(*records: dict[str, Any], matrix: str = "core", is_filtered: b
     entries = []
     for info in records or (extra_info(),):
         task = info.get("adaptation", {}).get("task")
-        cell = Cell(info["architecture"], info["method"], info.get("rank"), task)
+        cell = Cell(info["architecture"], info["method"], info.get("rank"), task, batch_size=info.get("batch_size"))
         test = "test_update" if task is None else "test_adaptation"
         name = f"{test}[{cell}]"
         entry = {"name": name, "fullname": f"bench/{test}.py::{name}", "extra_info": info}

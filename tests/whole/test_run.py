@@ -94,6 +94,20 @@ def test_save_then_compare_passes(suite: Suite, storage: Path) -> None:
     )
 
 
+def test_several_batch_sizes_are_saved_and_compared(suite: Suite, storage: Path) -> None:
+    saved = suite("--benchmark-save=baseline", "--batch-size", "1", "2")
+    saved.assert_outcomes(passed=4)
+    entries = json.loads((storage / "0001_baseline.json").read_text())["benchmarks"]
+    peaks = {entry["extra_info"]["batch_size"]: entry["extra_info"]["memory"]["peak"] for entry in entries}
+    assert peaks[1] < peaks[2]
+    result = suite(COMPARE, "--batch-size=2,1")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["mobilenet_v3_small-lora-r4-b1 *ok", "4 cells, against 0001_baseline.json: 4 ok"])
+    refused = suite(COMPARE, "--batch-size=2")
+    assert refused.ret == 4
+    assert "expected --batch-size 1,2, which this baseline has" in text(refused)
+
+
 def test_a_saved_file_is_whole_and_names_no_machine(recorded: Path) -> None:
     content = recorded.read_text()
     data = json.loads(content)

@@ -40,7 +40,7 @@ OPTIONS = {
     "architectures": "comma-separated; default: mobilenet_v3_small",
     "methods": "comma-separated; default: all",
     "ranks": "comma-separated; default: 4",
-    "batch_size": "images in a batch; default: 1",
+    "batch_size": "images in a batch, or several numbers of them; default: 1",
     "image_size": "pixels; default: 224",
 }
 DEFAULTS = {"architectures": "mobilenet_v3_small", "ranks": "4"}
@@ -139,5 +139,6 @@ def _told(change: Change, search: Search, described: Callable[[str], str]) -> st
 
 def _cell(name: str) -> Cell:
     """The cell of a name, which holds no hyphen within a part."""
-    architecture, method, *rank = name.split("-")
-    return Cell(architecture, method, int(rank[0].removeprefix("r")) if rank else None)
+    architecture, method, *numbers = name.split("-")
+    by_letter = {number[0]: int(number[1:]) for number in numbers}
+    return Cell(architecture, method, by_letter.get("r"), batch_size=by_letter.get("b"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from peft_update_bench.bench.cells import Cell
@@ -49,7 +49,7 @@ class Costs:
         parameters = record.parameters
         frozen = record.memory.parameters * (parameters.total - parameters.trainable) // max(parameters.total, 1)
         instructions = counted.instructions.total if counted and counted.instructions else None
-        return cls(Cell(record.architecture, record.method, record.rank), found, frozen, instructions)
+        return cls(replace(record.cell, task=None), found, frozen, instructions)
 
     def figure(self, name: str) -> float | None:
         return self.figures.get(name)

@@ -149,17 +149,22 @@ def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None, 
     from peft_update_bench.bench.measurement import FAILURES, measure
     from peft_update_bench.bench.processes.cell_process import CellProcess
 
-    workload = WorkloadEntry(**run.workload.as_record())
     cells = run.selection.cells()
+    workloads = {cell: WorkloadEntry(**run.of(cell).workload.as_record()) for cell in cells}
     records = adapted.records.items() if adapted else ()
-    adaptations = {cell: [r for c, r in records if replace(c, task=None) == cell] for cell in cells}
+    # An update is adapted at a batch size of its own, whatever the cell's.
+    adaptations = {
+        cell: [r for c, r in records if replace(c, task=None) == replace(cell, batch_size=None)] for cell in cells
+    }
     of_counts = counted.records if counted else {}
-    counts = {cell: record for cell, record in of_counts.items() if record.workload == workload}
+    counts = {cell: record for cell, record in of_counts.items() if record.workload == workloads.get(cell)}
     recorded = {cell: known.records.get(cell) for cell in cells} if known else {}
     found = {
         cell: costs
         for cell, record in recorded.items()
-        if record and record.workload == workload and (costs := Costs.of(record, adaptations[cell], counts.get(cell)))
+        if record
+        and record.workload == workloads[cell]
+        and (costs := Costs.of(record, adaptations[cell], counts.get(cell)))
     }
     missing = [cell for cell in cells if cell not in found]
     failures: dict[Cell, str] = {}
@@ -197,8 +202,9 @@ def _find_smaller(found: Answer, run: RunOptions) -> list[Smaller]:
 def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | None, collected: Collected) -> str:
     workload = run.workload
     size = workload.image_size
+    batch = " or ".join(map(str, run.selection.batch_sizes or (workload.batch_size,)))
     parts = [
-        f"Workload: batch {workload.batch_size}, 3×{size}×{size}, {workload.num_classes} classes, "
+        f"Workload: batch {batch}, 3×{size}×{size}, {workload.num_classes} classes, "
         f"{workload.optimizer}, {workload.dtype}."
     ]
     if known is not None and collected.from_baseline:

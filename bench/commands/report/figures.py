@@ -35,10 +35,10 @@ class Figure:
 
 
 def of_run(run: Baseline) -> Iterator[Figure]:
-    """Every figure of a run, by architecture."""
+    """Every figure of a run, by architecture and batch size."""
     records = list(run.records.values())
-    for architecture in dict.fromkeys(record.architecture for record in records):
-        ours = [record for record in records if record.architecture == architecture]
+    for subject in dict.fromkeys(record.cell.subject for record in records):
+        ours = [record for record in records if record.cell.subject == subject]
         steps = [record for record in ours if record.adaptation is None]
         drawn: list[tuple[str, str, charts.Chart | None, list[Record]]] = [
             ("memory-by-category", "Peak memory by category", charts.memory_by_category(steps), steps)
@@ -53,7 +53,7 @@ def of_run(run: Baseline) -> Iterator[Figure]:
             drawn += _accuracy(task, of_task)
         for key, title, chart, of in drawn:
             if chart is not None:
-                yield figure(architecture, key, title, chart, conditions(run, of))
+                yield figure(subject, key, title, chart, conditions(run, of))
 
 
 def figure(section: str, key: str, title: str, chart: charts.Chart, held: Conditions) -> Figure:

@@ -98,12 +98,12 @@ def read_folder(folder: Path) -> History:
 
 
 def figures(history: History) -> Iterator[Figure]:
-    """A chart of each metric for each architecture, where there is more than one run."""
+    """A chart of each metric for each architecture and batch size, where there is more than one run."""
     if len(history.runs) < 2:
         return
     cells = dict.fromkeys(cell for run in history.runs for cell in run.records)
-    for architecture in dict.fromkeys(cell.architecture for cell in cells):
-        ours = [cell for cell in cells if cell.architecture == architecture]
+    for subject in dict.fromkeys(cell.subject for cell in cells):
+        ours = [cell for cell in cells if cell.subject == subject]
         for metric in metrics.rows():
             title = metric.figure.over_time
             if not title:
@@ -113,7 +113,7 @@ def figures(history: History) -> Iterator[Figure]:
             chart = charts.over_time(rows, methods, history.labels, _no_data(history, ours))
             if chart is not None:
                 held = _held(history, ours)
-                yield figure(architecture, f"{metric}-over-time", f"{title} by commit", chart, held)
+                yield figure(subject, f"{metric}-over-time", f"{title} by commit", chart, held)
 
 
 def _labels(runs: Sequence[Baseline], folder: Path) -> tuple[str, ...]:

@@ -151,7 +151,10 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
     if run.is_filtered or leaves_out(run.matrix, other.matrix):
         return Comparison(other, results, absent)
     lost = Verdict("the cell", "missing", note="not in this run: removed, or it failed before it was measured")
-    return Comparison(other, results | {cell: Result(cell, verdicts=(lost,)) for cell in absent}, ())
+    asked = {cell.batch_size for cell in run.records}
+    missing = [cell for cell in absent if cell.batch_size in asked]
+    left_out = tuple(cell for cell in absent if cell.batch_size not in asked)
+    return Comparison(other, results | {cell: Result(cell, verdicts=(lost,)) for cell in missing}, left_out)
 
 
 def judge(run: Baseline, others: Mapping[Cell, Baseline]) -> dict[Cell, Result]:

@@ -1,4 +1,4 @@
-"""Ranks typed with commas, with blanks, or with both."""
+"""Ranks and batch sizes typed with commas, with blanks, or with both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench.__main__ import main
-from peft_update_bench.bench.options.ranks import join_ranks
+from peft_update_bench.bench.options.number_lists import join_numbers
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -25,13 +25,18 @@ REPOSITORY = Path(__file__).parents[3]
         ("--ranks 4,", "--ranks 4,"),
         ("--ranks 4 -8", "--ranks 4 -8"),
         ("--ranks --methods lora 8", "--ranks --methods lora 8"),
-        ("--batch-size 4 8", "--batch-size 4 8"),
+        ("--batch-size 4 8", "--batch-size 4,8"),
+        (
+            "--batch-size 1 --ranks 4 8 --update-batch-size=1, 16 bench",
+            "--batch-size 1 --ranks 4,8 --update-batch-size=1,16 bench",
+        ),
+        ("--image-size 4 8", "--image-size 4 8"),
         ("--ranks", "--ranks"),
         ("8", "8"),
     ],
 )
-def test_numbers_after_a_rank_are_ranks(words: str, joined: str) -> None:
-    assert join_ranks(words.split()) == joined.split()
+def test_numbers_after_a_number_of_a_list_belong_to_it(words: str, joined: str) -> None:
+    assert join_numbers(words.split()) == joined.split()
 
 
 @pytest.mark.slow

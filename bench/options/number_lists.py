@@ -1,15 +1,15 @@
-"""Ranks as people type them: with commas, with blanks, or with both."""
+"""Ranks and batch sizes as people type them: with commas, with blanks, or with both."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-_OPTIONS = ("--ranks", "--update-ranks")
-_RANKS = re.compile(r"\d+(,\d+)*,?")
+_OPTIONS = ("--ranks", "--update-ranks", "--batch-size", "--update-batch-size")
+_NUMBERS = re.compile(r"\d+(,\d+)*,?")
 
 
-def join_ranks(words: Iterable[str]) -> list[str]:
+def join_numbers(words: Iterable[str]) -> list[str]:
     """``--ranks 4 8`` as ``--ranks 4,8``, in the words of a command line.
 
     A parser would take the 8 for a file, or for an argument that it does not know. What is no number ends the list.
@@ -17,7 +17,7 @@ def join_ranks(words: Iterable[str]) -> list[str]:
     joined: list[str] = []
     is_list = list_follows = False
     for word in words:
-        if is_list and _RANKS.fullmatch(word):
+        if is_list and _NUMBERS.fullmatch(word):
             joined[-1] = f"{joined[-1].removesuffix(',')},{word.removesuffix(',')}"
             continue
         option, _, value = word.partition("=")
