@@ -2,6 +2,7 @@
 
     update-bench study                                # the statements on cost and on accuracy
     update-bench study run.json                       # on accuracy from this run
+    update-bench study fog.json noise.json --tables front,front-budgets  # from several, of other shifts and tasks
     update-bench study --tables study-batches         # another table
     update-bench study --write bench/study/README.md  # a document's tables anew
 
@@ -28,7 +29,7 @@ FOLDER = Path("baselines") / "adaptation"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "measured", nargs="?", type=Path, metavar="RUN.json", help=f"with adaptation; default: the newest in {FOLDER}"
+        "measured", nargs="*", type=Path, metavar="RUN.json", help=f"with adaptation; default: the newest in {FOLDER}"
     )
     parser.add_argument(
         "--tables",
@@ -62,9 +63,13 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def make(names: Sequence[str], measured: Path | None) -> dict[str, str]:
+def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
-    records = _adaptation(measured) if any(TABLES[name].needs_adaptation for name in names) else []
+    records = (
+        [record for path in measured or [None] for record in _adaptation(path)]
+        if any(TABLES[name].needs_adaptation for name in names)
+        else []
+    )
     tables = {}
     for index, name in enumerate(names, 1):
         print(f"[{index}/{len(names)}] {name} ({TABLES[name].takes})", file=sys.stderr, flush=True)
@@ -84,7 +89,7 @@ def _adaptation(path: Path | None) -> list[Record]:
     return records
 
 
-def _write(path: Path, wanted: Sequence[str] | None, measured: Path | None) -> None:
+def _write(path: Path, wanted: Sequence[str] | None, measured: Sequence[Path]) -> None:
     try:
         document = path.read_text(encoding="utf-8")
         held = marked_tables.read(document)

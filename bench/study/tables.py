@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study import accuracy, all_methods, cost, memory_by_batch, savings
+from peft_update_bench.bench.study import accuracy, all_methods, cost, front, memory_by_batch, savings
 from peft_update_bench.bench.study.statement import HEADERS, Statement, check, percent
 from peft_update_bench.bench.units import show, show_fraction
 from peft_update_bench.fixtures.architectures import CORE_ARCHITECTURES
@@ -101,6 +101,15 @@ def cells(records: Records) -> str:
     return _markdown(["cell", *(column.title for _, column in brief)], rows)
 
 
+def fronts(records: Records) -> str:
+    """Accuracy against costs, and what the accuracies are of."""
+    return f"{_markdown(front.FRONT_HEADERS, front.front_rows(records))}\n\n{front.conditions_in_words(records)}"
+
+
+def within_budgets(records: Records) -> str:
+    return _markdown(front.BUDGET_HEADERS, front.budget_rows(records))
+
+
 TABLES = {
     "study-cost": Table("The statements on cost", _statements(cost.STATEMENTS), "30 s"),
     "study-accuracy": Table("The statements on accuracy", _statements(accuracy.STATEMENTS), "no time", True),
@@ -109,6 +118,8 @@ TABLES = {
     "study-batches": Table("LoRA's peak memory over the batch size", batches, "15 s"),
     "study-savings": Table("Peak memory saved, beside language models", saved_beside_decoders, "60 s"),
     "study-cells": Table("Every cell of the adaptation baseline", cells, "no time", True),
+    "front": Table("Accuracy against what it costs", fronts, "no time", True),
+    "front-budgets": Table("The most accurate method within so much memory", within_budgets, "no time", True),
     "methods-resnet18": Table("Every method's cost on ResNet-18", _all_methods("resnet18"), "60 s"),
     "methods-mobilenet_v2": Table("Every method's cost on MobileNetV2", _all_methods("mobilenet_v2"), "60 s"),
 }

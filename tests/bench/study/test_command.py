@@ -19,7 +19,7 @@ from tests.helpers.records import baseline_data, write
 REPOSITORY = Path(__file__).parents[3]
 DOCUMENT = REPOSITORY / "bench" / "study" / "README.md"
 METHODS_PAGE = REPOSITORY / "fixtures" / "methods" / "README.md"
-CHEAP = ("study-accuracy", "study-cells")
+CHEAP = ("study-accuracy", "study-cells", "front", "front-budgets")
 
 
 @pytest.fixture
