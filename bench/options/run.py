@@ -331,7 +331,15 @@ def _method(name: str, *, of_steps: bool = False) -> str:
 
 def _optimizer(value: str | None) -> str:
     known = {name.lower(): name for name in OPTIMIZERS}
-    return known[one_of("optimizer", (value or Workload.optimizer).lower(), known)]
+    chosen = known[one_of("optimizer", (value or Workload.optimizer).lower(), known)]
+    if chosen != Workload.optimizer:
+        from peft_update_bench.fixtures.optimizers import OptimizerError, must_be_installed
+
+        try:
+            must_be_installed(chosen)
+        except OptimizerError as error:
+            raise OptionError(f"--optimizer is {value!r}, which {error}") from None
+    return chosen
 
 
 def _must_take_an_optimizer(selection: Selection, optimizer: str) -> None:

@@ -125,7 +125,8 @@ class _Real:
         with seeded(0):
             allocations = allocations_during(lambda: step())
         states = (t for state in step.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor))
-        held = sum(tensor.numel() * tensor.element_size() for tensor in states)
+        # What all parameters' states share is held once.
+        held = sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in states}.values())
         return cls(forward.get_total_flops(), backward.get_total_flops(), allocations, held)
 
 
