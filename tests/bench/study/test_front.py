@@ -128,7 +128,8 @@ def test_accuracies_are_means_over_tasks_and_shifts() -> None:
     assert found.incomplete == ("head",)
     # Seven cells of two seeds: those that differ do so by a tenth, whose variance is 0.005.
     deviation = math.sqrt(5 * 0.005 / 7)
-    assert found.spread == Spread(pytest.approx(deviation / math.sqrt(3)), 7)
+    assert found.spread.freedom == 7
+    assert found.spread.deviation == pytest.approx(deviation / math.sqrt(3))
     assert found.margin == pytest.approx(float(t.ppf(0.975, 7)) * deviation / math.sqrt(3 * 2))
     assert "not adapted to all of it, and left out: head" in front.conditions_in_words(records)
 
