@@ -332,7 +332,7 @@ def _method(name: str, *, of_steps: bool = False) -> str:
 def _optimizer(value: str | None) -> str:
     known = {name.lower(): name for name in OPTIMIZERS}
     chosen = known[one_of("optimizer", (value or Workload.optimizer).lower(), known)]
-    if chosen != Workload.optimizer:
+    if chosen.endswith("-8bit"):
         from peft_update_bench.fixtures.optimizers import OptimizerError, must_be_installed
 
         try:
