@@ -15,11 +15,16 @@ from peft_update_bench.bench.cells import MATRICES, Cell, Selection
 from peft_update_bench.bench.metrics import METRICS, default_tolerances, rows
 from peft_update_bench.bench.options.project import Project
 from peft_update_bench.bench.options.shard import check_shard, read_shard
+from peft_update_bench.bench.options.subjects import (
+    check_architecture,
+    check_method,
+    check_optimizer_of,
+    read_device,
+    read_optimizer,
+    read_steps,
+)
 from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
-from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, FURTHER_ARCHITECTURES
-from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.methods import METHODS
-from peft_update_bench.fixtures.methods.names import AS_IT_IS
 from peft_update_bench.fixtures.workload import DTYPES, OPTIMIZERS, Workload
 
 if TYPE_CHECKING:
@@ -173,12 +178,12 @@ def read(
     batch_sizes = comma_separated(given.get("batch_size"), lambda word: whole_number("batch_size", word)) or ()
     if batch_sizes:
         sizes["batch_size"] = batch_sizes[0]
-    steps = () if is_of_tests else _steps(given, kind)
+    steps = () if is_of_tests else read_steps(given, kind)
     workload = replace(
         kind.default_workload,
         **sizes,
-        device=_device(given.get("device")),
-        optimizer=_optimizer(given.get("optimizer")),
+        device=read_device(given.get("device")),
+        optimizer=read_optimizer(given.get("optimizer")),
         dtype=one_of("dtype", given.get("dtype") or Workload.dtype, DTYPES),
     )
     benchmark, workload = kind.read(given, workload)
@@ -188,10 +193,10 @@ def read(
             matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, tuple(MATRICES)),
             architectures=None
             if is_of_tests
-            else comma_separated(given.get("architectures"), lambda name: _architecture(name, workload)),
+            else comma_separated(given.get("architectures"), lambda name: check_architecture(name, workload)),
             methods=None
             if is_of_tests
-            else comma_separated(given.get("methods"), partial(_method, of_steps=bool(steps))),
+            else comma_separated(given.get("methods"), partial(check_method, of_steps=bool(steps))),
             ranks=comma_separated(given.get("ranks"), lambda word: whole_number("ranks", word)),
             tasks=benchmark.tasks,
             steps=steps,
@@ -211,7 +216,7 @@ def read(
     check_shard(run.selection)
     benchmark.check_run(run)
     if workload.optimizer != Workload.optimizer and not is_of_tests:
-        _must_take_an_optimizer(run.selection, str(given["optimizer"]))
+        check_optimizer_of(run.selection, str(given["optimizer"]))
     return run
 
 
@@ -251,110 +256,8 @@ def _metrics(value: str | None, *, saves: bool) -> tuple[type[Benchmark], tuple[
     return benchmarks.kind(owners[0]), tuple(metric for metric in METRICS if metric in named)
 
 
-def _architecture(name: str, workload: Workload) -> str:
-    if not is_imported(name):
-        return one_of(
-            "architectures",
-            name,
-            (*ARCHITECTURES, *FURTHER_ARCHITECTURES),
-            or_else="MODULE:NAME for a network of your own",
-        )
-    from peft_update_bench.fixtures import own_networks
-    from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
-    from peft_update_bench.fixtures.imported import ImportedNameError
-
-    try:
-        own_networks.check(name, workload)
-    except (ImportedNameError, UnsupportedNetworkError) as error:
-        raise OptionError(f"--architectures is {name!r}: {error}") from None
-    return name
-
-
 _OF_THE_WORKLOAD = ("batch_size", "image_size", "num_classes", "optimizer", "dtype", "threads", "device")
 """The options that say what cells are updated with."""
-
-_OF_A_STEP = {
-    "batch_size": "batch", "image_size": "batch", "num_classes": "network", "optimizer": "optimizer",
-    "dtype": "network", "device": "device", "architectures": "network",
-}  # fmt: skip
-"""What a user's own step brings, by the option that says it elsewhere."""
-
-
-def _steps(given: Mapping[str, str | None], kind: type[Benchmark]) -> tuple[str, ...] | None:
-    """A user's own steps, each imported and not yet built; None where none are named. Raises OptionError."""
-    value = given.get("steps")
-    if value is None or kind.name == "adaptation":
-        return None
-    if value.isdigit():
-        raise OptionError(
-            f"--steps is {value!r}; expected MODULE:NAME of an update step of your own, such as mypackage.training:"
-            "build_step, or --metrics adaptation beside a number of steps"
-        )
-    for option, brought in _OF_A_STEP.items():
-        if given.get(option) is not None:
-            raise OptionError(
-                f"--{option.replace('_', '-')} is given beside --steps; expected one of the two, because a step brings "
-                f"its {brought}"
-            )
-    return comma_separated(value, _step)
-
-
-def _step(name: str) -> str:
-    from peft_update_bench.fixtures.imported import ImportedNameError, load
-
-    try:
-        found = load(name)
-    except ImportedNameError as error:
-        raise OptionError(f"--steps is {name!r}: {error}") from None
-    if not callable(found):
-        raise OptionError(
-            f"--steps is {name!r}: is of type {type(found).__name__}; expected a function that builds a step"
-        )
-    return name
-
-
-def _method(name: str, *, of_steps: bool = False) -> str:
-    if of_steps and name == AS_IT_IS:
-        return name
-    if not is_imported(name):
-        allowed = (AS_IT_IS, *METHODS) if of_steps else METHODS
-        return one_of("methods", name, allowed, or_else="MODULE:NAME for a method of your own")
-    from peft_update_bench.fixtures.imported import ImportedNameError
-    from peft_update_bench.fixtures.methods import method_named
-
-    try:
-        method_named(name)
-    except ImportedNameError as error:
-        raise OptionError(f"--methods is {name!r}: {error}") from None
-    return name
-
-
-def _optimizer(value: str | None) -> str:
-    known = {name.lower(): name for name in OPTIMIZERS}
-    chosen = known[one_of("optimizer", (value or Workload.optimizer).lower(), known)]
-    if chosen.endswith("-8bit"):
-        from peft_update_bench.fixtures.optimizers import OptimizerError, must_be_installed
-
-        try:
-            must_be_installed(chosen)
-        except OptimizerError as error:
-            raise OptionError(f"--optimizer is {value!r}, which {error}") from None
-    return chosen
-
-
-def _must_take_an_optimizer(selection: Selection, optimizer: str) -> None:
-    """Raise OptionError where a method of the selection brings its own."""
-    from peft_update_bench.fixtures.methods import method_named
-
-    methods = dict.fromkeys(cell.method for cell in selection.cells())
-    bringing = [name for name in methods if method_named(name).brings_optimizer()]
-    if bringing:
-        others = [name for name in methods if name not in bringing]
-        instead = f"--methods {','.join(others)}" if others else "no --optimizer"
-        raise OptionError(
-            f"--optimizer is {optimizer!r}, and {', '.join(bringing)} cannot do without an optimizer of its own; "
-            f"expected {instead}"
-        )
 
 
 def _cell_seconds(value: str | None) -> int:
@@ -364,13 +267,3 @@ def _cell_seconds(value: str | None) -> int:
     if value == "0":
         return 0
     return whole_number("cell_seconds", value)
-
-
-def _device(value: str | None) -> str:
-    device = one_of("device", value or "cpu", ("cpu", "cuda"))
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise OptionError("--device is 'cuda'; expected 'cpu', because torch finds no CUDA device on this machine")
-    return device
