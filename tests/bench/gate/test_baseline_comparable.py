@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, Machine, read
-from peft_update_bench.bench.gate.workloads import check_adaptation, check_workload
+from peft_update_bench.bench.gate.workloads import check_adaptation, check_batch_sizes, check_workload
 from peft_update_bench.bench.record import AdaptationSettings, Record, StepWorkload, WorkloadEntry
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
@@ -51,6 +51,47 @@ def test_an_optimizer_that_was_asked_for_is_compared_of_users_cells_too(tmp_path
         check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "optimizer": "SGD"}), [cell])
     with pytest.raises(BaselineError, match=r"another workload: dtype float32, this run autocast; run with"):
         check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "dtype": "autocast"}), [cell])
+
+
+ONE, SIXTEEN, STEP = (
+    Cell("resnet18", "fft"),
+    Cell("resnet18", "fft", batch_size=16),
+    Cell("m:b", AS_IT_IS, is_step=True),
+)
+
+
+def test_each_of_several_batch_sizes_is_a_cells_own_workload(tmp_path: Path) -> None:
+    baseline = read(write(tmp_path / "0001_a.json", baseline_data(extra_info(ONE), extra_info(SIXTEEN))))
+    check_workload(baseline, WorkloadEntry(**WORKLOAD), [ONE, SIXTEEN])
+    with pytest.raises(BaselineError, match=r"fft-b16 was recorded under another workload: threads 1, this run 2; run"):
+        check_workload(baseline, WorkloadEntry(**{**WORKLOAD, "threads": 2}), [SIXTEEN])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ([ONE], [ONE], ""),
+        ([ONE, SIXTEEN], [SIXTEEN], ""),
+        ([SIXTEEN], [Cell("resnet18", "fft", batch_size=4), SIXTEEN], ""),
+        ([ONE], [], ""),
+        ([ONE], [STEP], ""),
+        ([STEP], [SIXTEEN], ""),
+        ([SIXTEEN, Cell("resnet18", "fft", batch_size=4)], [ONE], "--batch-size 4,16, which this baseline has"),
+        ([SIXTEEN], [Cell("resnet18", "fft", batch_size=4)], "--batch-size 16, which this baseline has"),
+        ([ONE], [STEP, SIXTEEN], "one --batch-size, as this baseline has"),
+    ],
+)
+def test_a_baseline_of_other_batch_sizes_is_refused(before: list[Cell], now: list[Cell], expected: str) -> None:
+    baseline = Baseline(Path("0001_a.json"), {cell: record(cell) for cell in before}, {}, Machine("", 0), "core", False)
+    if not expected:
+        check_batch_sizes(baseline, now)
+        return
+    with pytest.raises(BaselineError) as error:
+        check_batch_sizes(baseline, now)
+    assert str(error.value) == (
+        "0001_a.json: has no cell of this run's batch sizes, which stand in a cell's name where several are listed; "
+        f"expected {expected}, or name another with --benchmark-compare=NUMBER"
+    )
 
 
 SHIFT, UNSEEN = Cell("resnet18", "lora", 4, "shift"), Cell("resnet18", "lora", 4, "unseen")

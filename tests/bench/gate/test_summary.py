@@ -9,7 +9,7 @@ import pytest
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.gate import Result
-from peft_update_bench.bench.gate.summary import Summary, escape, kind_of
+from peft_update_bench.bench.gate.summary import Summary, escape, indented, kind_of
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.options import RunOptions
 
@@ -244,3 +244,7 @@ def test_absolute_times_are_named_only_where_they_are_among_what_was_not_compare
     every = tuple(Verdict(f"{name}.figure", "not comparable", note="another CPU") for name in metrics.METRICS)
     (note,) = summary(Result(LORA, record(), every)).notes
     assert "absolute times" not in note
+
+
+def test_what_indents_a_line_stays_in_markdown() -> None:
+    assert indented(["a | b", "  c  d  e"]) == "a &#124; b<br>\n&emsp;c  d  e"
