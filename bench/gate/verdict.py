@@ -100,7 +100,7 @@ def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | Non
         return Verdict(name, "not comparable", unit, new, old, tolerance, incomparable)
     if evidence is Evidence.INTERVAL:
         return _judge_interval(row, now, before, tolerance, terms.error_rate)
-    if evidence is Evidence.TOLERANCE or row.figure.limit:
+    if evidence is Evidence.TOLERANCE:
         return judge_measured(name, unit, new, old, tolerance)
     return _judge_exact(row, new, old, tolerance)
 

@@ -54,6 +54,13 @@ def test_a_slowdown_regresses_just_above_its_limit_and_is_undecided_just_below(r
     assert above.low == pytest.approx(0.10, abs=2e-4)
 
 
+@pytest.mark.parametrize(("change", "suspected"), [(2 * (1 - 1e-9), False), (2, False), (2 * (1 + 1e-9), True)])
+def test_an_estimate_at_its_tolerance_is_not_suspected(change: float, suspected: bool) -> None:
+    """A logarithm that is exact: twice as slow is 100 %."""
+    found = judge_change(change, tolerance=1.0)
+    assert (found.suspected, found.kind) == (suspected, "unstable" if suspected else "ok")
+
+
 def test_the_shares_of_all_tests_of_a_run_add_up_to_half_of_the_familys_error() -> None:
     assert rate_of(1) == FAMILY_ERROR / 8
     assert ErrorBudget(metrics=3, tests=1).rate == pytest.approx(FAMILY_ERROR / 36)

@@ -25,6 +25,12 @@ def test_the_later_counts_before_the_earlier() -> None:
     assert found["latency"] == found.of(LORA)["latency"] == 0.6
 
 
+def test_the_gate_judges_a_cell_by_its_pattern() -> None:
+    by_pattern = tolerances({**TOLERANCES, "*-lora-*": {"flops": 0.1}})
+    judge = Gate(by_pattern, of(record()), HERE)
+    assert {v.kind for v in judge.judge(record(**changed("flops", forward=1100, total=3100))).verdicts} == {"ok"}
+
+
 @pytest.mark.parametrize(
     ("pattern", "fits"),
     [
