@@ -58,27 +58,27 @@ class ThisProcess:
         pass
 
 
-def _runs_in_parallel(child: ChildProcess, threads: int) -> bool:
-    """Whether operators that use `threads` threads come to an end in `child`, which is closed where they do not.
+def _keeps_to(child: ChildProcess, threads: int) -> bool:
+    """Have `child` use `threads` threads from now on; whether its operators then come to an end. If not, it is closed.
 
-    A network that was called when its module was imported has left this process with OpenMP's threads. A fork has
-    their administration without them, and GNU's OpenMP then waits for them for ever.
+    A network that was called when its module was imported, or in a test before, has left this process with OpenMP's
+    threads. A fork has their administration without them, and GNU's OpenMP then waits for them for ever. With one
+    thread nothing waits.
     """
     try:
-        child.call(_add_in_parallel, threads, limit_s=_PROBE_S)
+        child.call(_use_threads, threads, limit_s=_PROBE_S if threads > 1 else math.inf)
     except MeasurementError:
         child.close()
         return False
     return True
 
 
-def _add_in_parallel(threads: int) -> None:
+def _use_threads(threads: int) -> None:
     import torch
 
-    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    torch.ones(threads * _PARALLEL_GRAIN).add(1)
-    torch.set_num_threads(before)
+    if threads > 1:
+        torch.ones(threads * _PARALLEL_GRAIN).add(1)
 
 
 @dataclass
@@ -121,6 +121,11 @@ class CellProcess:
 
     def call_forked(self, function: Callable[..., T], *args: Any) -> T:
         with closing(ChildProcess("fork" if self.forked else "forkserver", self.plain)) as child:
+            if not _keeps_to(child, self.threads):
+                raise MeasurementError(
+                    f"operators with {self.threads} threads do not end in a process forked from pytest's own, in which "
+                    "earlier tests used threads; expected --threads 1, or a builder that can be imported by its name"
+                )
             return child.call(function, *args, limit_s=self._left_s(), limit=self._limit)
 
     def close(self) -> None:
@@ -138,7 +143,7 @@ class CellProcess:
     def _start(self) -> ChildProcess:
         if self.device == "cpu" and self.forked:
             child = ChildProcess("fork", self.plain)
-            if self.threads == 1 or _runs_in_parallel(child, self.threads):
+            if _keeps_to(child, self.threads):
                 return child
         start_server()
         return ChildProcess("forkserver", self.plain)

@@ -87,17 +87,30 @@ def test_the_limit_is_the_whole_cell_s(process: CellProcess, call: Any) -> None:
         call(process, time.sleep, 1.5)
 
 
-def test_threads_that_ran_before_do_not_hang_the_cells() -> None:
-    """As where a module calls its network when it is imported; the fork alone hangs at its first parallel operator."""
+@pytest.mark.parametrize(
+    ("call", "threads", "said"),
+    [
+        ("call", 1, "done"),
+        ("call", 2, "done"),
+        ("call_forked", 1, "done"),
+        ("call_forked", 2, "operators with 2 threads do not end in a process forked from pytest's own"),
+    ],
+)
+def test_threads_that_ran_before_do_not_hang_the_cells(call: str, threads: int, said: str) -> None:
+    """As where a test before uses torch, or a module calls its network when it is imported; the fork alone hangs at
+    its first parallel operator."""
     script = (
-        "import torch\n"
-        "from peft_update_bench.bench.processes.cell_process import CellProcess, _add_in_parallel\n"
-        "torch.set_num_threads(2); _add_in_parallel(2)\n"
-        "cell = CellProcess(60, threads=2); cell.begin()\n"
-        "cell.call(_add_in_parallel, 2); cell.close(); print('done')"
+        "import operator, torch\n"
+        "from peft_update_bench.bench.processes.cell_process import CellProcess, MeasurementError\n"
+        "torch.set_num_threads(2); many = torch.ones(1 << 20); many + 1\n"
+        f"cell = CellProcess(60, threads={threads}); cell.begin()\n"
+        f"try: cell.{call}(operator.add, many, 1); print('done')\n"
+        "except MeasurementError as error: print(error)\n"
+        "cell.close()"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
-    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(said)
 
 
 def test_without_a_process_errors_are_raised_as_they_are() -> None:
