@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
-    monkeypatch.setattr("peft_update_bench.bench.options.run.FURTHER_ARCHITECTURES", ("small_separable",))
+    monkeypatch.setattr("peft_update_bench.bench.options.subjects.FURTHER_ARCHITECTURES", ("small_separable",))
 
     def run(*options: str, storage: Path = folder / "baselines") -> pytest.RunResult:
         return pytester.runpytest_inprocess(
