@@ -7,6 +7,7 @@ the CPU seconds of its whole process; the interval of the difference is by Stude
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -25,7 +26,9 @@ def run(*words: str) -> tuple[str, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pytest", *SUITE, *words]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        # Idle threads of OpenBLAS spin, and their time would be most of what differs.
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return f"exit {done.returncode}: {done.stdout.splitlines()[-1].partition(' in ')[0]}", seconds
