@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,47 +16,50 @@ from peft_update_bench.fixtures import global_state, own_steps
 from peft_update_bench.fixtures.instruments import measured_memory, repeatability, result
 from peft_update_bench.fixtures.instruments.computed import Computed
 from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
+from peft_update_bench.fixtures.instruments.result import ResultError
 from peft_update_bench.fixtures.instruments.steady import fixed_threads, return_freed_memory
 from peft_update_bench.fixtures.update_step import UpdateStep
-from peft_update_bench.fixtures.whole_step import Step
 from peft_update_bench.fixtures.workload import Workload
 
 
 def measure_memory(measuring: Measuring) -> None:
     """What the allocator handed out, what the process occupied and how long the first step took, in a fresh process;
     then whether the update repeats, and is what was trained when it is stored and merged."""
-    workload = measuring.run.workload
-    build = measuring.builder(workload.device)
-    # What a user's own code imports is not what its update needs.
-    prepare = measuring.builder("meta") if measuring.cell.is_users else None
-    memory = _measure_memory(measuring, build, workload.threads, prepare)
-    trained = (measuring.cell, workload, memory.losses, memory.unmoved)
+    cell, workload = measuring.cell, measuring.run.workload
+    memory, complaint = _measure_memory(measuring)
+    trained = (cell, workload, memory.losses, memory.unmoved)
     must_train = still_parameters.must_train
     # Something is built only where something is to be explained.
     measuring.add_remarks(measuring.process.call(must_train, *trained) if memory.unmoved else must_train(*trained))
     if memory.kept_per_step > 0:
         raise LeakError(f"every step keeps {show(memory.kept_per_step, 'bytes')} more, in the mean of a dozen steps")
+    if complaint is not None:
+        raise complaint
     if "measured_memory" in measuring.run.metrics:
         measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
     if "first_step" in measuring.run.metrics:
         measuring.sections["first_step"] = {"seconds": memory.first_seconds}
-    if not measuring.cell.is_step:
-        measuring.process.call(_check_update, measuring.cell, workload)
 
 
-def _measure_memory(
-    measuring: Measuring, build: Callable[[], Step], threads: int, prepare: Callable[[], Step] | None
-) -> MeasuredMemory:
-    cell = measuring.cell
+_Found = tuple[MeasuredMemory, NotRepeatableError | ResultError | None]
+
+
+def _measure_memory(measuring: Measuring) -> _Found:
+    cell, workload = measuring.cell, measuring.run.workload
+    build, threads = measuring.builder(workload.device), workload.threads
+    # What a user's own code imports is not what its update needs.
+    prepare = measuring.builder("meta") if cell.is_users else None
+    if not cell.is_step:
+        return measuring.process.call_fresh(_measure_and_check, cell, workload, build, prepare)
     if not cell.is_tests:
-        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, prepare)
+        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, prepare), None
     if importable := own_steps.importable_name(cell.architecture):
-        build = partial(build_step, replace(cell, architecture=importable), measuring.run.workload, "cpu")
-        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, build)
+        build = partial(build_step, replace(cell, architecture=importable), workload, "cpu")
+        return measuring.process.call_fresh(measured_memory.measure_here, build, threads, build), None
     measuring.add_remarks(
         ["its builder cannot be imported, so that its RSS was measured in a process forked from pytest's own"]
     )
-    return measuring.process.call_forked(_measure_memory_here, build, threads, prepare)
+    return measuring.process.call_forked(_measure_memory_here, build, threads, prepare), None
 
 
 def _measure_memory_here(*given: Any) -> MeasuredMemory:
@@ -64,19 +68,22 @@ def _measure_memory_here(*given: Any) -> MeasuredMemory:
     return measured_memory.measure_here(*given)
 
 
-def _check_update(cell: Cell, workload: Workload) -> None:
-    """Raises NotRepeatableError, ResultError."""
-
-    def build() -> UpdateStep:
-        step = build_step(cell, workload, workload.device)
-        assert isinstance(step, UpdateStep)
-        return step
-
+def _measure_and_check(
+    cell: Cell, workload: Workload, build: Callable[[], UpdateStep], prepare: Callable[[], object] | None
+) -> _Found:
+    """A cell's memory, and what is wrong with its update, which is not looked for where it does not train."""
+    memory = measured_memory.measure_here(build, workload.threads, prepare, with_state=True)
+    if not all(map(math.isfinite, memory.losses)) or memory.kept_per_step > 0:
+        return memory, None
     with users_warnings(cell), fixed_threads(workload.threads), global_state.default_dtype_of(cell.architecture):
-        step, difference = repeatability.update_twice(build)
+        step, difference = repeatability.update_again(build, memory.state, memory.steps)
         if difference:
-            raise NotRepeatableError(difference)
-        result.check(step, build)
+            return memory, NotRepeatableError(difference)
+        try:
+            result.check(step, build)
+        except ResultError as error:
+            return memory, error
+    return memory, None
 
 
 def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.gate.tolerances import asked_by
 from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options import RunOptions
@@ -76,13 +77,14 @@ class Measurement:
 class Measuring:
     """A cell while it is measured: what every metric's function is given, and what those before it found.
 
-    `sections` become the record's. `process` is where anything heavy is called; its functions, arguments and results
-    must be picklable.
+    `sections` become the record's. `decision` is what the latency is to tell. `process` is where anything heavy is
+    called; its functions, arguments and results must be picklable.
     """
 
     cell: Cell
     run: RunOptions
     process: Process
+    decision: Decision | None = None
     sections: dict[str, object] = field(default_factory=dict)
     computed: Computed | None = None
     step_seconds: tuple[float, ...] = ()
@@ -103,16 +105,23 @@ Accept = Callable[[Cell, StepWorkload], None]
 """Refuses the workload of a user's own step by what it raises."""
 
 
-def measure(cell: Cell, run: RunOptions, process: Process, accept: Accept | None = None) -> Measurement:
+def measure(
+    cell: Cell,
+    run: RunOptions,
+    process: Process,
+    accept: Accept | None = None,
+    decision: Decision | None = None,
+) -> Measurement:
     """Measure `cell` by every metric that `run` names, none of them in this process but where `process` says so.
 
-    `accept` may refuse the workload of a user's own step, which is not known before the step was built and tried.
+    `accept` may refuse the workload of a user's own step, which is not known before the step was built and tried. A
+    `decision` that can be made early ends the timing.
 
     Raises one of FAILURES, and what `accept` raises.
     """
     run = run.of(cell)
     workload, parts = described(cell, run, process, accept)
-    measuring = Measuring(cell, run, process, parts)
+    measuring = Measuring(cell, run, process, decision, parts)
     for function in dict.fromkeys(METRICS[name].measure for name in run.metrics):
         load(function)(measuring)
     if cell.is_users and not cell.is_step:

@@ -13,6 +13,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.gate.tolerances import of_cell
 from peft_update_bench.bench.measurement import Measurement, Measuring, build_step, users_warnings
+from peft_update_bench.bench.metrics import METRICS
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
 from peft_update_bench.bench.record import CLOCKS, Latency
@@ -40,12 +41,32 @@ from peft_update_bench.fixtures.workload import Workload
 
 def measure_latency(measuring: Measuring) -> None:
     """The step's duration as a multiple of its reference's, and the seconds of each timed update."""
-    run = measuring.run
-    # A baseline is what many runs lean on.
-    limits = _judged_by(run, measuring.cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
-    found = measuring.process.call(_time_anew, measuring.cell, run.workload, limits)
+    # What measures memory has seen the same step train.
+    is_tried = any(METRICS[name].measure == METRICS["measured_memory"].measure for name in measuring.run.metrics)
+    found = _time_first(measuring.cell, measuring.run, measuring.process, measuring.decision, is_tried=is_tried)
     measuring.sections["latency"], measuring.step_seconds, remarks = found
     measuring.add_remarks(remarks)
+
+
+def measure_latency_of(
+    measurement: Measurement, run: RunOptions, process: Process, decision: Decision | None
+) -> Measurement:
+    """Time a cell of which all else was measured before, its memory included. Raises one of FAILURES."""
+    cell = measurement.record.cell
+    process.begin()
+    entry, seconds, _ = _time_first(cell, run.of(cell), process, decision, is_tried=True)
+    return _with_latency(measurement, entry, seconds)
+
+
+def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decision | None, *, is_tried: bool) -> _Timed:
+    """Where there is a `decision`, no longer than until it is clear that the cell is not slower."""
+    # A baseline is what many runs lean on.
+    limits = _judged_by(run, cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
+    decision = None if run.records_baseline else decision
+    if decision is not None:
+        # A refreshing step's time is shown and not judged.
+        limits = replace(limits, min_refreshes=2, max_refreshes=2)
+    return process.call(_time_anew, cell, run.workload, limits, decision, is_tried)
 
 
 def _judged_by(run: RunOptions, cell: Cell, limits: SamplingLimits) -> SamplingLimits:
@@ -53,14 +74,18 @@ def _judged_by(run: RunOptions, cell: Cell, limits: SamplingLimits) -> SamplingL
     return replace(limits, tolerance=of_cell(run.tolerances, str(cell))["latency"])
 
 
+_Timed = tuple[dict[str, Any], tuple[float, ...], list[str]]
+"""A record's `latency`, each timed update's seconds, and remarks on how it trains."""
+
+
 def _time_anew(
-    cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None = None
-) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
-    """The `latency` of a step built afresh, each timed update's seconds, and remarks on how it trains."""
+    cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None, is_tried: bool
+) -> _Timed:
+    """Of a step built afresh, which is tried first unless it `is_tried`."""
     with users_warnings(cell):
         step = build_step(cell, workload, workload.device)
         remarks = []
-        if isinstance(step, UpdateStep) and not cell.is_step:
+        if isinstance(step, UpdateStep) and not cell.is_step and not is_tried:
             with fixed_threads(workload.threads):
                 losses, unmoved = still_parameters.train(step)
             remarks = still_parameters.must_train(cell, workload, losses, unmoved)
@@ -68,12 +93,10 @@ def _time_anew(
     return sample.as_record(), sample.step_seconds, remarks
 
 
-def _time_both_anew(
-    cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None
-) -> tuple[dict[str, Any], tuple[float, ...], list[str]]:
+def _time_both_anew(cell: Cell, workload: Workload, limits: SamplingLimits, decision: Decision | None) -> _Timed:
     """As `_time_anew`, with the reference built afresh too."""
     _full_fine_tuning.cache_clear()
-    return _time_anew(cell, workload, limits, decision)
+    return _time_anew(cell, workload, limits, decision, True)
 
 
 def measure_latency_again(
@@ -88,15 +111,21 @@ def measure_latency_again(
     run = run.of(cell)
     limits = _judged_by(run, cell, CAREFUL_LIMITS if decision is None else DECIDING_LIMITS)
     entry, seconds, _ = process.call(_time_both_anew, cell, run.workload, limits, decision)
+    return _with_latency(measurement, entry, seconds)
+
+
+def _with_latency(measurement: Measurement, entry: dict[str, Any], seconds: tuple[float, ...]) -> Measurement:
     record = measurement.record.model_copy(update={"latency": Latency.model_validate(entry)})
     return Measurement(record, seconds)
 
 
-def until(decision: Decision, confidence: float) -> Until:
-    """Asks, with intervals at `confidence`, whether rounds have made `decision`."""
+def until(decision: Decision, limits: SamplingLimits) -> Until:
+    """Asks whether rounds have made `decision`, and are stable by `limits`."""
+    confidence = limits.confidence
 
     def is_made(rounds: Rounds) -> bool:
-        return decision.is_made(dict(zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True)))
+        found = dict(zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True))
+        return rounds.are_narrow(limits.stable, confidence) and decision.is_made(found)
 
     return is_made
 
@@ -117,7 +146,7 @@ def _time(
             limits=limits,
             clock=clock,
             reference_name=reference_name,
-            until=until(decision, limits.confidence) if decision else None,
+            until=until(decision, limits) if decision else None,
         )
 
 

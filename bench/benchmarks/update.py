@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 MOST_BY_DEFAULT = 8
-"""Workers that nobody asked for: users' own cells are executed, and each then holds a whole update in memory."""
+"""Workers that nobody asked for: a cell that is executed holds a whole update in memory."""
 
 
 class UpdateBenchmark(Benchmark):
     name = "update"
     options = {  # noqa: RUF012 - as the base class has it
-        "workers": "processes that compute cells beside each other, where nothing is timed or measured; default: one a "
-        "core, at most 8",
+        "workers": "processes that measure cells beside each other, all but their latency; default: one a core, at "
+        "most 8",
         "cluster": CLUSTER,
         "on": ON,
     }
@@ -57,11 +57,10 @@ class UpdateBenchmark(Benchmark):
             )
         if (self.workers or 1) == 1:
             return
-        if run.needs_machine:
+        if run.metrics == ("latency",):
             raise OptionError(
-                f"--workers is {self.workers} and --metrics {','.join(run.metrics)}; expected one worker, or metrics "
-                "that are computed, such as --metrics flops,memory, because cells beside each other would spoil what "
-                "is timed"
+                f"--workers is {self.workers} and --metrics latency; expected one worker, or other metrics beside it, "
+                "because cells beside each other would spoil what is timed"
             )
         if not run.cell_seconds:
             raise OptionError(
@@ -90,36 +89,39 @@ class UpdateBenchmark(Benchmark):
         matrix = [cell for cell in cells if not cell.is_tests]
         if matrix and run.cell_seconds and self._place is None:
             _import_what_measures(run.metrics, for_users=any(cell.is_users for cell in cells))
-        if not run.needs_machine and run.cell_seconds and self._place is None:
-            self._compute_beside_each_other(run, matrix)
+        if run.cell_seconds and self._place is None:
+            self._measure_beside_each_other(run, matrix, visibly)
 
-    def _compute_beside_each_other(self, run: RunOptions, cells: Sequence[Cell]) -> None:
-        from peft_update_bench.bench.processes.neighbours import Neighbours
+    def _measure_beside_each_other(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
+        """All but latency; where that is asked for, to the end: it is timed beside nothing."""
+        from peft_update_bench.bench.processes import neighbours
 
         if self._connection is not None:
-            executor = self.cluster_executor(run, alike=False)
-            self._beside = Neighbours(cells, run, executor, 1)
+            self._beside = neighbours.on_cluster(cells, run, self.cluster_executor(run, alike=False))
             return
-        workers = min(len(cells), self.workers or min(os.cpu_count() or 1, MOST_BY_DEFAULT))
-        if workers < 2:
+        untimed = replace(run, metrics=tuple(name for name in run.metrics if name != "latency"))
+        workers = min(len(cells), self.workers or _workers(run))
+        if workers < 2 or not untimed.metrics:
             return
         from peft_update_bench.bench.processes.child_process import MeasurementError
         from peft_update_bench.bench.processes.local_processes import LocalProcesses
 
         # Where no process can be started, every cell says so for itself.
         with suppress(MeasurementError):
-            self._beside = Neighbours(cells, run, LocalProcesses(workers, self.wall(run)), workers)
+            processes = LocalProcesses(workers, self.wall(run))
+            self._beside = neighbours.on_this_machine(cells, untimed, processes, workers)
+        if self._beside is not None and "latency" in run.metrics:
+            with visibly():
+                self._beside.wait("all but latency")
+            self._beside.close()
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
-        if self._beside is not None and cell in self._beside:
-            benchmark.group = f"{cell.subject} (time spent waiting; cells are computed beside each other)"
-            computed: Measurement = benchmark.pedantic(self._beside.result, args=(cell,))
-            return _judge_computed(computed, gate)
         from peft_update_bench.bench.timing import measure_latency_again
 
+        if "latency" not in run.metrics:
+            return gate.judge(self._measure(cell, run, gate, benchmark).record)
         process = self._where(run)
-        measured = self._measure(cell, run, process, gate, benchmark)
-        measured = self._named(measured)
+        measured = self._named(self._time(cell, run, process, gate, benchmark))
         result = gate.judge(measured.record, measured.median_seconds)
         if result.is_unstable and not result.suspects_slowdown:
             measured = measure_latency_again(measured, run, process)
@@ -162,37 +164,55 @@ class UpdateBenchmark(Benchmark):
             self._process = self.wall(run).process() if run.cell_seconds else ThisProcess()
         return self._process
 
-    def _measure(self, cell: Cell, run: RunOptions, process: Process, gate: Gate, benchmark: Any) -> Measurement:
-        """Measure a cell and give pytest-benchmark its rounds.
-
-        With latency these are the updates that were timed in pairs, and nothing else. Without, nothing was updated: the
-        one round is what the measurement took, in a group of its own so that nobody reads it as an update's.
-        """
+    def _measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Measurement:
+        """Measure a cell of which nothing is timed. pytest-benchmark's one round is what the measurement took, in a
+        group of its own so that nobody reads it as an update's."""
         from peft_update_bench.bench.measurement import measure
 
-        if "latency" not in run.metrics:
-            group = "update_benchmark" if cell.is_tests else cell.subject
-            benchmark.group = f"{group} (the measurement's own time; no update was timed)"
-            measurement: Measurement = benchmark.pedantic(measure, args=(cell, run, process, gate.check_step))
-            return measurement
+        measured: Measurement
+        if self._beside is not None and cell in self._beside:
+            benchmark.group = f"{cell.subject} (time spent waiting; cells are measured beside each other)"
+            measured = benchmark.pedantic(self._beside.result, args=(cell,))
+            return _accepted(measured, gate)
+        group = "update_benchmark" if cell.is_tests else cell.subject
+        benchmark.group = f"{group} (the measurement's own time; no update was timed)"
+        measured = benchmark.pedantic(measure, args=(cell, run, self._where(run), gate.check_step))
+        return self._named(measured)
+
+    def _time(self, cell: Cell, run: RunOptions, process: Process, gate: Gate, benchmark: Any) -> Measurement:
+        """Measure a cell, its latency too. pytest-benchmark's rounds are the updates that were timed in pairs, and
+        nothing else."""
+        from peft_update_bench.bench.measurement import measure
+        from peft_update_bench.bench.timing import measure_latency_of
+
         benchmark.group = cell.subject
-        measurement = measure(cell, run, process, gate.check_step)
+        if self._beside is not None and cell in self._beside:
+            measured = measure_latency_of(_accepted(self._beside.result(cell), gate), run, process, gate.decision(cell))
+        else:
+            measured = measure(cell, run, process, gate.check_step, gate.decision(cell))
         # The plugin opens its statistics by timing a call. One more update would run under other conditions than those
         # that were timed, so it gets an empty call, and the rounds take that one's place.
         benchmark.pedantic(lambda: None)
         if benchmark.stats is not None:  # None under --benchmark-disable
-            benchmark.stats.stats.data[:] = measurement.step_seconds
-        return measurement
+            benchmark.stats.stats.data[:] = measured.step_seconds
+        return measured
 
 
-def _judge_computed(computed: Measurement, gate: Gate) -> Result:
-    """Judge what was computed before it was known what the baseline says of it."""
+def _accepted(measured: Measurement, gate: Gate) -> Measurement:
+    """What was measured before it was known what the baseline says of it. Raises BaselineError."""
     from peft_update_bench.bench.record import StepWorkload
 
-    record = computed.record
+    record = measured.record
     if isinstance(record.workload, StepWorkload):
         gate.check_step(record.cell, record.workload)
-    return gate.judge(record)
+    return measured
+
+
+def _workers(run: RunOptions) -> int:
+    """How many, where it was left to the run: a core for each thread. A GPU's memory is one cell's at a time."""
+    if run.workload.device != "cpu":
+        return 1
+    return min(max(1, (os.cpu_count() or 1) // run.workload.threads), MOST_BY_DEFAULT)
 
 
 def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
+from peft_update_bench.bench.processes.cell_process import CellProcess
 from peft_update_bench.bench.processes.child_process import MeasurementError
 from peft_update_bench.bench.processes.executor import Done, Task, Wall, do
 
@@ -41,10 +43,15 @@ class LocalProcesses:
         self._open: set[Future[Any]] = set()
 
     def submit(self, *tasks: Task[T]) -> list[Future[Done[T]]]:
-        futures: list[Future[Done[T]]] = [Future() for _ in tasks]
+        return self.steer(*(partial(do, task.function, task.args, task.retries) for task in tasks))
+
+    def steer(self, *calls: Callable[[CellProcess], T]) -> list[Future[Done[T]]]:
+        """As `submit`, of calls that a thread of this process does with a process to steer: for what takes several of
+        them, such as a fresh one."""
+        futures: list[Future[Done[T]]] = [Future() for _ in calls]
         self._open.update(futures)
         try:
-            self._threads.submit(self._do_in_turn, tasks, futures)
+            self._threads.submit(self._do_in_turn, calls, futures)
         except RuntimeError:  # closed meanwhile, by another thread
             self._end_open()
         return futures
@@ -68,13 +75,13 @@ class LocalProcesses:
                 future.set_exception(MeasurementError("the run ended before its turn"))
         self._open.clear()
 
-    def _do_in_turn(self, tasks: Sequence[Task[T]], futures: Sequence[Future[Done[T]]]) -> None:
+    def _do_in_turn(self, calls: Sequence[Callable[[CellProcess], T]], futures: Sequence[Future[Done[T]]]) -> None:
         process = self._idle.pop()
-        for task, future in zip(tasks, futures, strict=True):
+        for call, future in zip(calls, futures, strict=True):
             if self._is_closed:
                 break
             try:
-                done = Done(do(task.function, task.args, task.retries, process))
+                done = Done(call(process))
             except BaseException as error:  # it is raised where the result is asked for
                 future.set_exception(error)
             else:

@@ -33,6 +33,8 @@ in_place = ""
 
 def build_with(name: str, cell: Cell, workload: Workload, device: str) -> UpdateStep:
     """What measurements build, with a fault. In a child process the fault is put in first, and stays."""
+    global in_place
     if in_place != name:
         FAULTS[name](pytest.MonkeyPatch())
+        in_place = name
     return update_step.build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)

@@ -47,12 +47,12 @@ def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: De
         else:
             reference = build_update_step(cell.architecture, "fft", None, workload)
         slowed = _slowed(step, slowdown)
-        enough = until(decision, limits.confidence) if decision else None
+        enough = until(decision, limits) if decision else None
         if step.periodic_work is None:
             sample = latency.measure(slowed, reference, limits=limits, until=enough)
         else:
             # What is judged is the ordinary step.
-            few = replace(limits, max_refreshes=latency.MIN_REFRESHES)
+            few = replace(limits, max_refreshes=limits.min_refreshes)
             sample = latency.measure_periodic(slowed, reference, step.periodic_work, limits=few, until=enough)
     seconds = time.perf_counter() - start
     return {**sample.as_record(), "median_s": median(sample.step_seconds), "seconds": seconds}

@@ -174,7 +174,7 @@ def read(path: Path) -> list[Outcome]:
 def _compare(before: dict[str, Any], cell: Cell, slowdown: Slowdown, load: str, round_: int, number: int) -> Outcome:
     """As ``bench/test_update.py`` does."""
     start = time.perf_counter()
-    measurements = [before, _measure(cell, slowdown, DEFAULT_LIMITS)]
+    measurements = [before, _measure(cell, slowdown, DEFAULT_LIMITS, _decision(before, 1))]
 
     def judged() -> list[gate.Slowdown]:
         return list(judge(before, measurements[-1], 1).values())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
+from peft_update_bench.bench import timing
+from peft_update_bench.bench.measurement import Measurement
 from peft_update_bench.fixtures.instruments.clock import Clock
 from peft_update_bench.fixtures.methods.lora import LoRA
 from peft_update_bench.fixtures.update_step import UpdateStep
@@ -366,6 +369,29 @@ def test_every_metric_is_measured_recorded_and_compared(suite: Suite, storage: P
     result = suite(COMPARE, *options, small=False, computed=False)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["mobilenet_v3_small-galore-r4 * ok"])
+
+
+@pytest.mark.usefixtures("few_rounds")
+def test_a_cell_is_timed_beside_nothing(suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """When the first is timed all else is measured of every cell, and the processes that did it have ended."""
+    beside = []
+    time_a_cell = timing.measure_latency_of
+
+    def note_and_time(measured: Measurement, *given: Any) -> Measurement:
+        beside.append((str(measured.record.cell), measured.record.measured_memory is None, active_children()))
+        return time_a_cell(measured, *given)
+
+    monkeypatch.setattr(timing, "measure_latency_of", note_and_time)
+    run = tmp_path / "run.json"
+    suite("--workers=2", f"--benchmark-json={run}", computed=False).assert_outcomes(passed=2)
+    cells = ["mobilenet_v3_small-fft", "mobilenet_v3_small-lora-r4"]
+    # The second has the process that timed the first.
+    assert [(cell, lacks, len(processes)) for cell, lacks, processes in beside] == [
+        (cell, False, number) for number, cell in enumerate(cells)
+    ]
+    for entry in json.loads(run.read_text())["benchmarks"]:
+        assert entry["group"] == "mobilenet_v3_small"
+        assert {"flops", "memory", "measured_memory", "latency", "result", "first_step"} <= set(entry["extra_info"])
 
 
 @pytest.mark.usefixtures("few_rounds")

@@ -48,5 +48,5 @@ def test_cells_beside_each_other_are_what_one_process_finds(suite: Suite, tmp_pa
     alone, beside = (recorded(suite, tmp_path / f"{n}.json", f"--workers={n}") for n in (1, 2))
     assert figures(alone) == figures(beside)
     assert {entry["group"].partition(" (")[2] for entry in beside["benchmarks"]} == {
-        "time spent waiting; cells are computed beside each other)"
+        "time spent waiting; cells are measured beside each other)"
     }

@@ -12,26 +12,22 @@ def read(**given: str) -> RunOptions:
     return options.read(given, {"latency": 0.1})
 
 
-@pytest.mark.parametrize("metrics", ["flops", "flops,memory", "growth,result"])
-def test_computed_metrics_may_have_several(metrics: str) -> None:
-    benchmark = read(metrics=metrics, workers="2").benchmark
+@pytest.mark.parametrize(
+    "metrics", ["flops", "flops,memory", "growth,result", "measured_memory", "flops,latency", None]
+)
+def test_all_but_latency_may_have_several(metrics: str | None) -> None:
+    benchmark = options.read({"metrics": metrics, "workers": "2"}, {"latency": 0.1}).benchmark
     assert isinstance(benchmark, UpdateBenchmark)
     assert benchmark.workers == 2
 
 
-@pytest.mark.parametrize("metrics", ["latency", "flops,latency", "measured_memory", "first_step"])
-def test_nothing_that_is_measured_has_a_neighbour(metrics: str) -> None:
-    with pytest.raises(OptionError, match=f"--workers is 2 and --metrics {metrics}; expected one worker, or metrics"):
-        read(metrics=metrics, workers="2")
-    read(metrics=metrics, workers="1")
-    read(metrics=metrics)
-
-
-def test_the_default_metrics_are_measured_ones() -> None:
+def test_latency_has_no_neighbour() -> None:
     with pytest.raises(
-        OptionError, match="such as --metrics flops,memory, because cells beside each other would spoil"
+        OptionError, match="--workers is 2 and --metrics latency; expected one worker, or other metrics"
     ):
-        read(workers="2")
+        read(metrics="latency", workers="2")
+    read(metrics="latency", workers="1")
+    read(metrics="latency")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +43,7 @@ def test_bad_workers(given: dict[str, str], complaint: str) -> None:
 
 
 def test_help_has_the_workers_of_every_benchmark() -> None:
-    assert options.all_options()["workers"].startswith("update: processes that compute cells beside each other")
+    assert options.all_options()["workers"].startswith("update: processes that measure cells beside each other")
     assert "; adaptation: processes, each with one thread" in options.all_options()["workers"]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.processes.cell_process import CellProcess
 from peft_update_bench.bench.processes.child_process import MeasurementError, ProcessEndedError
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
@@ -126,3 +127,32 @@ def test_with_fewer_architectures_than_processes_methods_are_divided() -> None:
     cells = [Cell("resnet18", "fft"), Cell("resnet18", "lora", 1), Cell("resnet18", "lora", 4)]
     assert divided(cells, 2) == [cells[:1], cells[1:]]
     assert divided(cells, 1) == [cells]
+
+
+def test_where_cells_take_long_methods_are_divided_whatever_there_is_of_architectures() -> None:
+    cells = [Cell(name, method) for name in ("resnet18", "mobilenet_v2") for method in ("fft", "head")]
+    assert divided(cells, 2, evenly=True) == [[cell] for cell in cells]
+
+
+def test_a_steered_call_has_its_process_and_a_fresh_one() -> None:
+    """Each thread steers its own, and fresh ones are started beside each other."""
+    with here() as executor:
+        futures = [executor.steer(ask_for_processes)[0] for _ in range(4)]
+        found = [result(future) for future in futures]
+    assert len({fresh for _, fresh in found}) == 4
+    assert len({own for own, _ in found}) <= 2
+    assert not {os.getpid(), *(own for own, _ in found)} & {fresh for _, fresh in found}
+
+
+def ask_for_processes(process: CellProcess) -> tuple[int, int]:
+    process.begin()
+    return process.call(os.getpid), process.call_fresh(os.getpid)
+
+
+def test_what_a_steered_call_raises_stays_what_it_is() -> None:
+    with here(1) as executor, pytest.raises(LookupError, match="as it is"):
+        executor.steer(raise_lookup_error)[0].result(60)
+
+
+def raise_lookup_error(_: CellProcess) -> None:
+    raise LookupError("as it is")
