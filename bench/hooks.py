@@ -18,11 +18,11 @@ from peft_update_bench.bench.session import SESSION, Session
 _FOLDER = Path(__file__).resolve().parent
 
 MARKERS = {
-    "instrument_cost": "what a computed metric costs",
-    "decoder": "the transformer reference, computed only",
-    "claims": "the published study's statements on cost, re-measured",
+    "instrument_cost": ("test_instruments.py", "what a computed metric costs"),
+    "decoder": ("test_decoders.py", "the transformer reference, computed only"),
+    "claims": ("test_claims.py", "the published study's statements on cost, re-measured"),
 }
-"""What is in this folder and is run only where ``-m`` names it."""
+"""What is in this folder and is run only where ``-m`` names it: in which file."""
 
 _PARTS = ("architecture", "method", "rank", "task", "batch_size")
 """Of a cell: what a benchmark's test may be parametrized with."""
@@ -31,7 +31,7 @@ _PARTS = ("architecture", "method", "rank", "task", "batch_size")
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options and read the baseline before anything runs: both fail in one sentence."""
-    for name, text in MARKERS.items():
+    for name, (_, text) in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}; run with -m {name}")
     theirs = PytestBenchmarkSession(config)
     compare = theirs.take_compare_option()
@@ -98,8 +98,18 @@ def pytest_pycollect_makeitem(
     return None
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that is not asked for is not imported: the packages with which it measures take seconds."""
+    files = {MARKERS[name][0] for name in _unasked(config)}
+    return True if collection_path.name in files and collection_path.parent.resolve() == _FOLDER else None
+
+
+def _unasked(config: pytest.Config) -> set[str]:
+    return {name for name in MARKERS if name not in config.option.markexpr}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    unasked = {name for name in MARKERS if name not in config.option.markexpr}
+    unasked = _unasked(config)
     left_out = [item for item in items if any(mark.name in unasked for mark in item.iter_markers())]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

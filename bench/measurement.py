@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from statistics import median
 from typing import Any
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.gate.tolerances import asked_by
+from peft_update_bench.bench.measured import Measurement
 from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
@@ -59,18 +59,6 @@ FAILURES = (
     LatencyError,
 )
 """What one cell may fail with, each a sentence for the user; the other cells still run."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A cell's record and, where latency was asked for, the durations of the timed steps in seconds."""
-
-    record: Record
-    step_seconds: tuple[float, ...] = ()
-
-    @property
-    def median_seconds(self) -> float | None:
-        return median(self.step_seconds) if self.step_seconds else None
 
 
 @dataclass

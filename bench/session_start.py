@@ -45,3 +45,6 @@ def prepare(config: pytest.Config, ours: Session) -> None:
         ours.prepare(capture.global_and_fixture_disabled if capture else nullcontext)
     except options.OptionError as error:
         raise pytest.UsageError(str(error)) from None
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and (notice := ours.run.benchmark.notice):
+        reporter.write_line(notice)

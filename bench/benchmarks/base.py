@@ -72,6 +72,11 @@ class Benchmark(ABC):
         return []
 
     @property
+    def notice(self) -> str:
+        """What a reader should know before the first cell, when it is known which there are; empty for nothing."""
+        return ""
+
+    @property
     def remarks(self) -> list[str]:
         """What a reader should know of how the run went, each a sentence."""
         return [] if self._connection is None else self._connection.remarks

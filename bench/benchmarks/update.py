@@ -7,19 +7,22 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
-from peft_update_bench.bench.options.values import OptionError, whole_number
+from peft_update_bench.bench.options.values import OptionError, one_of, whole_number
+from peft_update_bench.bench.units import count
 
 if TYPE_CHECKING:
     from peft_update_bench.bench.cells import Cell
     from peft_update_bench.bench.gate.gate import Gate, Result
-    from peft_update_bench.bench.measurement import Measurement
+    from peft_update_bench.bench.measured import Measurement
     from peft_update_bench.bench.options import RunOptions
     from peft_update_bench.bench.processes.cell_process import Process
     from peft_update_bench.bench.processes.neighbours import Neighbours
+    from peft_update_bench.bench.remembered import Remembered
     from peft_update_bench.fixtures.workload import Workload
 
 
@@ -32,14 +35,20 @@ class UpdateBenchmark(Benchmark):
     options = {  # noqa: RUF012 - as the base class has it
         "workers": "processes that measure cells beside each other, all but their latency; default: one a core, at "
         "most 8",
+        "remember": "yes (default) or no: whether cells that the same code has computed before are computed anew",
         "cluster": CLUSTER,
         "on": ON,
     }
 
-    def __init__(self, workers: int | None = None, cluster: ClusterOptions | None = None) -> None:
+    def __init__(
+        self, workers: int | None = None, cluster: ClusterOptions | None = None, *, remembers: bool = False
+    ) -> None:
         self.workers = workers
         """As asked for; None where it is left to the run."""
         self.cluster = cluster
+        self._remembers = remembers
+        self._memory: Remembered | None = None
+        self._known: dict[Cell, Measurement] = {}
         self._process: Process | None = None
         self._beside: Neighbours | None = None
         self._measures_memory_here = False
@@ -47,7 +56,9 @@ class UpdateBenchmark(Benchmark):
     @classmethod
     def read(cls, given: Mapping[str, str | None], workload: Workload) -> tuple[Self, Workload]:
         workers = given.get("workers")
-        return cls(None if workers is None else whole_number("workers", workers), read_cluster(given)), workload
+        remembers = one_of("remember", given.get("remember") or "yes", ("yes", "no")) == "yes"
+        number = None if workers is None else whole_number("workers", workers)
+        return cls(number, read_cluster(given), remembers=remembers), workload
 
     def check_run(self, run: RunOptions) -> None:
         if self.cluster is not None and self.cluster.label is None and run.needs_machine:
@@ -69,6 +80,15 @@ class UpdateBenchmark(Benchmark):
             )
 
     @property
+    def notice(self) -> str:
+        if not self._known:
+            return ""
+        return (
+            f"{count(len(self._known), 'cell')} computed by an earlier run of the same code; --remember no computes "
+            "anew"
+        )
+
+    @property
     def remarks(self) -> list[str]:
         if not self._measures_memory_here:
             return super().remarks
@@ -86,11 +106,25 @@ class UpdateBenchmark(Benchmark):
             # While the first cell is computed: its imports take seconds.
             start_server()
         # What a test builds is known when the test runs.
-        matrix = [cell for cell in cells if not cell.is_tests]
+        matrix = self._unknown(run, [cell for cell in cells if not cell.is_tests])
         if matrix and run.cell_seconds and self._place is None:
             _import_what_measures(run.metrics, for_users=any(cell.is_users for cell in cells))
-        if run.cell_seconds and self._place is None:
+        if matrix and run.cell_seconds and self._place is None:
             self._measure_beside_each_other(run, matrix, visibly)
+
+    def _unknown(self, run: RunOptions, cells: Sequence[Cell]) -> list[Cell]:
+        """Those of `cells` that no earlier run has computed by the same code; the others are then known."""
+        if self._remembers and self.cluster is None:
+            from peft_update_bench.bench.remembered import Remembered
+
+            self._memory = Remembered.of(run, cells)
+        if self._memory is None:
+            return [*cells]
+        from peft_update_bench.bench.measured import Measurement
+
+        found = {cell: self._memory.find(cell) for cell in cells}
+        self._known = {cell: Measurement(record) for cell, record in found.items() if record is not None}
+        return [cell for cell in cells if cell not in self._known]
 
     def _measure_beside_each_other(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
         """All but latency; where that is asked for, to the end: it is timed beside nothing."""
@@ -116,10 +150,10 @@ class UpdateBenchmark(Benchmark):
             self._beside.close()
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
-        from peft_update_bench.bench.timing import measure_latency_again
-
         if "latency" not in run.metrics:
             return gate.judge(self._measure(cell, run, gate, benchmark).record)
+        from peft_update_bench.bench.timing import measure_latency_again
+
         process = self._where(run)
         measured = self._named(self._time(cell, run, process, gate, benchmark))
         result = gate.judge(measured.record, measured.median_seconds)
@@ -167,16 +201,22 @@ class UpdateBenchmark(Benchmark):
     def _measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Measurement:
         """Measure a cell of which nothing is timed. pytest-benchmark's one round is what the measurement took, in a
         group of its own so that nobody reads it as an update's."""
-        from peft_update_bench.bench.measurement import measure
-
         measured: Measurement
+        if cell in self._known:
+            benchmark.group = f"{cell.subject} (the time to read what an earlier run computed)"
+            measured = benchmark.pedantic(self._known.__getitem__, args=(cell,))
+            return measured
         if self._beside is not None and cell in self._beside:
             benchmark.group = f"{cell.subject} (time spent waiting; cells are measured beside each other)"
-            measured = benchmark.pedantic(self._beside.result, args=(cell,))
-            return _accepted(measured, gate)
-        group = "update_benchmark" if cell.is_tests else cell.subject
-        benchmark.group = f"{group} (the measurement's own time; no update was timed)"
-        measured = benchmark.pedantic(measure, args=(cell, run, self._where(run), gate.check_step))
+            measured = _accepted(benchmark.pedantic(self._beside.result, args=(cell,)), gate)
+        else:
+            from peft_update_bench.bench.measurement import measure
+
+            group = "update_benchmark" if cell.is_tests else cell.subject
+            benchmark.group = f"{group} (the measurement's own time; no update was timed)"
+            measured = benchmark.pedantic(measure, args=(cell, run, self._where(run), gate.check_step))
+        if self._memory is not None:
+            self._memory.keep(measured.record)
         return self._named(measured)
 
     def _time(self, cell: Cell, run: RunOptions, process: Process, gate: Gate, benchmark: Any) -> Measurement:
@@ -225,10 +265,11 @@ def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:
     from peft_update_bench.bench.record import installed_versions
     from peft_update_bench.fixtures.hidden_package import hidden
 
-    with warnings.catch_warnings(), nullcontext() if for_users else hidden("bitsandbytes"):
+    with warnings.catch_warnings():
         # What packages warn of while they are imported is no cell's.
         warnings.simplefilter("ignore")
+        with nullcontext() if for_users else hidden("bitsandbytes"):
+            import_module("peft")
         for name in names:
             load(METRICS[name].measure)
-
         installed_versions()

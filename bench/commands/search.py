@@ -58,8 +58,8 @@ def run(given: argparse.Namespace) -> int:
     from peft_update_bench.bench.processes.child_process import MeasurementError
     from peft_update_bench.bench.processes.local_processes import LocalProcesses
     from peft_update_bench.bench.processes.update_runs import UpdateRuns
+    from peft_update_bench.fixtures.files import write_atomically
     from peft_update_bench.fixtures.training.adaptation import Plan, Update
-    from peft_update_bench.fixtures.training.cache import write_atomically
 
     words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
     try:

@@ -23,6 +23,7 @@ from peft_update_bench.bench.processes.executor import Done, Executor, Task
 from peft_update_bench.bench.record import installed_versions
 from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.fixtures.data import tasks
+from peft_update_bench.fixtures.files import write_atomically
 from peft_update_bench.fixtures.training import adaptation, cache
 from peft_update_bench.fixtures.training.adaptation import Outcome, Plan, Update
 from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
@@ -157,7 +158,7 @@ class UpdateRuns:
             found = Found(done.result().result, done.result().made_on)
             where = None if found.made_on is None else found.made_on.model_dump()
             content = json.dumps({"update": asdict(update), "outcome": asdict(found.outcome), "made_on": where})
-            cache.write_atomically(_path(self.folder, update), content.encode("ascii"))
+            write_atomically(_path(self.folder, update), content.encode("ascii"))
         except Exception as error:  # it is raised where the outcome is asked for
             self._futures[update].set_exception(error)
         else:

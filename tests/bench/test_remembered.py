@@ -1,0 +1,177 @@
+"""Computed cells remembered from an earlier run: where the code is the same, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from peft_update_bench.bench import options, remembered
+from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.options import OptionError, RunOptions
+from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.remembered import Remembered
+
+from tests.helpers.records import FFT, record
+
+REPOSITORY = Path(__file__).parents[2]
+KNOWN = "2 cells computed by an earlier run of the same code; --remember no computes anew"
+
+
+def run_options(**given: str) -> RunOptions:
+    return options.read({"metrics": "flops,memory", **given}, {"latency": 0.1})
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Remembered | None]:
+    """What a run outside a test remembers, in a cache of the test's."""
+    monkeypatch.setattr(remembered, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(remembered, "required_modules", lambda: ["galore_torch"])
+
+    def of(cell: Cell = FFT_CELL, **given: str) -> Remembered | None:
+        monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+        return Remembered.of(run_options(**given), [cell])
+
+    return of
+
+
+FFT_CELL = Cell("resnet18", "fft")
+
+
+def found(memory: Remembered | None, cell: Cell = FFT_CELL) -> Record | None:
+    assert memory is not None
+    return memory.find(cell)
+
+
+def keep(memory: Remembered | None) -> None:
+    assert memory is not None
+    memory.keep(record(FFT))
+
+
+def test_what_was_kept_is_found_again(memory: Callable[..., Remembered | None]) -> None:
+    assert found(memory()) is None
+    keep(memory())
+    assert found(memory()) == record(FFT)
+    assert found(memory(), Cell("resnet18", "head")) is None
+
+
+@pytest.mark.parametrize("given", [{"metrics": "flops"}, {"batch_size": "2"}, {"image_size": "64"}])
+def test_another_workload_or_metric_is_another_cell(
+    given: dict[str, str], memory: Callable[..., Remembered | None]
+) -> None:
+    keep(memory())
+    assert found(memory(**given)) is None
+
+
+def test_a_file_of_the_suite_or_of_a_conftest_counts_by_its_content(
+    memory: Callable[..., Remembered | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conftest = tmp_path / "conftest.py"
+    conftest.write_text("one = 1")
+    monkeypatch.setitem(sys.modules, "some.conftest", type(sys)("conftest"))
+    sys.modules["some.conftest"].__file__ = str(conftest)
+    keep(memory())
+    conftest.touch()
+    assert found(memory()) is not None
+    conftest.write_text("one = 2")
+    assert found(memory()) is None
+
+
+def test_a_file_of_a_package_counts_by_its_time(
+    memory: Callable[..., Remembered | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "edited").mkdir()
+    (tmp_path / "edited" / "__init__.py").write_text("one = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(remembered, "required_modules", lambda: ["edited"])
+    keep(memory())
+    assert found(memory()) is not None
+    os.utime(tmp_path / "edited" / "__init__.py", ns=(1, 1))
+    assert found(memory()) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff"])
+def test_a_damaged_file_is_computed_anew(
+    content: bytes, memory: Callable[..., Remembered | None], tmp_path: Path
+) -> None:
+    keep(memory())
+    (path,) = tmp_path.rglob("*.json")
+    path.write_bytes(content)
+    assert found(memory()) is None
+
+
+@pytest.mark.parametrize("given", [{"metrics": "latency"}, {"metrics": "flops,measured_memory"}, {"cell_seconds": "0"}])
+def test_what_is_measured_or_debugged_is_not_remembered(
+    given: dict[str, str], memory: Callable[..., Remembered | None]
+) -> None:
+    assert memory(**given) is None
+
+
+@pytest.mark.parametrize(
+    "cell", [Cell("mine:Net", "fft"), Cell("resnet18", "mine:Method"), Cell("mine:step", "own", is_step=True)]
+)
+def test_users_own_code_is_not_remembered(cell: Cell, memory: Callable[..., Remembered | None]) -> None:
+    assert memory(cell) is None
+
+
+def test_nothing_is_remembered_within_a_test() -> None:
+    assert "PYTEST_CURRENT_TEST" in os.environ
+    assert Remembered.of(run_options(), [FFT_CELL]) is None
+
+
+def test_a_folder_that_cannot_be_written_is_no_failure(
+    memory: Callable[..., Remembered | None], tmp_path: Path
+) -> None:
+    (tmp_path / "peft-update-bench").write_text("a file")
+    keep(memory())
+    assert found(memory()) is None
+
+
+def test_only_the_newest_codes_are_kept(memory: Callable[..., Remembered | None], tmp_path: Path) -> None:
+    codes = tmp_path / "peft-update-bench" / "computed"
+    for number in range(remembered.MOST_CODES):
+        (codes / str(number)).mkdir(parents=True)
+        os.utime(codes / str(number), (number, number))
+    keep(memory())
+    assert len(list(codes.iterdir())) == remembered.MOST_CODES
+    assert not (codes / "0").exists()
+    assert (codes / "1").exists()
+
+
+def test_a_bad_value_is_refused() -> None:
+    with pytest.raises(OptionError, match="--remember is 'maybe'; expected one of yes, no"):
+        run_options(remember="maybe")
+
+
+@pytest.mark.slow
+def test_a_second_run_is_told_what_the_first_computed(tmp_path: Path) -> None:
+    """The same figures and verdicts, without an import of torch; and computed anew where that is asked for."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+    def run(name: str, *given: str) -> str:
+        command = [
+            sys.executable, "-X", "importtime", "-m", "pytest", "bench", "-p", "no:cacheprovider",
+            "--architectures=mobilenet_v3_small", "--methods=fft,head", "--metrics=flops,memory", "--benchmark-compare",
+            f"--benchmark-json={tmp_path / name}", *given,
+        ]  # fmt: skip
+        ran = subprocess.run(
+            command, cwd=REPOSITORY, env={**environment, "XDG_CACHE_HOME": str(tmp_path)}, text=True,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout
+        assert "2 cells, against 0004_baseline.json: 2 ok" in ran.stdout
+        imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+        return f"{KNOWN in ran.stdout} {'torch' in imported}"
+
+    assert run("1.json") == "False True"
+    assert run("2.json") == "True False"
+    assert run("3.json", "--remember=no") == "False True"
+    one, two = (
+        [entry["extra_info"] for entry in json.loads((tmp_path / f"{number}.json").read_text())["benchmarks"]]
+        for number in (1, 2)
+    )
+    assert one == two
