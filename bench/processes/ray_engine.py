@@ -167,8 +167,8 @@ class Engine:
                 self._call(order)
         found = [finished for number, answer in self._waited() if (finished := self._taken(number, answer))]
         if time.monotonic() - self._answered > _LOOK_EVERY_S:
-            self._must_answer()
-            found += self._failed_where_alone()
+            # Asked about its nodes, a head that is gone keeps us waiting until Ray ends us.
+            found += self._failed_where_alone() if self._must_answer() else []
         return found
 
     def _begin(self, order: Do) -> None:
@@ -240,13 +240,15 @@ class Engine:
             self._names |= {known.id: known.name for known in self.nodes()}
         return self._names.get(node, "")
 
-    def _must_answer(self) -> None:
-        """Raise ClusterError where the head has not answered for a while: Ray itself waits a minute, and ends us."""
+    def _must_answer(self) -> bool:
+        """Whether the head answers. Raises ClusterError where it has not for a while: Ray itself waits a minute, and
+        ends us."""
         silence = _silence(*self._head)
         if not silence:
             self._answered = time.monotonic()
         elif time.monotonic() - self._answered > _GONE_AFTER_S:
             raise ClusterError(f"its head at {':'.join(map(str, self._head))} does not answer ({silence})")
+        return not silence
 
     def _failed_where_alone(self) -> list[Finished]:
         """A sentence for each order that no node is left for."""
