@@ -1,12 +1,13 @@
 """The latency gate's error rates on this machine, beside those of a stock rule:
 
-    python -m tests.studies.latency_study --rounds 50 --load both --output latency_study.jsonl
+    python -m tests.studies.latency_study --rounds 50 --output latency_study.jsonl
 
-A round takes a cell's baseline, as careful as a recorded one, and compares measurements with it as the gate does: of
-the same code, twice, and of a step with extra work in it. Each measurement is a process of its own with a fresh build;
-what the first suspects is measured again, until it is decided. The stock rule, pytest-benchmark's
-``--benchmark-compare-fail=median:10%``, judges the first measurement. Loaded, every core is kept busy by a process of
-matrix products that the study starts, or by others already (``--others-load``), and as many measurements run at a time.
+A round compares measurements of a cell with its baseline, one as careful as a recorded one, as the gate does: of the
+same code, twice, and of a step with extra work in it. Each measurement is a process of its own with a fresh build; what
+the first suspects is measured again, until it is decided. The gate's rule for absolute times, and the stock rule,
+pytest-benchmark's ``--benchmark-compare-fail=median:10%``, judge the first measurement. Baselines are recorded idle and
+loaded, one a cell, and compared with idle and loaded. Loaded, ``--busy`` processes compute matrix products on the
+cores, and as many measurements run at a time as there are cores.
 
 A verdict depends on the suspicions of its run that came to nothing before. It is given for a run's first, and for the
 fifth after four that came to nothing.
@@ -24,10 +25,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -36,6 +38,7 @@ import numpy as np
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import slowdown as gate
 from peft_update_bench.bench.gate.slowdown import BETWEEN_RUNS
+from peft_update_bench.bench.metrics import ABSOLUTE_TIME, default_tolerances
 from peft_update_bench.bench.processes import child_process
 from peft_update_bench.fixtures.instruments.interval import Interval
 from peft_update_bench.fixtures.instruments.latency import (
@@ -53,6 +56,7 @@ from tests.studies.injected_slowdown import Slowdown
 TOLERANCE = 0.10
 CLOCKS = {"CPU time": "relative", "wall clock": "wall_relative"}
 TESTS = (1, 5)
+LOADS = ("idle", "loaded")
 PRELOAD = ("tests.studies.injected_slowdown",)
 LIMIT_S = 600
 
@@ -77,7 +81,8 @@ BUSY = "import numpy; a = numpy.random.rand(700, 700)\nwhile True: a @ a"
 class Outcome:
     """One comparison: the baseline's latency, the first measurement's and, where there were any, the later ones'.
 
-    `number` tells comparisons of one round apart. `confirmed` is whether the last measurement was to confirm a
+    `number` tells comparisons of one round apart; `recorded` is the load that the baseline was recorded under, where it
+    was another baseline than the round's own. `confirmed` is whether the last measurement was to confirm a
     suspected slowdown.
     """
 
@@ -89,10 +94,11 @@ class Outcome:
     confirmed: bool
     seconds: float
     measurements: list[dict[str, Any]]
+    recorded: str = ""
 
     @property
-    def key(self) -> tuple[str, int, int]:
-        return self.load, self.round, self.number
+    def key(self) -> tuple[str, str, int, int]:
+        return self.recorded, self.load, self.round, self.number
 
     def kinds(self, test: int) -> set[str]:
         """The verdict by each clock, as the `test`-th suspicion of its run, where none before came to anything."""
@@ -105,6 +111,11 @@ class Outcome:
     @property
     def unstable(self) -> bool:
         return not self.alarms(1) and "unstable" in self.kinds(1)
+
+    @property
+    def alarms_by_seconds(self) -> bool:
+        """By the gate's rule for absolute times."""
+        return self.stock_change > default_tolerances()[ABSOLUTE_TIME.limit]
 
     @property
     def stock_change(self) -> float:
@@ -136,42 +147,55 @@ def _decision(before: dict[str, Any], test: int) -> gate.Decision:
     return gate.Decision(intervals, TOLERANCE, gate.ErrorBudget(len(CLOCKS), tests=test - 1).rate)
 
 
-def run(path: Path, load: str, rounds: Sequence[int], *, others_load: bool = False) -> None:
+def run(path: Path, load: str, rounds: Sequence[int], baselines: Mapping[tuple[str, Cell], dict[str, Any]]) -> None:
     """Measure what `path` does not hold yet: idle one measurement at a time, loaded as many as there are cores.
 
-    With `others_load` nothing is started to keep the cores busy.
+    `baselines` are by the load that they were recorded under, and by cell.
     """
     done = {outcome.key for outcome in read(path)}
     writing = Lock()
 
-    def one(round_: int) -> None:
+    def one(recorded: str, round_: int) -> None:
         cell = CELLS[round_ % len(CELLS)]
         wanted = EVERY_ROUND + (EVERY_FIFTH if round_ % 5 == 0 else ())
-        missing = [number for number in range(len(wanted)) if (load, round_, number) not in done]
-        if not missing:
-            return
-        before = _measure(cell, Slowdown(), CAREFUL_LIMITS)
-        for number in missing:
-            outcome = _compare(before, cell, wanted[number], load, round_, number)
+        for number, slowdown in enumerate(wanted):
+            if (recorded, load, round_, number) in done:
+                continue
+            outcome = _compare(baselines[recorded, cell], cell, slowdown, load, round_, number, recorded)
             with writing, path.open("a") as file:
                 file.write(json.dumps(asdict(outcome)) + "\n")
-        print(f"{load} {round_} of {rounds[0]} to {rounds[-1]} {cell}", file=sys.stderr, flush=True)
+        print(f"{recorded}, then {load}: {round_} of {rounds[0]} to {rounds[-1]} {cell}", file=sys.stderr, flush=True)
 
-    child_process.start_server(PRELOAD)
-    cores = os.cpu_count() or 1
-    at_a_time = cores if load == "loaded" else 1
-    with _busy(0 if load == "idle" or others_load else cores), ThreadPoolExecutor(at_a_time) as pool:
-        for _ in pool.map(one, rounds):
+    at_a_time = (os.cpu_count() or 1) if load == "loaded" else 1
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for _ in pool.map(one, *zip(*product(LOADS, rounds), strict=True)):
             pass
 
 
+def record(path: Path, load: str) -> Iterator[tuple[tuple[str, Cell], dict[str, Any]]]:
+    """The cells' baselines, each measured once and kept beside `path`."""
+    kept = path.with_suffix(".baselines.jsonl")
+    found = {(line["load"], line["cell"]): line for line in map(json.loads, _lines(kept))}
+    for cell in CELLS:
+        line = found.get((load, str(cell)))
+        if line is None:
+            line = {"load": load, "cell": str(cell), "baseline": _measure(cell, Slowdown(), CAREFUL_LIMITS)}
+            with kept.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        yield (load, cell), line["baseline"]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def read(path: Path) -> list[Outcome]:
-    if not path.exists():
-        return []
-    return [Outcome(**json.loads(line)) for line in path.read_text().splitlines()]
+    return [Outcome(**json.loads(line)) for line in _lines(path)]
 
 
-def _compare(before: dict[str, Any], cell: Cell, slowdown: Slowdown, load: str, round_: int, number: int) -> Outcome:
+def _compare(
+    before: dict[str, Any], cell: Cell, slowdown: Slowdown, load: str, round_: int, number: int, recorded: str
+) -> Outcome:
     """As ``bench/test_update.py`` does."""
     start = time.perf_counter()
     measurements = [before, _measure(cell, slowdown, DEFAULT_LIMITS, _decision(before, 1))]
@@ -185,7 +209,7 @@ def _compare(before: dict[str, Any], cell: Cell, slowdown: Slowdown, load: str, 
     if confirmed:
         measurements.append(_measure(cell, slowdown, DECIDING_LIMITS, _decision(before, 1)))
     seconds = time.perf_counter() - start
-    return Outcome(load, round_, number, str(cell), str(slowdown), confirmed, seconds, measurements)
+    return Outcome(load, round_, number, str(cell), str(slowdown), confirmed, seconds, measurements, recorded)
 
 
 def _measure(
@@ -201,7 +225,7 @@ def _interval(latency: dict[str, Any], clock: str) -> Interval:
 
 @contextmanager
 def _busy(processes: int) -> Iterator[None]:
-    """Keep as many cores busy with matrix products, which want their caches too."""
+    """Let so many compete for the cores with matrix products, which want their caches too."""
     one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     busy = [subprocess.Popen([sys.executable, "-c", BUSY], env=one_thread) for _ in range(processes)]
     try:
@@ -226,7 +250,8 @@ def _alarms(outcomes: Sequence[Outcome]) -> str:
                 first, fifth = ([outcome.alarms(test) for outcome in some] for test in TESTS)
                 stock = [outcome.stock_change > TOLERANCE for outcome in some]
                 unstable = sum(outcome.unstable for outcome in some)
-                rates = _rate(first), unstable, _rate(fifth), _rate(stock)
+                absolute = sum(outcome.alarms_by_seconds for outcome in some)
+                rates = _rate(first), unstable, _rate(fifth), absolute, _rate(stock)
                 rows.append([load, str(slowdown), len(some), *rates])
     headers = [
         "load",
@@ -235,6 +260,7 @@ def _alarms(outcomes: Sequence[Outcome]) -> str:
         "gate alarms",
         "unstable",
         "after four false suspicions",
+        "alarms by seconds",
         "median:10% alarms",
     ]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
@@ -271,13 +297,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50, help="of each load, a baseline in each (%(default)s)")
     parser.add_argument("--first", type=int, default=0, metavar="ROUND", help="where to begin (%(default)s)")
-    parser.add_argument("--others-load", action="store_true", help="loaded: other processes keep the cores busy")
-    parser.add_argument("--load", choices=("idle", "loaded", "both"), default="both")
+    parser.add_argument("--busy", type=int, default=5, help="processes that load the cores, in all (%(default)s)")
+    parser.add_argument("--load", choices=(*LOADS, "both"), default="both", help="that is compared under (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("latency_study.jsonl"), help="JSON lines (%(default)s)")
     given = parser.parse_args()
-    for load in ("idle", "loaded"):
-        if given.load in (load, "both") and given.first < given.rounds:
-            run(given.output, load, range(given.first, given.rounds), others_load=given.others_load)
+    if given.first < given.rounds:
+        child_process.start_server(PRELOAD)
+        baselines: dict[tuple[str, Cell], dict[str, Any]] = {}
+        for load in LOADS:
+            with _busy(given.busy if load == "loaded" else 0):
+                baselines |= record(given.output, load)
+        for load in LOADS:
+            if given.load in (load, "both"):
+                with _busy(given.busy if load == "loaded" else 0):
+                    run(given.output, load, range(given.first, given.rounds), baselines)
     print(tables(read(given.output)))
     return 0
 

@@ -172,7 +172,9 @@ def test_the_next_run_goes_on_where_one_was_ended(
         if what == "head":
             nodes.kill_head()
             assert run.end() == 1, run.said
-            assert f"the cluster {nodes.address} is gone: its head at {nodes.address} does not answer" in run.said, run.said
+            assert f"the cluster {nodes.address} is gone: its head at {nodes.address} does not answer" in run.said, (
+                run.said
+            )
             assert "what had finished is kept, and the next run goes on from there" in run.said, run.said
             assert "Traceback" not in run.said
             nodes = a_cluster()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -15,7 +16,7 @@ from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 
 from tests.studies import latency_study
 from tests.studies.injected_slowdown import Slowdown
-from tests.studies.latency_study import EVERY_FIFTH, EVERY_ROUND, Outcome, read, run, tables
+from tests.studies.latency_study import CELLS, EVERY_FIFTH, EVERY_ROUND, LOADS, Outcome, read, record, run, tables
 
 pytestmark = pytest.mark.slow
 
@@ -41,10 +42,14 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Slowdown]:
     return calls
 
 
+BASELINES = {(load, cell): measurement(0.8) for load in LOADS for cell in CELLS}
+
+
 def test_each_round_compares_the_same_code_and_a_slower_one(tmp_path: Path, measured: list[Slowdown]) -> None:
     path = tmp_path / "study.jsonl"
-    run(path, "idle", range(4))
-    outcomes = read(path)
+    run(path, "idle", range(4), BASELINES)
+    assert [(o.recorded, o.round) for o in read(path) if o.number == 0] == [*product(LOADS, range(4))]
+    outcomes = [outcome for outcome in read(path) if outcome.recorded == "loaded"]
     assert [outcome.slowdown for outcome in outcomes if outcome.round == 0] == [
         str(slowdown) for slowdown in EVERY_ROUND + EVERY_FIFTH
     ]
@@ -60,20 +65,28 @@ def test_each_round_compares_the_same_code_and_a_slower_one(tmp_path: Path, meas
         "20% sleeping": True,
     }
     # A suspected slowdown is measured again.
-    assert measured.count(Slowdown(0.50)) == 2
+    assert measured.count(Slowdown(0.50)) == 4
     assert [outcome.confirmed for outcome in outcomes[:4]] == [False, False, True, False]
 
 
 def test_what_is_there_is_not_measured_again(tmp_path: Path, measured: list[Slowdown]) -> None:
     path = tmp_path / "study.jsonl"
-    run(path, "idle", range(2))
+    run(path, "idle", range(2), BASELINES)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]))
     measured.clear()
-    run(path, "idle", range(2))
-    # The baseline and the one that was missing, which is suspected.
-    assert measured == [Slowdown(), Slowdown(0.20), Slowdown(0.20)]
+    run(path, "idle", range(2), BASELINES)
+    # The one that was missing, which is suspected.
+    assert measured == [Slowdown(0.20), Slowdown(0.20)]
     assert path.read_text().splitlines()[:-1] == "".join(lines[:-1]).splitlines()
+
+
+def test_a_baseline_is_recorded_once_a_cell(tmp_path: Path, measured: list[Slowdown]) -> None:
+    path = tmp_path / "study.jsonl"
+    first = dict(record(path, "loaded"))
+    assert [*first] == [("loaded", cell) for cell in CELLS]
+    assert dict(record(path, "loaded")) == first
+    assert measured == [Slowdown()] * len(CELLS)
 
 
 def outcome(load: str, *ratios: float, median_s: float = 0.03, half_width: float = 0.015) -> Outcome:
@@ -90,12 +103,13 @@ def test_tables_count_alarms_of_both_rules_and_what_is_unstable() -> None:
             outcome("idle", 1.0, 1.2, 1.16, median_s=0.03301),  # enough for a run's first, not for its fifth
             outcome("idle", 1.0, 1.3, 1.0),  # not confirmed
             outcome("idle", 1.0, 1.0, half_width=0.2),
-            outcome("loaded", 1.0, 1.5, 1.5, median_s=0.045),
+            outcome("loaded", 1.0, 1.5, 1.5, median_s=0.0601),
         ]
     )
     idle, loaded = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:4])
-    assert idle == ["idle", "none", "4", "1 (0.6% to 80.6%)", "1", "0 (0.0% to 60.2%)", "1 (0.6% to 80.6%)"]
-    assert loaded == ["loaded", "none", "1", *("1 (2.5% to 100.0%)", "0", "1 (2.5% to 100.0%)", "1 (2.5% to 100.0%)")]
+    assert idle == ["idle", "none", "4", "1 (0.6% to 80.6%)", "1", "0 (0.0% to 60.2%)", "0", "1 (0.6% to 80.6%)"]
+    always = "1 (2.5% to 100.0%)"
+    assert loaded == ["loaded", "none", "1", always, "0", always, "1", always]
 
 
 def test_what_sampling_does_not_explain_is_put_down_to_runs() -> None:
