@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from peft_update_bench.bench.processes.child_process import ChildProcess, MeasurementError, names_of, start_server
 from peft_update_bench.bench.processes.cluster_node import Answer, Description, describe
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
+from peft_update_bench.bench.processes.head_watch import HeadWatch
 from peft_update_bench.bench.processes.ray_engine import (
     TASK_BYTES,
     Call,
@@ -60,15 +61,17 @@ class Cluster:
         self._futures: dict[int, Future[Any]] = {}
         self._numbers = count()
         self._failure = ""
+        self._gone = ""
         self._thread: Thread | None = None
         try:
-            self._engine.call(_connect, address, limit_s=_CONNECTS_S)
+            head = self._engine.call(_connect, address, limit_s=_CONNECTS_S)
         except MeasurementError as error:
             self._engine.close()
             message = str(error)
             raise ClusterError(
                 message if message.startswith("--cluster") else f"--cluster is {address!r}: connecting {message}"
             ) from None
+        self._watch = HeadWatch(head, self._lose)
 
     def executor(self, wall: Wall, *, alike: bool) -> ClusterExecutor:
         """One whose tasks are done on all nodes that have what this machine has; where figures depend on it, on nodes
@@ -144,6 +147,7 @@ class Cluster:
     def close(self) -> None:
         """End the connection, and with it all that the cluster does for this run."""
         self._failure = self._failure or "the run ended before its turn"
+        self._watch.close()
         self._orders.put(None)
         self._engine.kill()
         if self._thread is not None:
@@ -156,7 +160,12 @@ class Cluster:
         try:
             return self._engine.call(function, *args, limit_s=_ANSWERS_S)
         except MeasurementError as error:
-            raise ClusterError(f"the cluster {self.address} is gone: {error}") from None
+            raise ClusterError(f"the cluster {self.address} is gone: {self._gone or error}") from None
+
+    def _lose(self, why: str) -> None:
+        """The head is gone, and whatever is asked of Ray may wait for it."""
+        self._gone = why
+        self._engine.kill()
 
     def _described(self, wall: Wall, nodes: list[Node]) -> dict[str, Description | str]:
         found: dict[str, Description | str] = self._ask(_describe, wall, [node.id for node in nodes], _STARTS_S)
@@ -175,8 +184,8 @@ class Cluster:
                 finished: list[Finished] = self._engine.call(_exchange, orders, limit_s=_ANSWERS_S)
             except MeasurementError as error:
                 self._failure = self._failure or (
-                    f"the cluster {self.address} is gone: {error}; what had finished is kept, and the next run goes on "
-                    "from there"
+                    f"the cluster {self.address} is gone: {self._gone or error}; what had finished is kept, and the next "
+                    "run goes on from there"
                 )
                 break
             for number, answer in finished:
@@ -312,9 +321,11 @@ _engine: Engine | None = None
 """In the process that has it."""
 
 
-def _connect(address: str) -> None:
+def _connect(address: str) -> tuple[str, int]:
+    """Connect, and return the head's host and port."""
     global _engine
     _engine = Engine(address)
+    return _engine.head
 
 
 def _the_engine() -> Engine:

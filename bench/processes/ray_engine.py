@@ -7,7 +7,6 @@ that it is in, prints to its terminal and catches its signals.
 from __future__ import annotations
 
 import os
-import socket
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from peft_update_bench.bench.processes.cluster_node import Answer, Description, Place, description, do_task
 from peft_update_bench.bench.processes.executor import Wall
+from peft_update_bench.bench.processes.head_watch import silence, split
 
 TASK_BYTES = 3 * 2**29
 """The memory that a worker asks a node for: what an update of ResNet-18 and its server take, with room to spare."""
@@ -30,8 +30,6 @@ _OOM_RETRIES = 2
 
 _WAIT_S = 0.1
 _LOOK_EVERY_S = 1.0
-_GONE_AFTER_S = 5.0
-"""For how long nobody may answer at the head's address."""
 
 _ALONE_AFTER_S = 30.0
 """For how long no node may be there that a task could be done on."""
@@ -101,9 +99,9 @@ class Engine:
     def __init__(self, address: str) -> None:
         # Where memory runs out Ray would begin a task anew for ever.
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": str(_OOM_RETRIES)}
-        if address != "auto" and (silence := _silence(*_split(address))):
+        if address != "auto" and (silent := silence(*split(address))):
             # Ray itself would try for a minute.
-            raise ClusterError(f"--cluster is {address!r}: nobody answers there ({silence}); {_EXPECTED}")
+            raise ClusterError(f"--cluster is {address!r}: nobody answers there ({silent}); {_EXPECTED}")
         ray: Any = import_module("ray")
         self._ray = ray
         try:
@@ -113,7 +111,7 @@ class Engine:
         except (ConnectionError, ValueError, RuntimeError) as error:
             said = " ".join(str(error).split()).partition(". ")[0]
             raise ClusterError(f"--cluster is {address!r}: {said}; {_EXPECTED}") from None
-        self._head = _split(str(context.address_info["gcs_address"]))
+        self.head = split(str(context.address_info["gcs_address"]))
         self._files: dict[str, Any] = {}
         self._orders: dict[int, Do] = {}
         self._calls: dict[int, Call] = {}
@@ -121,7 +119,7 @@ class Engine:
         self._finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         self._unfit: dict[str, str] = {}
         self._names: dict[str, str] = {}
-        self._answered = self._fit_seen = time.monotonic()
+        self._looked = self._fit_seen = time.monotonic()
         self._do: Any = ray.remote(do_task)
 
     def nodes(self) -> list[Node]:
@@ -143,7 +141,6 @@ class Engine:
         left = list(asked.values())
         while left and time.monotonic() < until:
             _, left = self._ray.wait(left, num_returns=len(left), timeout=_LOOK_EVERY_S)
-            self._must_answer()
         found: dict[str, Description | str] = {}
         for node, reference in asked.items():
             try:
@@ -166,9 +163,9 @@ class Engine:
             else:
                 self._call(order)
         found = [finished for number, answer in self._waited() if (finished := self._taken(number, answer))]
-        if time.monotonic() - self._answered > _LOOK_EVERY_S:
-            # Asked about its nodes, a head that is gone keeps us waiting until Ray ends us.
-            found += self._failed_where_alone() if self._must_answer() else []
+        if time.monotonic() - self._looked > _LOOK_EVERY_S:
+            found += self._failed_where_alone()
+            self._looked = time.monotonic()
         return found
 
     def _begin(self, order: Do) -> None:
@@ -240,16 +237,6 @@ class Engine:
             self._names |= {known.id: known.name for known in self.nodes()}
         return self._names.get(node, "")
 
-    def _must_answer(self) -> bool:
-        """Whether the head answers. Raises ClusterError where it has not for a while: Ray itself waits a minute, and
-        ends us."""
-        silence = _silence(*self._head)
-        if not silence:
-            self._answered = time.monotonic()
-        elif time.monotonic() - self._answered > _GONE_AFTER_S:
-            raise ClusterError(f"its head at {':'.join(map(str, self._head))} does not answer ({silence})")
-        return not silence
-
     def _failed_where_alone(self) -> list[Finished]:
         """A sentence for each order that no node is left for."""
         if not self._orders and not self._calls:
@@ -269,20 +256,6 @@ class Engine:
             self._orders.pop(number, None)
             self._calls.pop(number, None)
         return lost
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _silence(host: str, port: int) -> str:
-    """Why nobody answers there; empty where somebody does."""
-    try:
-        socket.create_connection((host, port), 2).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _told(error: Exception) -> str:
