@@ -184,8 +184,8 @@ class Cluster:
                 finished: list[Finished] = self._engine.call(_exchange, orders, limit_s=_ANSWERS_S)
             except MeasurementError as error:
                 self._failure = self._failure or (
-                    f"the cluster {self.address} is gone: {self._gone or error}; what had finished is kept, and the next "
-                    "run goes on from there"
+                    f"the cluster {self.address} is gone: {self._gone or error}; what had finished is kept, and the "
+                    "next run goes on from there"
                 )
                 break
             for number, answer in finished:
