@@ -12,18 +12,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import humanize
-from peft_update_bench.fixtures.architectures import CORE_ARCHITECTURES
-from peft_update_bench.fixtures.decoders import ATTENTIONS, DECODERS, DEFAULT_SEQUENCE_LENGTH, build_decoder_step
-from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.architecture_names import CORE_ARCHITECTURES
+from peft_update_bench.fixtures.decoder_names import ATTENTIONS, DECODER_NAMES, DEFAULT_SEQUENCE_LENGTH
 from peft_update_bench.fixtures.methods import takes_rank
 from peft_update_bench.fixtures.methods.names import STUDY_METHODS
-from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from tabulate import tabulate
 
-NETWORKS = (*CORE_ARCHITECTURES, *DECODERS)
+if TYPE_CHECKING:
+    from peft_update_bench.fixtures.update_step import UpdateStep
+
+NETWORKS = (*CORE_ARCHITECTURES, *DECODER_NAMES)
 DEPTHWISE_SEPARABLE = tuple(name for name in CORE_ARCHITECTURES if name.startswith("mobilenet"))
 
 HALF = (0.4, 0.6)
@@ -99,6 +101,8 @@ class Options:
 
 def peaks_of(network: str, options: Options) -> dict[tuple[str, Update], int]:
     """The peak of every update of `network`."""
+    from peft_update_bench.fixtures.instruments import computed
+
     peaks = {}
     for update in (FULL, *updates(options.ranks)):
         memory = computed.measure(build_step(network, update, options)).memory
@@ -109,7 +113,9 @@ def peaks_of(network: str, options: Options) -> dict[tuple[str, Update], int]:
 
 def build_step(network: str, update: Update, options: Options) -> UpdateStep:
     """The update step, on the meta device, of a convolutional network or of a decoder."""
-    if network in DECODERS:
+    if network in DECODER_NAMES:
+        from peft_update_bench.fixtures.decoders import build_decoder_step
+
         return build_decoder_step(
             network,
             update.method,
@@ -118,6 +124,8 @@ def build_step(network: str, update: Update, options: Options) -> UpdateStep:
             options.batch_size,
             attention=options.attention,
         )
+    from peft_update_bench.fixtures.update_step import build_update_step
+
     workload = Workload(batch_size=options.batch_size)
     return build_update_step(network, update.method, update.rank, workload, device="meta")
 
@@ -138,7 +146,7 @@ def saved(peaks: Peaks, network: str, update: Update) -> float:
 
 def compare(peaks: Peaks, ranks: Sequence[int]) -> list[Comparison]:
     """Every update, with each decoder."""
-    return [comparison(peaks, update, decoder) for update in updates(ranks) for decoder in DECODERS]
+    return [comparison(peaks, update, decoder) for update in updates(ranks) for decoder in DECODER_NAMES]
 
 
 def comparison(peaks: Peaks, update: Update, decoder: str) -> Comparison:
@@ -183,7 +191,7 @@ def _ratio_table(comparisons: Sequence[Comparison]) -> str:
         cells = rows.setdefault(comparison.update, [str(comparison.update), f"{comparison.on_mobilenets:+.1%}"])
         cells.append("–" if comparison.ratio is None else f"{comparison.ratio:.2f}")
     return _markdown(
-        ["", "saved on MobileNets", *(f"as a fraction of {name}" for name in DECODERS)], list(rows.values())
+        ["", "saved on MobileNets", *(f"as a fraction of {name}" for name in DECODER_NAMES)], list(rows.values())
     )
 
 

@@ -56,7 +56,9 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert HEAVY.findall(done.stderr) == []
 
 
-@pytest.mark.parametrize("command", ["recommend", "report", "diff", "merge", "bisect", "search", "compare-checkouts"])
+@pytest.mark.parametrize(
+    "command", ["recommend", "report", "diff", "merge", "bisect", "search", "compare-checkouts", "savings", "export"]
+)
 def test_a_command_s_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
     done = run_command(tmp_path, command, "--help")
     assert (done.returncode, done.stdout.partition(" [")[0]) == (0, f"usage: update-bench {command}")

@@ -7,7 +7,6 @@ import argparse
 import pytest
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.study import savings
-from peft_update_bench.fixtures.decoders import DECODERS
 
 SMALL = "llama_26m"
 
@@ -58,7 +57,7 @@ def test_report_shows_savings_ratios_and_under_which_configuration_the_sentence_
 def test_command_measures_every_network(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(savings, "NETWORKS", ("mobilenet_v3_small", SMALL))
     monkeypatch.setattr(savings, "DEPTHWISE_SEPARABLE", ("mobilenet_v3_small",))
-    monkeypatch.setattr(savings, "DECODERS", {SMALL: DECODERS[SMALL]})
+    monkeypatch.setattr(savings, "DECODER_NAMES", (SMALL,))
     main(["savings", "--ranks", "4", "--batch-size", "2", "--sequence-length", "16", "--attention", "eager"])
     shown = capsys.readouterr()
     assert "batch 2; images of 224×224, 10 classes; sequences of 16 tokens, eager attention" in shown.out
