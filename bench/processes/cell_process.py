@@ -13,7 +13,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from peft_update_bench.bench.processes.child_process import ChildProcess, MeasurementError, call_once, start_server
+from peft_update_bench.bench.processes.child_process import (
+    ChildProcess,
+    LostError,
+    MeasurementError,
+    call_once,
+    start_server,
+)
 
 T = TypeVar("T")
 
@@ -110,7 +116,7 @@ class CellProcess:
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         if self._is_killed:
-            raise MeasurementError("the run ended before its turn")
+            raise LostError("the run ended before its turn")
         if self._child is None or not self._child.is_alive:
             self.close()
             self._child = self._start()

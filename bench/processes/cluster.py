@@ -14,7 +14,13 @@ from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
 
-from peft_update_bench.bench.processes.child_process import ChildProcess, MeasurementError, names_of, start_server
+from peft_update_bench.bench.processes.child_process import (
+    ChildProcess,
+    LostError,
+    MeasurementError,
+    names_of,
+    start_server,
+)
 from peft_update_bench.bench.processes.cluster_node import Answer, Description, describe
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.head_watch import HeadWatch
@@ -209,7 +215,7 @@ class Cluster:
         while self._futures:
             _, future = self._futures.popitem()
             if not future.done():
-                future.set_exception(MeasurementError(self._failure))
+                future.set_exception(LostError(self._failure))
 
 
 class ClusterExecutor:
@@ -251,7 +257,7 @@ class ClusterExecutor:
         try:
             answer = answered.result()
             if isinstance(answer, str):
-                raise MeasurementError(answer)
+                raise LostError(answer)
             where = answer.description
             self._cluster.fetched += [(where.name, name, size) for name, size in answer.fetched.items()]
             if answer.result is None:

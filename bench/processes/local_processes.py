@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from peft_update_bench.bench.processes.cell_process import CellProcess
-from peft_update_bench.bench.processes.child_process import MeasurementError
+from peft_update_bench.bench.processes.child_process import LostError
 from peft_update_bench.bench.processes.executor import Done, Task, Wall, do
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class LocalProcesses:
     def _end_open(self) -> None:
         for future in list(self._open):
             if not future.done():
-                future.set_exception(MeasurementError("the run ended before its turn"))
+                future.set_exception(LostError("the run ended before its turn"))
         self._open.clear()
 
     def _do_in_turn(self, calls: Sequence[Callable[[CellProcess], T]], futures: Sequence[Future[Done[T]]]) -> None:

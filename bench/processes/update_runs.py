@@ -19,6 +19,7 @@ from typing import Self
 
 import cpuinfo
 import torch
+from peft_update_bench.bench.processes.child_process import LostError
 from peft_update_bench.bench.processes.executor import Done, Executor, Task
 from peft_update_bench.bench.record import installed_versions
 from peft_update_bench.bench.record.made_on import MadeOn
@@ -103,6 +104,8 @@ class UpdateRuns:
             with self._visibly():
                 self._wait(wanted, _name(updates[0]))
                 found = [future.result() for future in wanted]
+        except LostError:
+            raise
         except Exception:
             # One that failed is told of, and would fail again. An interrupt is no exception of this kind.
             self._handed_out.update(updates)

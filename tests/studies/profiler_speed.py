@@ -5,7 +5,7 @@
 
 Both are given a name and come to FLOPs and peak memory: building the network, the method and the optimizer is counted
 on either side, imports on neither. Each is the work of a process that has imported all and computed nothing, forked
-for it (cold), which then does the same once more (warm). The two take turns, three times; the median counts, of CPU
+for it (cold), which then does the same once more (warm). The two take turns; what counts is CPU
 time on one thread. Prints Markdown; exits with 1 where a cell misses its aim, ten times as fast cold, twenty warm.
 """
 
@@ -36,7 +36,7 @@ CELLS = [
     for method, rank in (("fft", None), ("lora", 4), ("galore", 4))
 ]
 BATCH_SIZES = (1, 16)
-REPETITIONS = 3
+REPETITIONS = 1
 AIMS = (10, 20)
 """Cold and warm: how many times as fast every cell should be."""
 LIMIT_S = 600

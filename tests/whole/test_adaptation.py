@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import pytest
 import torch
 import torchvision
 from peft_update_bench.bench.processes import update_runs
-from peft_update_bench.bench.processes.executor import Wall
+from peft_update_bench.bench.processes.child_process import LostError, MeasurementError
+from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
 from peft_update_bench.bench.processes.update_runs import UpdateRuns
 from peft_update_bench.fixtures.data import tasks
@@ -191,6 +192,46 @@ def test_processes_give_what_this_one_gives(folder: Path) -> None:
         found = runs.found(updates)
     assert [one.outcome for one in found] == [adaptation.run(u, plan, folder / "cache of one") for u in updates]
     assert {one.made_on for one in found} == {None}
+
+
+class Losing:
+    """An executor that does `number` tasks, and then is gone; or whose further tasks fail by themselves."""
+
+    def __init__(self, number: int, error: MeasurementError) -> None:
+        self._left = number
+        self._error = error
+
+    def submit(self, *given: Task[Any]) -> list[Future[Done[Any]]]:
+        futures: list[Future[Done[Any]]] = [Future() for _ in given]
+        for task, future in zip(given, futures, strict=True):
+            if self._left:
+                self._left -= 1
+                future.set_result(Done(task.function(*task.args)))
+            else:
+                future.set_exception(self._error)
+        return futures
+
+    def share(self, name: str, content: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(LostError("the cluster is gone"), 1), (MeasurementError("it raises whenever it is done"), 0)]
+)
+def test_what_had_finished_is_kept_where_the_rest_is_lost(error: MeasurementError, kept: int, folder: Path) -> None:
+    """Although each cell has been told of its failure; what fails by itself would fail again."""
+    plan = Plan(data=SMALL, steps=3, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
+    updates = [Update("small_separable", "head", None, "unseen", seed, 0.01) for seed in (0, 1)]
+    with UpdateRuns(updates, plan, folder / "lost", lambda: Losing(2, error)) as runs:
+        for update in updates[::-1]:
+            try:
+                runs.found([update])
+            except MeasurementError as raised:
+                assert raised is error  # noqa: PT017 - one of the two has finished
+    assert len([*runs.folder.glob("*.json")]) == kept
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)
