@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -31,6 +32,16 @@ SEED = 1000
 """None of those that results come from, which count from 0."""
 RANK = 4
 
+_AS_IN_THE_BENCHMARK = {
+    "data": "the images, by name; default: the adaptation benchmark's",
+    "data-root": "the folder that holds them, where the package does not",
+    "image-size": "their side in pixels",
+    "corruption": "of the task shift",
+    "severity": "of the corruption",
+    "weights": "the networks' first weights",
+}
+"""Options that mean here what they mean beside ``--metrics adaptation``."""
+
 Scores = Mapping[str, Mapping[float, Mapping[str, float]]]
 """Validation accuracy, a fraction, by method, rate, and network with task."""
 
@@ -43,8 +54,11 @@ def choose(scores: Scores) -> dict[str, float]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--methods", help="default: all that are built in")
     parser.add_argument("--architectures", default="resnet18,mobilenet_v2", help="default: %(default)s")
     parser.add_argument("--tasks", help="shift, unseen; default: both")
+    for option, help_text in _AS_IN_THE_BENCHMARK.items():
+        parser.add_argument(f"--{option}", help=help_text)
     parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES), help="default: %(default)s")
     parser.add_argument("--steps", help="of each update; default: the adaptation benchmark's")
     parser.add_argument("--workers", help="processes, each with one thread; default: one a core")
@@ -59,16 +73,20 @@ def run(given: argparse.Namespace) -> int:
     from peft_update_bench.bench.processes.local_processes import LocalProcesses
     from peft_update_bench.bench.processes.update_runs import UpdateRuns
     from peft_update_bench.fixtures.files import write_atomically
-    from peft_update_bench.fixtures.training.adaptation import Plan, Update
+    from peft_update_bench.fixtures.training.adaptation import Update
 
-    words = {name: getattr(given, name) for name in ("architectures", "tasks", "steps", "workers", "cache_dir")}
+    named = ("methods", "architectures", "tasks", "steps", "workers", "cache_dir")
+    words = {
+        name: getattr(given, name) for name in (*named, *(name.replace("-", "_") for name in _AS_IN_THE_BENCHMARK))
+    }
     try:
         asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
     except OptionError as error:
         raise CommandError(str(error)) from None
     assert isinstance(asked.benchmark, AdaptationBenchmark)
     adaptation = asked.benchmark.adaptation
-    plan = Plan(data=adaptation.plan.data, steps=adaptation.plan.steps, evaluations=1, split="validation")
+    plan = replace(adaptation.plan, evaluations=1, split="validation")
+    methods = asked.selection.methods or tuple(METHODS)
     rates = _rates(given.rates)
     updates = {
         (method, rate, f"{architecture}-{task}"): Update(
@@ -76,10 +94,10 @@ def run(given: argparse.Namespace) -> int:
         )
         for architecture in asked.selection.architectures or ()
         for task in adaptation.settings
-        for method in METHODS
+        for method in methods
         for rate in rates
     }
-    scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in METHODS}
+    scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in methods}
     start = partial(LocalProcesses, adaptation.workers, asked.benchmark.wall(asked))
     try:
         with UpdateRuns(list(updates.values()), plan, adaptation.cache_folder, start) as runs:
@@ -122,6 +140,8 @@ def _result(scores: Scores, plan: Plan) -> dict[str, Any]:
         "data": plan.data.name,
         "corruption": plan.data.corruption,
         "severity": plan.data.severity,
+        "weights": plan.weights,
+        "image_size": plan.data.image_size,
         "steps": plan.steps,
         "batch_size": plan.batch_size,
         "versions": installed_versions(),

@@ -317,6 +317,25 @@ def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], 
     assert found["seed"] == 1000
 
 
+def test_a_search_tries_the_methods_that_are_named(
+    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search("--methods=bitfit,lora") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
+    assert [row.split()[1] for row in rows] == ["bitfit", "lora"]
+
+
+def test_a_search_on_other_images_says_which_it_lacks(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search("--data=fashion_mnist") == 2
+    assert "the data set fashion_mnist needs --data-root DIR" in capsys.readouterr().err
+    output = tmp_path / "rates.json"
+    assert search("--methods=lora", "--data=digits", "--image-size=16", f"--output={output}") == 0
+    found = json.loads(output.read_text())
+    assert (found["data"], found["image_size"], found["weights"]) == ("digits", 16, "packaged")
+
+
 def _outcome(_: float) -> Any:
     from peft_update_bench.fixtures.training.adaptation import Outcome
 

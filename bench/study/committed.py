@@ -1,0 +1,35 @@
+"""The committed baselines that a page's tables are made from, each found below the working directory's `baselines`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
+from peft_update_bench.bench.record import Record
+
+FOLDER = Path("baselines")
+ADAPTATION = FOLDER / "adaptation"
+FASHION = FOLDER / "fashion_mnist" / "adaptation"
+
+
+def newest(folder: Path) -> Baseline:
+    """The newest baseline in `folder`. Raises CommandError where none is there, or it cannot be read."""
+    try:
+        return baseline.read(baseline.find(folder, None, ""))
+    except BaselineError as error:
+        raise CommandError(str(error)) from None
+
+
+def adapted_to_fashion_mnist() -> list[Record]:
+    """The records of every run in :data:`FASHION`, each of other methods or another shift. Raises CommandError."""
+    paths = sorted(FASHION.glob("[0-9]*.json"))
+    if not paths:
+        raise CommandError(
+            f"{FASHION}: holds no run; expected one, recorded as fixtures/training/README.md says"
+        )
+    try:
+        return [record for path in paths for record in baseline.read(path).records.values()]
+    except BaselineError as error:
+        raise CommandError(str(error)) from None
