@@ -23,13 +23,20 @@ def newest(folder: Path) -> Baseline:
 
 
 def adapted_to_fashion_mnist() -> list[Record]:
-    """The records of every run in :data:`FASHION`, each of other methods or another shift. Raises CommandError."""
-    paths = sorted(FASHION.glob("[0-9]*.json"))
-    if not paths:
-        raise CommandError(
-            f"{FASHION}: holds no run; expected one, recorded as fixtures/training/README.md says"
-        )
+    """The records of every run in :data:`FASHION`, each of other methods or another shift; none where no run is there.
+
+    Raises CommandError where one cannot be read.
+    """
     try:
+        paths = sorted(FASHION.glob("[0-9]*.json"))
         return [record for path in paths for record in baseline.read(path).records.values()]
     except BaselineError as error:
         raise CommandError(str(error)) from None
+
+
+def on_fashion_mnist() -> list[Record]:
+    """As :func:`adapted_to_fashion_mnist`; raises CommandError where no run is there too."""
+    records = adapted_to_fashion_mnist()
+    if not records:
+        raise CommandError(f"{FASHION}: holds no run; expected one, recorded as fixtures/training/README.md says")
+    return records

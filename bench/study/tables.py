@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study import accuracy, all_methods, cost, front, memory_by_batch, savings
+from peft_update_bench.bench.study import (
+    accuracy,
+    all_methods,
+    committed,
+    cost,
+    fashion,
+    figures,
+    front,
+    memory_by_batch,
+    savings,
+)
 from peft_update_bench.bench.study.statement import HEADERS, Statement, check, percent
 from peft_update_bench.bench.units import show, show_fraction
 from peft_update_bench.fixtures.architectures import CORE_ARCHITECTURES
@@ -110,6 +120,26 @@ def within_budgets(records: Records) -> str:
     return _markdown(front.BUDGET_HEADERS, front.budget_rows(records))
 
 
+def _of_fashion_mnist(make: Callable[[Records], str]) -> Callable[[Records], str]:
+    """A table of the committed runs on Fashion-MNIST, whatever run the others are of."""
+
+    def made(_: Records) -> str:
+        return make(committed.on_fashion_mnist())
+
+    return made
+
+
+def _statements_by_both(_: Records) -> str:
+    return fashion.statements()
+
+
+def _figures(architecture: str) -> Callable[[Records], str]:
+    def make(_: Records) -> str:
+        return figures.table(architecture)
+
+    return make
+
+
 TABLES = {
     "study-cost": Table("The statements on cost", _statements(cost.STATEMENTS), "30 s"),
     "study-accuracy": Table("The statements on accuracy", _statements(accuracy.STATEMENTS), "no time", True),
@@ -122,6 +152,16 @@ TABLES = {
     "front-budgets": Table("The most accurate method within so much memory", within_budgets, "no time", True),
     "methods-resnet18": Table("Every method's cost on ResNet-18", _all_methods("resnet18"), "60 s"),
     "methods-mobilenet_v2": Table("Every method's cost on MobileNetV2", _all_methods("mobilenet_v2"), "60 s"),
+    "figures-resnet18": Table("Every method's figures on ResNet-18", _figures("resnet18"), "5 s"),
+    "figures-mobilenet_v2": Table("Every method's figures on MobileNetV2", _figures("mobilenet_v2"), "5 s"),
+    "fashion-accuracy": Table(
+        "The statements on accuracy, by two baselines", lambda _: fashion.statements(), "no time"
+    ),
+    "fashion-cells": Table("Every cell of the runs on Fashion-MNIST", _of_fashion_mnist(cells), "no time"),
+    "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST", _of_fashion_mnist(fronts), "no time"),
+    "fashion-budgets": Table(
+        "The most accurate method within so much memory, on Fashion-MNIST", _of_fashion_mnist(within_budgets), "no time"
+    ),
 }
 DEFAULT = ("study-cost", "study-accuracy")
 

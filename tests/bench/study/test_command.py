@@ -18,6 +18,7 @@ from tests.helpers.records import baseline_data, write
 
 REPOSITORY = Path(__file__).parents[3]
 DOCUMENT = REPOSITORY / "bench" / "study" / "README.md"
+GUIDANCE = REPOSITORY / "bench" / "study" / "guidance.md"
 METHODS_PAGE = REPOSITORY / "fixtures" / "methods" / "README.md"
 CHEAP = ("study-accuracy", "study-cells", "front", "front-budgets")
 
@@ -36,10 +37,20 @@ def test_the_committed_tables_are_those_of_the_committed_baseline() -> None:
     """Of the page's tables those that take no time; ``pytest bench -m claims`` looks at the others."""
     records = list(baseline.read(baseline.find(REPOSITORY / "baselines" / "adaptation", None, "")).records.values())
     held = marked_tables.read(DOCUMENT.read_text())
-    of_methods = marked_tables.read(METHODS_PAGE.read_text())
-    assert held.keys() | of_methods.keys() == TABLES.keys()
+    of_methods, of_guidance = (marked_tables.read(page.read_text()) for page in (METHODS_PAGE, GUIDANCE))
+    assert held.keys() | of_methods.keys() | of_guidance.keys() == TABLES.keys()
     for name in CHEAP:
         assert held[name] == TABLES[name].make(records), "stale: update-bench study --write bench/study/README.md"
+
+
+@pytest.mark.parametrize("page", [DOCUMENT, GUIDANCE], ids=lambda page: page.stem)
+def test_tables_of_several_committed_baselines_are_theirs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    held = marked_tables.read(page.read_text())
+    looked_at = [name for name in held if name.startswith(("figures-", "fashion-"))]
+    assert looked_at
+    for name in looked_at:
+        assert held[name] == TABLES[name].make([]), f"stale: update-bench study --write {page.relative_to(REPOSITORY)}"
 
 
 def test_the_committed_baseline_has_the_verdicts_that_the_list_records() -> None:
