@@ -29,7 +29,7 @@ def baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     choices = (("bitfit", None), ("lora", 4), ("fft", None))
     held = {
-        "methods": [of_mobilenet(*choice, size) for choice in choices for size in (1, 32)],
+        "methods": [of_mobilenet(method, rank, size) for method, rank in choices for size in (1, 32)],
         ".": [of_mobilenet("lora", 4, latency=LATENCY), of_mobilenet("fft", latency=None)],
         "instructions": [of_mobilenet("fft", instructions=INSTRUCTIONS)],
         "adaptation": [of_seeds("fft", 0.8, 0.82).as_extra_info(), of_seeds("lora", 0.7, 0.72, rank=4).as_extra_info()],
