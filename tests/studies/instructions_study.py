@@ -1,13 +1,17 @@
 """How far instructions of unchanged code scatter, and the smallest slowdown that is always caught.
 
     python -m tests.studies.instructions_study [--servers N] [--user UID] >> tests/studies/instructions_study.jsonl
+    python -m tests.studies.instructions_study --runs RUN.json … >> tests/studies/instructions_study.jsonl
+    python -m tests.studies.instructions_study --edits 6 >> tests/studies/instructions_study.jsonl
     python -m tests.studies.instructions_study --slowdowns >> tests/studies/instructions_study.jsonl
     python -m tests.studies.instructions_study --table tests/studies/instructions_study.jsonl
 
 The first counts small cells in fresh processes, two beside each other: from copies of the suite in folders of other
-lengths, with every core kept busy, as another user (needs root and setpriv), and each cell twice in its own order.
-Each pair of counts of a cell is a comparison of unchanged code. The second adds turns of a loop to a step's forward, in
-another number for each trial. A server takes some 130 s of CPU time to start, and a cell some 5.
+lengths, with every core kept busy, as another user (needs root and setpriv), and each cell twice in its own order. The
+second takes what runs of `pytest bench --metrics instructions --benchmark-json=RUN.json` counted. Each pair of counts
+of a cell is a comparison of unchanged code. The third puts functions that nothing calls into copies of the suite, as an
+unrelated change does. The fourth adds turns of a loop to a step's forward, in another number for each trial. A server
+takes some 130 s of CPU time to start, and a cell some 5.
 """
 
 from __future__ import annotations
@@ -43,6 +47,8 @@ CELLS = (
     ("mobilenet_v3_small", "lora", 4, 64),
     ("mobilenet_v3_small", "galore", 4, 64),
 )
+EDITED = "fixtures/update_step.py"
+"""Which every cell imports."""
 CIRCUMSTANCES = ("as it is", "folder", "busy", "folder, busy", "user", "user, folder")
 SLOWDOWNS = (0.0005, 0.001, 0.002, 0.005, 0.01)
 TRIALS = 20
@@ -95,6 +101,8 @@ def count_elsewhere(number: int, circumstance: str, user: int | None) -> list[Li
             for name in ("bench", "fixtures"):
                 shutil.copytree(REPOSITORY / name, folder / "peft_update_bench" / name)
             shutil.copytree(REPOSITORY / "tests", folder / "tests")
+        if "edited" in circumstance:
+            edit(folder / "peft_update_bench", number)
         if "user" in circumstance:
             capable = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *capable, *command]
@@ -104,6 +112,14 @@ def count_elsewhere(number: int, circumstance: str, user: int | None) -> list[Li
         ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     return [{"server": number, "circumstance": circumstance, **line} for line in lines]
+
+
+def edit(package: Path, number: int) -> None:
+    """Unrelated code: a module that nothing imports, and `number` functions that nothing calls."""
+    functions = "\n\n".join(f"def _unrelated_{index}() -> int:\n    return {index}\n" for index in range(number))
+    (package / "fixtures" / "unrelated.py").write_text(functions)
+    with (package / EDITED).open("a") as file:
+        file.write(f"\n\n{functions}")
 
 
 @contextmanager
@@ -120,13 +136,27 @@ def busy() -> Iterator[None]:
 
 def unchanged(servers: int, user: int | None) -> Iterator[Line]:
     circumstances = [name for name in CIRCUMSTANCES if user is not None or "user" not in name]
+    yield from _count_beside([(number, circumstances[number % len(circumstances)]) for number in range(servers)], user)
+
+
+def edits(servers: int) -> Iterator[Line]:
+    yield from _count_beside([(number, "folder, edited") for number in range(1, servers + 1)], None)
+
+
+def _count_beside(counts: list[tuple[int, str]], user: int | None) -> Iterator[Line]:
     with ThreadPoolExecutor(2) as threads:
-        counts = [
-            threads.submit(count_elsewhere, number, circumstances[number % len(circumstances)], user)
-            for number in range(servers)
-        ]
-        for count in counts:
+        for count in [threads.submit(count_elsewhere, *one, user) for one in counts]:
             yield from count.result()
+
+
+def of_runs(paths: list[Path]) -> Iterator[Line]:
+    """What runs of the suite counted."""
+    for path in paths:
+        for entry in json.loads(path.read_text())["benchmarks"]:
+            counted = entry["extra_info"]["instructions"]
+            name = entry["name"].partition("[")[2].rstrip("]")
+            figures = {"total": counted["total"], "periodic": counted.get("periodic")}
+            yield {"server": path.stem, "circumstance": "run", "cell": name, **figures}
 
 
 def slowdowns() -> Iterator[Line]:
@@ -146,21 +176,31 @@ def judged(now: int, before: int) -> str:
 
 
 def table(lines: Iterable[Line]) -> str:
-    counts: dict[str, list[Line]] = defaultdict(list)
+    counts: dict[str, list[int]] = defaultdict(list)
+    edited: dict[str, list[int]] = defaultdict(list)
     caught: dict[float, list[bool]] = defaultdict(list)
+    servers = set()
     for line in lines:
         if "slowdown" in line:
             caught[line["slowdown"]].append(judged(line["now"], line["before"]) == "regressed")
-        else:
-            counts[line["cell"]].append(line)
-    rows = [row for cell, of_cell in counts.items() for row in _spreads(cell, of_cell)]
-    pairs = [pair for of_cell in counts.values() for pair in itertools.permutations((c["total"] for c in of_cell), 2)]
-    alarms = sum(judged(now, before) != "ok" for now, before in pairs)
-    servers = {line["server"] for of_cell in counts.values() for line in of_cell}
+            continue
+        servers.add(line["server"])
+        into = edited if "edited" in line["circumstance"] else counts
+        into[line["cell"]].append(line["total"])
+        if line["periodic"] is not None:
+            into[f"{line['cell']}, refreshing"].append(line["periodic"])
+    pairs = [pair for figures in counts.values() for pair in itertools.combinations(figures, 2)]
+    changed = [(now, before) for cell in edited for now in edited[cell] for before in {*counts[cell]}]
+    found = (
+        f"{len(servers)} servers and runs.",
+        f"{len(pairs)} comparisons of unchanged code: {_alarms(pairs)} alarms, {_unequal(pairs)} unequal.",
+        f"{len(changed)} comparisons after unrelated edits: {_alarms(changed)} alarms, {_unequal(changed)} unequal.",
+    )
     return "\n\n".join(
         (
-            tabulate(rows, ("cell", "counts", "median", "different figures", "spread"), tablefmt="pipe"),
-            f"{len(servers)} servers, {len(pairs)} comparisons of unchanged code: {alarms} alarms.",
+            tabulate(map(_spread, counts, counts.values()), SPREAD, tablefmt="pipe"),
+            " ".join(found),
+            tabulate(map(_spread, edited, (edited[cell] + counts[cell] for cell in edited)), SPREAD, tablefmt="pipe"),
             tabulate(
                 [(f"{slowdown:.2%}", f"{sum(of)} of {len(of)}") for slowdown, of in sorted(caught.items())],
                 ("slowdown", "caught"),
@@ -171,20 +211,30 @@ def table(lines: Iterable[Line]) -> str:
     )
 
 
-def _spreads(cell: str, counts: list[Line]) -> Iterator[tuple[str, int, str, int, str]]:
-    for name in ("total", "periodic"):
-        figures = [line[name] for line in counts if line[name] is not None]
-        if figures:
-            median = statistics.median(figures)
-            spread = (max(figures) - min(figures)) / median
-            called = cell if name == "total" else f"{cell}, refreshing"
-            yield called, len(figures), f"{median:,.0f}", len({*figures}), f"{spread:.5%}"
+SPREAD = ("cell", "counts", "median", "different figures", "apart, at most")
+
+
+def _spread(cell: str, figures: list[int]) -> tuple[str, int, str, int, str]:
+    median = statistics.median(figures)
+    apart = (max(figures) - min(figures)) / min(figures)
+    return cell, len(figures), f"{median:,.0f}", len({*figures}), f"{apart:.5%}"
+
+
+def _alarms(pairs: list[tuple[int, int]]) -> int:
+    """Judged both ways."""
+    return sum(judged(max(pair), min(pair)) != "ok" for pair in pairs)
+
+
+def _unequal(pairs: list[tuple[int, int]]) -> int:
+    return sum(now != before for now, before in pairs)
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.studies.instructions_study")
     parser.add_argument("--servers", type=int, default=20)
     parser.add_argument("--user", type=int, metavar="UID", help="also as this user; needs root")
+    parser.add_argument("--runs", type=Path, nargs="+", metavar="FILE", help="what runs of the suite counted, instead")
+    parser.add_argument("--edits", type=int, metavar="SERVERS", help="after unrelated edits, instead")
     parser.add_argument("--slowdowns", action="store_true", help="the smallest slowdown that is caught, instead")
     parser.add_argument("--table", type=Path, metavar="FILE", help="what was found, as a table")
     parser.add_argument("--here", type=int, metavar="ORDER", help=argparse.SUPPRESS)
@@ -195,6 +245,10 @@ def main(arguments: list[str]) -> None:
     lines = unchanged(given.servers, given.user)
     if given.here is not None:
         lines = count_here(given.here)
+    elif given.runs is not None:
+        lines = of_runs(given.runs)
+    elif given.edits is not None:
+        lines = edits(given.edits)
     elif given.slowdowns:
         lines = slowdowns()
     for line in lines:
