@@ -97,8 +97,22 @@ class TestWhatMoved:
             "instructions moved in forward +200.0 k instructions:",
             "  operator aten::mm: 250.0 k instructions → 450.0 k instructions (+200.0 k instructions, +80.0 %)",
             "  function im2col: 200.0 k instructions → 380.0 k instructions (+180.0 k instructions, +90.0 %)",
-            "  Python function torch.nn.modules.module.Module._call_impl called 52 → 104 times",
             "  Python function copy.deepcopy called 0 → 12 times",
+            "  Python function torch.nn.modules.module.Module._call_impl called 52 → 104 times",
+        ]
+
+    def test_what_was_added_goes_before_a_large_operator_that_is_a_little_more(self) -> None:
+        many = {"aten::convolution": 200_000, "aten::item": 3_000}
+        before = instructions(record(operators=many))
+        now = record(forward=340_000, operators={"aten::convolution": 230_000, "aten::item": 18_000})
+        assert what_moved(instructions(now), before)[1].startswith("  operator aten::item: ")
+
+    def test_of_python_functions_called_as_often_pythons_own_come_last(self) -> None:
+        now = record(forward=340_000, python_calls={"logging.Logger.debug": 9, "tests.described": 9, "torch.called": 1})
+        before = instructions(record(python_calls={"torch.called": 1}))
+        assert [line.split()[2] for line in what_moved(instructions(now), before) if "Python" in line] == [
+            "tests.described",
+            "logging.Logger.debug",
         ]
 
     def test_never_more_than_five_lines(self) -> None:
@@ -146,8 +160,8 @@ class TestWhatMoved:
         ]
 
     def test_of_functions_that_moved_alike_the_first_by_name(self) -> None:
-        before = record(functions={"a": 50_000, "b": 10_000})
-        now = record(forward=500_000, functions={"a": 150_000, "b": 110_000})
+        before = record(functions={"b": 50_000, "a": 50_000})
+        now = record(forward=500_000, functions={"b": 150_000, "a": 150_000})
         lines = what_moved(instructions(now), instructions(before))
         assert [line.split()[1] for line in lines[1:]] == ["a:", "b:"]
 
