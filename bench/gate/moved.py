@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
@@ -20,7 +19,7 @@ _LEAST_SHARE = 0.05
 def what_moved(now: Instructions, before: Instructions) -> list[str]:
     """Up to five lines: the phases that moved; then functions, operators and Python functions, the most moved first.
 
-    What moved most is so by difference and ratio together: a large operator moves by a few per mille for no reason but
+    What moved most is so by difference and share together: a large operator moves by a few per mille for no reason but
     where memory lies, which may be more than a small one that was added. A Python function goes by its ratio alone:
     what was added has a large one, and what it calls, and others call too, a small one.
 
@@ -66,7 +65,7 @@ def _ratio(old: int, new: int) -> float:
 
 def _by_instructions(moved: _Moved) -> tuple[object, ...]:
     name, old, new = moved
-    return -abs(new - old) * math.log(_ratio(old, new)), name
+    return -((new - old) ** 2) / max(old, new), name
 
 
 def _by_ratio(moved: _Moved) -> tuple[object, ...]:
