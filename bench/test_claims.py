@@ -9,10 +9,9 @@ from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import BaselineError
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study import command, grouped_convolution
+from peft_update_bench.bench.study import command, grouped_convolution, tables
 from peft_update_bench.bench.study.statement import Statement, check
 from peft_update_bench.bench.study.statements import STATEMENTS
-from peft_update_bench.bench.study.tables import TABLES
 
 pytestmark = pytest.mark.claims
 
@@ -39,14 +38,14 @@ def test_claim(statement: Statement, records: list[Record]) -> None:
 def test_the_rooms_page_says_what_is_measured(name: str, records: list[Record]) -> None:
     """The tables in bench/study/README.md, which ``update-bench study --write bench/study/README.md`` writes."""
     document = (ROOT / "bench" / "study" / "README.md").read_text()
-    assert marked_tables.read(document)[name] == TABLES[name].make(records)
+    assert marked_tables.read(document)[name] == tables.make(name, records)
 
 
 @pytest.mark.parametrize("name", ["methods-resnet18", "methods-mobilenet_v2"])
 def test_the_methods_page_says_what_is_measured(name: str) -> None:
     """The tables that ``update-bench study --write fixtures/methods/README.md`` writes."""
     document = (ROOT / "fixtures" / "methods" / "README.md").read_text()
-    assert marked_tables.read(document)[name] == TABLES[name].make([])
+    assert marked_tables.read(document)[name] == tables.make(name, [])
 
 
 def test_the_stock_count_of_a_grouped_convolution_is_wrong() -> None:

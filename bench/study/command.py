@@ -22,7 +22,7 @@ from peft_update_bench.bench.commands.marked_tables import MarkerError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import BaselineError
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study.tables import DEFAULT, TABLES
+from peft_update_bench.bench.study.table_names import DEFAULT, TABLES
 
 FOLDER = Path("baselines") / "adaptation"
 
@@ -65,14 +65,16 @@ def run(given: argparse.Namespace) -> int:
 
 def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
+    from peft_update_bench.bench.study import tables
+
     paths: Sequence[Path | None] = measured or [None]
     needs_runs = any(TABLES[name].needs_adaptation for name in names)
     records = [record for path in paths for record in _adaptation(path)] if needs_runs else []
-    tables = {}
+    made = {}
     for index, name in enumerate(names, 1):
         print(f"[{index}/{len(names)}] {name} ({TABLES[name].takes})", file=sys.stderr, flush=True)
-        tables[name] = TABLES[name].make(records)
-    return tables
+        made[name] = tables.make(name, records)
+    return made
 
 
 def _adaptation(path: Path | None) -> list[Record]:

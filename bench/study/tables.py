@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
@@ -27,14 +26,9 @@ from tabulate import tabulate
 Records = Sequence[Record]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table that the command makes and a document may hold. `takes` says roughly how long, on two idle cores."""
-
-    about: str
-    make: Callable[[Records], str]
-    takes: str
-    needs_adaptation: bool = False
+def make(name: str, records: Records) -> str:
+    """The table of that name, from a run's `records` where it needs any."""
+    return _MAKERS[name](records)
 
 
 def _statements(statements: Iterable[Statement]) -> Callable[[Records], str]:
@@ -140,30 +134,25 @@ def _figures(architecture: str) -> Callable[[Records], str]:
     return make
 
 
-TABLES = {
-    "study-cost": Table("The statements on cost", _statements(cost.STATEMENTS), "30 s"),
-    "study-accuracy": Table("The statements on accuracy", _statements(accuracy.STATEMENTS), "no time", True),
-    "study-counts": Table("FLOPs by three counters", counts, "5 s"),
-    "study-peaks": Table("Peak memory by both definitions", peaks, "5 s"),
-    "study-batches": Table("LoRA's peak memory over the batch size", batches, "15 s"),
-    "study-savings": Table("Peak memory saved, beside language models", saved_beside_decoders, "60 s"),
-    "study-cells": Table("Every cell of the adaptation baseline", cells, "no time", True),
-    "front": Table("Accuracy against what it costs", fronts, "no time", True),
-    "front-budgets": Table("The most accurate method within so much memory", within_budgets, "no time", True),
-    "methods-resnet18": Table("Every method's cost on ResNet-18", _all_methods("resnet18"), "60 s"),
-    "methods-mobilenet_v2": Table("Every method's cost on MobileNetV2", _all_methods("mobilenet_v2"), "60 s"),
-    "figures-resnet18": Table("Every method's figures on ResNet-18", _figures("resnet18"), "5 s"),
-    "figures-mobilenet_v2": Table("Every method's figures on MobileNetV2", _figures("mobilenet_v2"), "5 s"),
-    "fashion-accuracy": Table(
-        "The statements on accuracy, by two baselines", lambda _: fashion.statements(), "no time"
-    ),
-    "fashion-cells": Table("Every cell of the runs on Fashion-MNIST", _of_fashion_mnist(cells), "no time"),
-    "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST", _of_fashion_mnist(fronts), "no time"),
-    "fashion-budgets": Table(
-        "The most accurate method within so much memory, on Fashion-MNIST", _of_fashion_mnist(within_budgets), "no time"
-    ),
+_MAKERS: dict[str, Callable[[Records], str]] = {
+    "study-cost": _statements(cost.STATEMENTS),
+    "study-accuracy": _statements(accuracy.STATEMENTS),
+    "study-counts": counts,
+    "study-peaks": peaks,
+    "study-batches": batches,
+    "study-savings": saved_beside_decoders,
+    "study-cells": cells,
+    "front": fronts,
+    "front-budgets": within_budgets,
+    "methods-resnet18": _all_methods("resnet18"),
+    "methods-mobilenet_v2": _all_methods("mobilenet_v2"),
+    "figures-resnet18": _figures("resnet18"),
+    "figures-mobilenet_v2": _figures("mobilenet_v2"),
+    "fashion-accuracy": lambda _: fashion.statements(),
+    "fashion-cells": _of_fashion_mnist(cells),
+    "fashion-front": _of_fashion_mnist(fronts),
+    "fashion-budgets": _of_fashion_mnist(within_budgets),
 }
-DEFAULT = ("study-cost", "study-accuracy")
 
 
 def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -57,7 +57,8 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["recommend", "report", "diff", "merge", "bisect", "search", "compare-checkouts", "savings", "export"]
+    "command",
+    ["recommend", "report", "diff", "merge", "bisect", "search", "compare-checkouts", "savings", "study", "export"],
 )
 def test_a_command_s_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
     done = run_command(tmp_path, command, "--help")

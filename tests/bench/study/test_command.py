@@ -9,9 +9,10 @@ from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.study import tables
 from peft_update_bench.bench.study.statement import check
 from peft_update_bench.bench.study.statements import STATEMENTS
-from peft_update_bench.bench.study.tables import TABLES
+from peft_update_bench.bench.study.table_names import TABLES
 
 from tests.helpers.adaptation_records import adapted
 from tests.helpers.records import baseline_data, write
@@ -40,7 +41,7 @@ def test_the_committed_tables_are_those_of_the_committed_baseline() -> None:
     of_methods, of_guidance = (marked_tables.read(page.read_text()) for page in (METHODS_PAGE, GUIDANCE))
     assert held.keys() | of_methods.keys() | of_guidance.keys() == TABLES.keys()
     for name in CHEAP:
-        assert held[name] == TABLES[name].make(records), "stale: update-bench study --write bench/study/README.md"
+        assert held[name] == tables.make(name, records), "stale: update-bench study --write bench/study/README.md"
 
 
 @pytest.mark.parametrize("page", [DOCUMENT, GUIDANCE], ids=lambda page: page.stem)
@@ -50,12 +51,12 @@ def test_tables_of_several_committed_baselines_are_theirs(page: Path, monkeypatc
     looked_at = [name for name in held if name.startswith(("figures-", "fashion-"))]
     assert looked_at
     for name in looked_at:
-        assert held[name] == TABLES[name].make([]), f"stale: update-bench study --write {page.relative_to(REPOSITORY)}"
+        assert held[name] == tables.make(name, []), f"stale: update-bench study --write {page.relative_to(REPOSITORY)}"
 
 
 def test_the_committed_baseline_has_the_verdicts_that_the_list_records() -> None:
     records = list(baseline.read(baseline.find(REPOSITORY / "baselines" / "adaptation", None, "")).records.values())
-    on_accuracy = [statement for statement in STATEMENTS if statement.text in TABLES["study-accuracy"].make([])]
+    on_accuracy = [statement for statement in STATEMENTS if statement.text in tables.make("study-accuracy", [])]
     assert len(on_accuracy) == 5
     for statement in on_accuracy:
         assert check(statement, records).verdict == statement.expected

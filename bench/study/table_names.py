@@ -1,0 +1,36 @@
+"""The study's tables by name, without the packages that make them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that the command makes and a document may hold. `takes` says roughly how long, on two idle cores."""
+
+    about: str
+    takes: str
+    needs_adaptation: bool = False
+
+
+TABLES = {
+    "study-cost": Table("The statements on cost", "30 s"),
+    "study-accuracy": Table("The statements on accuracy", "no time", True),
+    "study-counts": Table("FLOPs by three counters", "5 s"),
+    "study-peaks": Table("Peak memory by both definitions", "5 s"),
+    "study-batches": Table("LoRA's peak memory over the batch size", "15 s"),
+    "study-savings": Table("Peak memory saved, beside language models", "60 s"),
+    "study-cells": Table("Every cell of the adaptation baseline", "no time", True),
+    "front": Table("Accuracy against what it costs", "no time", True),
+    "front-budgets": Table("The most accurate method within so much memory", "no time", True),
+    "methods-resnet18": Table("Every method's cost on ResNet-18", "60 s"),
+    "methods-mobilenet_v2": Table("Every method's cost on MobileNetV2", "60 s"),
+    "figures-resnet18": Table("Every method's figures on ResNet-18", "5 s"),
+    "figures-mobilenet_v2": Table("Every method's figures on MobileNetV2", "5 s"),
+    "fashion-accuracy": Table("The statements on accuracy, by two baselines", "no time"),
+    "fashion-cells": Table("Every cell of the runs on Fashion-MNIST", "no time"),
+    "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST", "no time"),
+    "fashion-budgets": Table("The most accurate method within so much memory, on Fashion-MNIST", "no time"),
+}
+DEFAULT = ("study-cost", "study-accuracy")
