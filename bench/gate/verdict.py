@@ -101,7 +101,7 @@ def _judge(row: Row, now: Record, before: Record, terms: Terms) -> Verdict | Non
     if evidence is Evidence.INTERVAL:
         return _judge_interval(row, now, before, tolerance, terms.error_rate)
     if evidence is Evidence.TOLERANCE:
-        return judge_measured(name, unit, new, old, tolerance)
+        return judge_measured(name, unit, new, old, tolerance, noise=row.figure.noise)
     return _judge_exact(row, new, old, tolerance)
 
 
@@ -120,12 +120,22 @@ def _judge_exact(row: Row, new: float, old: float, tolerance: float) -> Verdict:
 
 
 def judge_measured(
-    metric: str, unit: str, now: float, before: float, tolerance: float, incomparable: str = ""
+    metric: str,
+    unit: str,
+    now: float,
+    before: float,
+    tolerance: float,
+    incomparable: str = "",
+    *,
+    noise: float = 0.0,
 ) -> Verdict:
-    """Judge a measured figure by its tolerance, a factor of 1 + `tolerance` either way."""
+    """Judge a measured figure by its tolerance, a factor of 1 + `tolerance` either way; a change of at most `noise` is
+    none, whatever the factor."""
     kind: Kind = "ok"
     if incomparable:
         kind = "not comparable"
+    elif abs(now - before) <= noise:
+        pass
     elif now > before * (1 + tolerance):
         kind = "regressed"
     elif now < before / (1 + tolerance):

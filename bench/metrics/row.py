@@ -75,10 +75,11 @@ class Budget:
 class Figure:
     """One figure of the record.
 
-    `tolerance` is the default of ``[tool.peft-update-bench.tolerances]``'s entry `limit`, a fraction. `column` is for
-    the page and the report, `brief` for the table that ends a run. `over_time` is the title of its chart over commits;
-    it counts as moved where one of its `parts` did. A fall below the share `floor` of the baseline's figure is no
-    saving, and fails. `since` is the record's schema that first had the figure: an older baseline cannot judge it.
+    `tolerance` is the default of ``[tool.peft-update-bench.tolerances]``'s entry `limit`, a fraction. `column` is
+    for the page and the report, `brief` for the table that ends a run. `over_time` is the title of its chart over
+    commits; it counts as moved where one of its `parts` did. `noise` is by how much it moves where nothing changed,
+    in its unit, however small it is. A fall below the share `floor` of the baseline's figure is no saving, and
+    fails. `since` is the record's schema that first had the figure: an older baseline cannot judge it.
     """
 
     key: str
@@ -93,6 +94,7 @@ class Figure:
     parts: tuple[str, ...] = ()
     budget: Budget | None = None
     floor: float = 0.0
+    noise: float = 0.0
     since: int = 1
 
 

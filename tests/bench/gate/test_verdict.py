@@ -385,3 +385,23 @@ def test_a_batch_whose_images_differ_in_price_is_told() -> None:
         "a further image no longer costs the same in every batch: one more costs 2.900 kFLOPs, each of those up to 17 "
         "29.00 kFLOPs"
     ) in message
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kind"),
+    [
+        (10 * MIB, 13 * MIB, "ok"),  # as many of the libraries' pages as may be mapped or not
+        (10 * MIB, 13 * MIB + 1, "regressed"),
+        (13 * MIB + 1, 10 * MIB, "improved"),
+        (13 * MIB, 10 * MIB, "ok"),
+        (100 * MIB, 125 * MIB, "ok"),  # within the tolerance of a quarter
+        (100 * MIB, 126 * MIB, "regressed"),
+    ],
+)
+def test_a_few_pages_of_libraries_are_no_change(before: int, now: int, kind: str) -> None:
+    memory = {"allocator_peak": MIB, "allocator_transient": MIB}
+    then, this = (record(measured_memory={**memory, "rss_peak": rss}) for rss in (before, now))
+    assert verdicts(this, then)["measured_memory.rss_peak"].kind == kind
