@@ -42,9 +42,7 @@ from peft_update_bench.fixtures.workload import Workload
 
 def measure_latency(measuring: Measuring) -> None:
     """The step's duration as a multiple of its reference's, and the seconds of each timed update."""
-    # What measures memory has seen the same step train.
-    is_tried = any(METRICS[name].measure == METRICS["measured_memory"].measure for name in measuring.run.metrics)
-    found = _time_first(measuring.cell, measuring.run, measuring.process, measuring.decision, is_tried=is_tried)
+    found = _time_first(measuring.cell, measuring.run, measuring.process, measuring.decision)
     measuring.sections["latency"], measuring.step_seconds, remarks = found
     measuring.add_remarks(remarks)
 
@@ -52,14 +50,16 @@ def measure_latency(measuring: Measuring) -> None:
 def measure_latency_of(
     measurement: Measurement, run: RunOptions, process: Process, decision: Decision | None
 ) -> Measurement:
-    """Time a cell of which all else was measured before, its memory included. Raises one of FAILURES."""
+    """Time a cell of which all else that `run` asks for was measured before. Raises one of FAILURES."""
     cell = measurement.record.cell
     process.begin()
-    entry, seconds, _ = _time_first(cell, run.of(cell), process, decision, is_tried=True)
-    return _with_latency(measurement, entry, seconds)
+    entry, seconds, remarks = _time_first(cell, run.of(cell), process, decision)
+    timed = _with_latency(measurement, entry, seconds)
+    known = timed.record.remarks or []
+    return replace(timed, record=timed.record.model_copy(update={"remarks": [*known, *remarks] or None}))
 
 
-def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decision | None, *, is_tried: bool) -> _Timed:
+def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decision | None) -> _Timed:
     """Where there is a `decision`, no longer than until it is clear that the cell is not slower."""
     # A baseline is what many runs lean on.
     limits = _judged_by(run, cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
@@ -67,6 +67,8 @@ def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decisio
     if decision is not None:
         # A refreshing step's time is shown and not judged.
         limits = replace(limits, min_refreshes=2, max_refreshes=2)
+    # What measures memory has seen the same step train.
+    is_tried = any(METRICS[name].measure == METRICS["measured_memory"].measure for name in run.metrics)
     return process.call(_time_anew, cell, run.workload, limits, decision, is_tried)
 
 

@@ -431,9 +431,15 @@ def test_a_run_without_one_measured_cell_writes_no_traceback(suite: Suite, monke
     result.stdout.fnmatch_lines(["mobilenet_v3_small-lora-r4: ZeroDivisionError*", "1 cell, *: 1 failed"])
 
 
+@pytest.mark.parametrize(
+    ("metrics", "more", "failed"),
+    [("latency", (), 1), ("flops,latency", ("--ranks=4,8", "--workers=2"), 2)],  # computed beside each other before
+)
 @pytest.mark.usefixtures("few_rounds")
-def test_a_method_that_trains_nothing_fails(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_trains_nothing_fails(
+    metrics: str, more: tuple[str, ...], failed: int, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(LoRA, "learning_rate", 0.0)
-    result = suite("--methods=lora", "--metrics=latency", computed=False)
-    result.assert_outcomes(failed=1)
+    result = suite("--methods=lora", f"--metrics={metrics}", *more, computed=False)
+    result.assert_outcomes(failed=failed)
     result.stdout.fnmatch_lines(["*mobilenet_v3_small-lora-r4: updates leave trained parameters as they were: *"])
