@@ -97,12 +97,13 @@ def _digest_of_code() -> str:
 
 def _others(packages: Iterable[Path]) -> Iterator[Path]:
     """The files of what is imported and neither the interpreter's nor of `packages`."""
-    known = tuple(map(str, packages))
+    files = {*map(str, packages)}
+    folders = tuple(f"{package}{os.sep}" for package in packages)
     interpreters = os.path.realpath(sysconfig.get_path("stdlib")) + os.sep
     for module in [*sys.modules.values()]:
         file = os.path.realpath(getattr(module, "__file__", None) or "/")
         is_interpreters = file.startswith(interpreters) and not {"site-packages", "dist-packages"} & {*Path(file).parts}
-        if not is_interpreters and not file.startswith(known) and Path(file).is_file():
+        if not is_interpreters and file not in files and not file.startswith(folders) and Path(file).is_file():
             yield Path(file)
 
 

@@ -94,6 +94,22 @@ def test_a_file_of_a_package_counts_by_its_time(
     assert found(memory()) is None
 
 
+def test_a_module_whose_name_begins_like_a_package_s_is_none_of_its(
+    memory: Callable[..., Remembered | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "edited").mkdir()
+    (tmp_path / "edited" / "__init__.py").touch()
+    beside = tmp_path / "edited_besides.py"
+    beside.write_text("one = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(remembered, "required_modules", lambda: ["edited"])
+    monkeypatch.setitem(sys.modules, "edited_besides", type(sys)("edited_besides"))
+    sys.modules["edited_besides"].__file__ = str(beside)
+    keep(memory())
+    beside.write_text("one = 2")
+    assert found(memory()) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff"])
 def test_a_damaged_file_is_computed_anew(
     content: bytes, memory: Callable[..., Remembered | None], tmp_path: Path
