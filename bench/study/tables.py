@@ -148,7 +148,7 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "methods-mobilenet_v2": _all_methods("mobilenet_v2"),
     "figures-resnet18": _figures("resnet18"),
     "figures-mobilenet_v2": _figures("mobilenet_v2"),
-    "fashion-accuracy": lambda _: fashion.statements(),
+    "fashion-accuracy": _statements_by_both,
     "fashion-cells": _of_fashion_mnist(cells),
     "fashion-front": _of_fashion_mnist(fronts),
     "fashion-budgets": _of_fashion_mnist(within_budgets),
