@@ -63,7 +63,7 @@ def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decisio
     """Where there is a `decision`, no longer than until it is clear that the cell is not slower."""
     # A baseline is what many runs lean on.
     limits = _judged_by(run, cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
-    decision = None if run.records_baseline else decision
+    decision = decision.of_first() if decision is not None and not run.records_baseline else None
     if decision is not None:
         # A refreshing step's time is shown and not judged.
         limits = replace(limits, min_refreshes=2, max_refreshes=2)
@@ -122,13 +122,11 @@ def _with_latency(measurement: Measurement, entry: dict[str, Any], seconds: tupl
     return Measurement(record, seconds)
 
 
-def until(decision: Decision, limits: SamplingLimits) -> Until:
-    """Asks whether rounds have made `decision`, and are stable by `limits`."""
-    confidence = limits.confidence
+def until(decision: Decision, confidence: float = SamplingLimits.confidence) -> Until:
+    """Asks whether rounds have made `decision`."""
 
     def is_made(rounds: Rounds) -> bool:
-        found = dict(zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True))
-        return rounds.are_narrow(limits.stable, confidence) and decision.is_made(found)
+        return decision.is_made(dict(zip(CLOCKS, (rounds.cpu(confidence), rounds.wall(confidence)), strict=True)))
 
     return is_made
 
@@ -149,7 +147,7 @@ def _time(
             limits=limits,
             clock=clock,
             reference_name=reference_name,
-            until=until(decision, limits) if decision else None,
+            until=until(decision, limits.confidence) if decision else None,
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
@@ -34,6 +34,10 @@ no verdict is given: half of all slowdowns by the tolerance twice over would go 
 EARLY_SHARE = 0.01
 """The share of its error rate at which a measurement that goes on is judged, so that a clear case may end it. It is
 judged some 15 times at most, and its intervals allow for that besides (``fixtures/instruments/rounds.py``)."""
+
+SCREENING_RATE = 0.01
+"""The rate at which each look at a first measurement may take a cell just as slow as is tolerated for no slower. One
+slower by the tolerance twice over lies 6 standard errors further off."""
 
 Kind = Literal["ok", "improved", "unstable", "regressed"]
 
@@ -120,24 +124,40 @@ def judge_ratio(ratio: Interval, *, tolerance: float, error_rate: float) -> Slow
 
 @dataclass(frozen=True)
 class Decision:
-    """When a second measurement of a cell may end: as soon as more rounds could not change what it is to decide.
+    """When a measurement of a cell may end: as soon as more rounds could hardly change what it is to decide.
 
-    `before` is the baseline's interval by each clock; `error_rate` is each clock's.
+    `before` is the baseline's interval by each clock; `error_rate` is each clock's in the verdict, `looking_rate` at
+    each look before.
     """
 
     before: Mapping[str, Interval]
     tolerance: float
     error_rate: float
+    looking_rate: float
+
+    @classmethod
+    def of_second(cls, before: Mapping[str, Interval], tolerance: float, error_rate: float) -> Decision:
+        """The one whose verdict counts."""
+        return cls(before, tolerance, error_rate, EARLY_SHARE * error_rate)
+
+    def of_first(self) -> Decision:
+        """The one that decides nothing against a cell."""
+        return replace(self, looking_rate=SCREENING_RATE)
 
     def is_made(self, now: Mapping[str, Interval]) -> bool:
-        return is_clear(
-            judge_slowdown(now[clock], before, tolerance=self.tolerance, error_rate=EARLY_SHARE * self.error_rate)
+        """Whether it is clear, and a verdict can be given."""
+        judged = self._judge(now, self.error_rate)
+        return is_clear(self._judge(now, self.looking_rate)) and all(one.kind != "unstable" for one in judged)
+
+    def _judge(self, now: Mapping[str, Interval], error_rate: float) -> list[Slowdown]:
+        return [
+            judge_slowdown(now[clock], before, tolerance=self.tolerance, error_rate=error_rate)
             for clock, before in self.before.items()
-        )
+        ]
 
 
 def is_clear(slowdowns: Iterable[Slowdown]) -> bool:
-    """Whether a cell regressed by one of its metrics, or did not by any; each judged at EARLY_SHARE of its rate."""
+    """Whether a cell regressed by one of its metrics, or did not by any."""
     found = [*slowdowns]
     return any(one.kind == "regressed" for one in found) or all(one.high <= one.tolerance for one in found)
 

@@ -47,7 +47,7 @@ def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: De
         else:
             reference = build_update_step(cell.architecture, "fft", None, workload)
         slowed = _slowed(step, slowdown)
-        enough = until(decision, limits) if decision else None
+        enough = until(decision) if decision else None
         if step.periodic_work is None:
             sample = latency.measure(slowed, reference, limits=limits, until=enough)
         else:

@@ -24,7 +24,7 @@ TO_DECIDE = NEVER_NARROW.min_rounds_to_decide
 
 
 def decision(error_rate: float = ErrorBudget().rate) -> Decision:
-    return Decision({"relative": BEFORE, "wall_relative": BEFORE}, tolerance=0.10, error_rate=error_rate)
+    return Decision.of_second({"relative": BEFORE, "wall_relative": BEFORE}, tolerance=0.10, error_rate=error_rate)
 
 
 def rounds_of(ratio: float, enough: Until | None, limits: SamplingLimits = NEVER_NARROW, spread: float = 0.04) -> int:
@@ -36,19 +36,19 @@ def rounds_of(ratio: float, enough: Until | None, limits: SamplingLimits = NEVER
 
 @pytest.mark.parametrize("ratio", [0.9, 1.0, 1.5, 3.0])
 def test_a_clear_outcome_ends_it_at_the_first_look_that_may(ratio: float) -> None:
-    assert TO_DECIDE <= rounds_of(ratio, until(decision(), NEVER_NARROW)) <= TO_DECIDE * 1.25
+    assert TO_DECIDE <= rounds_of(ratio, until(decision())) <= TO_DECIDE * 1.25
     assert rounds_of(ratio, None) == 300
 
 
 def test_an_outcome_that_stays_open_does_not_end_it() -> None:
-    assert rounds_of(1.10, until(decision(), NEVER_NARROW)) == 300
+    assert rounds_of(1.10, until(decision())) == 300
 
 
 @pytest.mark.parametrize(
     ("ratio", "spread", "least", "most"),
     [
-        (1.0, 0.01, 6, 6),  # clear at the first look
-        (1.0, 0.05, 7, 40),  # not yet narrow enough there to be called stable
+        (1.0, 0.01, 4, 4),  # clear at the first look
+        (1.0, 0.15, 9, 60),  # not yet there
         (1.08, 0.01, 20, 40),  # within the tolerance, and too near to its limit to be clear: until narrow, as without
         (1.10, 0.04, 40, 200),
     ],
@@ -57,8 +57,8 @@ def test_a_first_measurement_ends_when_the_cell_is_clearly_no_slower(
     ratio: float, spread: float, least: int, most: int
 ) -> None:
     limits = replace(DEFAULT_LIMITS, budget_seconds=1e6)
-    assert limits.min_rounds_to_decide == 6
-    assert least <= rounds_of(ratio, until(decision(), limits), limits, spread) <= most
+    assert limits.min_rounds_to_decide == 4
+    assert least <= rounds_of(ratio, until(decision().of_first()), limits, spread) <= most
     assert rounds_of(ratio, None, limits, spread) >= limits.min_rounds
 
 
@@ -66,7 +66,7 @@ def test_a_first_measurement_ends_when_the_cell_is_clearly_no_slower(
 def test_a_first_measurement_suspects_what_is_20_percent_slower(heavy_tails: bool) -> None:
     """However early it may end."""
     random = np.random.default_rng(0)
-    enough = until(decision(), DEFAULT_LIMITS)
+    enough = until(decision().of_first())
     for _ in range(100):
         rounds = Rounds()
         for count in range(1, 61):
@@ -85,7 +85,7 @@ def test_a_step_as_slow_as_is_tolerated_alarms_no_more_often_than_the_rate_allow
     random = np.random.default_rng(0)
     rate, spread, samples = 0.05, 0.25, 200
     settled = decision(rate)
-    enough = until(settled, NEVER_NARROW)
+    enough = until(settled)
 
     def measured() -> Rounds:
         rounds = Rounds()
@@ -105,5 +105,5 @@ def test_a_step_as_slow_as_is_tolerated_alarms_no_more_often_than_the_rate_allow
     assert sum(alarms(measured()) for _ in range(samples)) <= rate * samples
 
 
-FIRST_LOOKS = {6, 8, 10, 13, 17, 22, 28, 35, 44, 55, 60}
+FIRST_LOOKS = {4, 5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 60}
 LOOKS = {40, 50, 63, 79, 99, 124, 155, 194, 243, 300}
