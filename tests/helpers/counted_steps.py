@@ -91,6 +91,31 @@ def build_by_address(ballast: int) -> Any:
     return step
 
 
+class _Remembered:
+    """What Python has found of a class is forgotten when the class is changed."""
+
+    changes = 0
+
+    def method(self) -> None:
+        """Found by a search, or without."""
+
+
+def build_searching(changes: int) -> Any:
+    """A step that looks for a method 100 times, and changes its class before so many of them."""
+    step = PlainStep(10)
+    remembered = _Remembered()
+
+    def forward() -> int:
+        for number in range(100):
+            # An assignment either way: only what it is made to differs.
+            (_Remembered if number < changes else remembered).changes = number
+            remembered.method()
+        return 0
+
+    step.forward = forward  # type: ignore[method-assign]
+    return step
+
+
 def fail(_: int) -> Any:
     raise ValueError("no such network\nand more")
 
