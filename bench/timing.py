@@ -65,8 +65,8 @@ def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decisio
     limits = _judged_by(run, cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
     decision = decision.of_first() if decision is not None and not run.records_baseline else None
     if decision is not None:
-        # A refreshing step's time is shown and not judged.
-        limits = replace(limits, min_refreshes=2, max_refreshes=2)
+        # A refreshing step's time is not judged.
+        limits = replace(limits, max_refreshes=0)
     # What measures memory has seen the same step train.
     is_tried = any(METRICS[name].measure == METRICS["measured_memory"].measure for name in run.metrics)
     return process.call(_time_anew, cell, run.workload, limits, decision, is_tried)

@@ -55,11 +55,11 @@ def _relative_estimate(record: Record) -> tuple[float, float, float] | None:
 
 
 def _mean_relative(record: Record) -> float | None:
-    """Of the mean step, periodic work included."""
+    """Of the mean step, periodic work included; None where it was not timed."""
     latency = record.latency
-    if latency is None or latency.is_references or latency.amortised_relative is None:
+    if latency is None or latency.is_references:
         return _relative(record)
-    return latency.amortised_relative
+    return latency.mean_relative
 
 
 def _stored(record: Record) -> int | None:

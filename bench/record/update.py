@@ -159,7 +159,8 @@ class Latency(Part):
     """The update's duration as a multiple of the reference step's; each with a confidence interval.
 
     ``relative`` is by CPU time and ``wall_relative`` by wall clock. Periodic work has the refreshing step's multiple
-    and the mean of all steps' (``amortised_relative``). ``without_core`` is the share of the rounds' time in which
+    and the mean of all steps' (``amortised_relative``); of a step that refreshes once in ``period`` steps both are
+    absent where no refreshing step was timed. ``without_core`` is the share of the rounds' time in which
     others had the cores; older records, and systems that do not tell, have none.
     """
 
@@ -173,6 +174,7 @@ class Latency(Part):
     confidence: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     stable: bool
     reference: Literal["fft", "calibration", "calibration-2"]
+    period: Annotated[int, Field(ge=2)] | None = None
     refresh_relative: Ratio | None = None
     refresh_relative_low: Ratio | None = None
     refresh_relative_high: Ratio | None = None
@@ -183,6 +185,13 @@ class Latency(Part):
     def is_references(self) -> bool:
         """Whether the cell is itself the reference of others, timed against a calibration step."""
         return self.reference != "fft"
+
+    @property
+    def mean_relative(self) -> float | None:
+        """The ratio of all steps, refreshing ones included; None where none of these was timed."""
+        if self.amortised_relative is None and self.period is not None:
+            return None
+        return self.relative if self.amortised_relative is None else self.amortised_relative
 
     def interval(self, clock: str) -> Interval:
         """The ratio by `clock`, one of :data:`CLOCKS`."""
