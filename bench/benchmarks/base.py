@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from peft_update_bench.bench.gate.gate import Gate, Result
     from peft_update_bench.bench.options import RunOptions
     from peft_update_bench.bench.options.cluster import ClusterOptions
-    from peft_update_bench.bench.processes.cluster import Cluster, ClusterExecutor, NodeProcess
+    from peft_update_bench.bench.processes.cluster import Cluster, ClusterExecutor
     from peft_update_bench.bench.processes.executor import Wall
+    from peft_update_bench.bench.processes.node_process import NodeProcess
 
 Visibly = Callable[[], AbstractContextManager[object]]
 """Within it, what is printed reaches the terminal, which pytest otherwise keeps for itself."""

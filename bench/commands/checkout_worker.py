@@ -1,4 +1,4 @@
-"""One checkout's update step, timed when asked. Run by ``bench/compare_checkouts.py``, in a process of its own.
+"""One checkout's update step, timed when asked. Run by ``checkout_client.py``, in a process of its own.
 
 It imports `fixtures` from the checkout that it runs in, which may be older than this file, and its clock by path from
 the folder of this file: both checkouts are timed by the same instrument. Requests and answers are JSON, one a line.

@@ -13,24 +13,20 @@ Exit status: 0, 1 where a cell regressed and that was not accepted or the head h
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, NoReturn, Self
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.commands.checkout_client import RemoteClock, Worker, WorkerError
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
 from peft_update_bench.bench.options import OptionError, RunOptions
-from peft_update_bench.fixtures.instruments.clock import Clock, Duration
+from peft_update_bench.fixtures.instruments.clock import Duration
 from peft_update_bench.fixtures.instruments.latency import (
     DECIDING_LIMITS,
     DEFAULT_LIMITS,
@@ -44,7 +40,6 @@ from peft_update_bench.fixtures.instruments.rounds import Rounds
 from peft_update_bench.fixtures.workload import Workload
 from tabulate import tabulate
 
-WORKER = Path(__file__).with_name("checkout_worker.py")
 FAILING = frozenset({"regressed", "missing", "broken"})
 
 OPTIONS = {
@@ -67,86 +62,6 @@ SCREENING = replace(DEFAULT_LIMITS, max_refreshes=20, refresh_budget_seconds=20)
 DECIDING = replace(DECIDING_LIMITS, max_refreshes=40, refresh_budget_seconds=40)
 
 KINDS_BY_GRAVITY = ("broken", "missing", "regressed", "unstable", "improved", "new", "ok")
-
-
-class WorkerError(Exception):
-    """A checkout that cannot run a cell; the message is the last line that its process printed."""
-
-
-@dataclass(frozen=True)
-class RemoteClock(Clock):
-    """Has the worker time its own step: a step that is called returns how long it took."""
-
-    def time(self, step: Callable[[], object]) -> Duration:
-        duration = step()
-        assert isinstance(duration, Duration)
-        return duration
-
-
-class Worker:
-    """A process that holds one cell's step from one checkout."""
-
-    def __init__(self, checkout: Path, cell: Cell, workload: Workload) -> None:
-        # A checkout may be older than a setting, so it is given those only that differ from the default.
-        settings = {"cell": asdict(cell), "workload": _changed(workload) | {"threads": workload.threads}}
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
-        threads = str(workload.threads)
-        self.process = subprocess.Popen(
-            # -P: the script's own folder must not be searched for modules.
-            [sys.executable, "-P", WORKER, json.dumps(settings)],
-            cwd=checkout,
-            env=os.environ | {"PYTHONPATH": _modules(cell), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        self.period = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.log.close()
-
-    def start(self) -> None:
-        """Wait until the step is built and has done one update. Raises WorkerError."""
-        self.period = self._ask("period") or 0
-        self.update()
-
-    def update(self) -> Duration:
-        return Duration(**self._ask("update"))
-
-    def refresh(self) -> Duration:
-        return Duration(**self._ask("refresh"))
-
-    def _ask(self, request: str) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(f"{request}\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            self._fail()
-        answer = self.process.stdout.readline()
-        if not answer:
-            self._fail()
-        return json.loads(answer)
-
-    def _fail(self) -> NoReturn:
-        status = self.process.wait()
-        self.log.seek(0)
-        lines = self.log.read().strip().splitlines()
-        raise WorkerError(lines[-1].strip() if lines else f"its process ended with status {status}")
-
-
-def _modules(cell: Cell) -> str:
-    """Where a worker looks for modules: in its checkout; for a user's own network or method also in the folder from
-    which this command is run, and on the path that it was given. A user's own step is the checkout's."""
-    after = "src" if cell.is_step else str(Path.cwd())
-    return os.pathsep.join([".", after, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @dataclass
@@ -237,12 +152,6 @@ def _judge(rounds: Rounds, limits: SamplingLimits, tolerance: float, rate: float
 
 def _ms(durations: Sequence[Duration]) -> float:
     return median(duration.wall for duration in durations) / 1e6
-
-
-def _changed(workload: Workload) -> dict[str, Any]:
-    default = Workload()
-    names = (entry.name for entry in fields(workload))
-    return {name: getattr(workload, name) for name in names if getattr(workload, name) != getattr(default, name)}
 
 
 def table(comparisons: Iterable[Comparison]) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import pickle
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
 
+from peft_update_bench.bench.processes import engine_process
 from peft_update_bench.bench.processes.child_process import (
     ChildProcess,
     LostError,
@@ -24,9 +25,9 @@ from peft_update_bench.bench.processes.child_process import (
 from peft_update_bench.bench.processes.cluster_node import Answer, Description, describe
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.head_watch import HeadWatch
+from peft_update_bench.bench.processes.node_process import NodeProcess
 from peft_update_bench.bench.processes.ray_engine import (
     TASK_BYTES,
-    Call,
     ClusterError,
     Do,
     Engine,
@@ -35,7 +36,6 @@ from peft_update_bench.bench.processes.ray_engine import (
     Order,
     Share,
 )
-from peft_update_bench.bench.pytest_benchmark_session import this_machine
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Cluster:
         self._gone = ""
         self._thread: Thread | None = None
         try:
-            head = self._engine.call(_connect, address, limit_s=_CONNECTS_S)
+            head = self._engine.call(engine_process.connect, address, limit_s=_CONNECTS_S)
         except MeasurementError as error:
             self._engine.close()
             message = str(error)
@@ -86,7 +86,7 @@ class Cluster:
         The nodes that are left out are named in `remarks`. Raises ClusterError where none is left.
         """
         wall = replace(wall, plain=names_of(wall.plain))
-        nodes = {node.id: node for node in self._ask(_nodes) if node.resources.get("CPU")}
+        nodes = {node.id: node for node in self._ask(engine_process.nodes) if node.resources.get("CPU")}
         unfit = {
             node.id: f"{node.name or node.id[:8]} has {_gib(node)} for workers, a task takes {TASK_BYTES / 2**30:g} GiB"
             for node in nodes.values()
@@ -110,14 +110,14 @@ class Cluster:
         if nodes and len(unfit) == len(nodes):
             raise ClusterError(f"--cluster {self.address}: none of its nodes can be used: {'; '.join(unfit.values())}")
         self.remarks += [f"A node of the cluster was not used: {reason}." for reason in unfit.values()]
-        self._ask(_exclude, unfit)
+        self._ask(engine_process.exclude, unfit)
         return ClusterExecutor(self, wall, replace(here, kind=kind), alike)
 
     def process(self, wall: Wall, label: str) -> NodeProcess:
         """Where cells are measured on the node of `label`, one at a time. Raises ClusterError where there is none, or
         where it has not what this machine has."""
         wall = replace(wall, plain=names_of(wall.plain))
-        nodes: list[Node] = self._ask(_nodes)
+        nodes: list[Node] = self._ask(engine_process.nodes)
         of_label = [node for node in nodes if label in node.resources]
         if not of_label:
             known = ", ".join(sorted({name for node in nodes for name in node.resources if _is_label(name)}))
@@ -174,7 +174,9 @@ class Cluster:
         self._engine.kill()
 
     def _described(self, wall: Wall, nodes: list[Node]) -> dict[str, Description | str]:
-        found: dict[str, Description | str] = self._ask(_describe, wall, [node.id for node in nodes], _STARTS_S)
+        found: dict[str, Description | str] = self._ask(
+            engine_process.describe, wall, [node.id for node in nodes], _STARTS_S
+        )
         for node in nodes:
             what = found[node.id]
             if isinstance(what, str):
@@ -187,7 +189,7 @@ class Cluster:
         while not self._failure:
             orders = self._taken()
             try:
-                finished: list[Finished] = self._engine.call(_exchange, orders, limit_s=_ANSWERS_S)
+                finished: list[Finished] = self._engine.call(engine_process.exchange, orders, limit_s=_ANSWERS_S)
             except MeasurementError as error:
                 self._failure = self._failure or (
                     f"the cluster {self.address} is gone: {self._gone or error}; what had finished is kept, and the "
@@ -267,53 +269,6 @@ class ClusterExecutor:
             future.set_exception(error)
 
 
-class NodeProcess:
-    """A :class:`~.cell_process.Process` on the node of a label. `machine_info` is pytest-benchmark's, of that node.
-
-    Raises ClusterError.
-    """
-
-    def __init__(self, cluster: Cluster, wall: Wall, label: str, node: str, what: Description) -> None:
-        self._cluster = cluster
-        self._wall = wall
-        self._label = label
-        self._node = node
-        self.made_on = what.made_on
-        try:
-            self.machine_info = self.call(this_machine)
-        except MeasurementError as error:
-            raise ClusterError(f"--on {label}: {error}") from None
-
-    def begin(self, *, anew: bool = False) -> None:
-        self._order("begin", None, anew)
-
-    def call(self, function: Callable[..., T], *args: Any) -> T:
-        return self._call("call", function, args)
-
-    def call_fresh(self, function: Callable[..., T], *args: Any) -> T:
-        return self._call("call_fresh", function, args)
-
-    def call_forked(self, function: Callable[..., T], *args: Any) -> T:
-        return self._call("call_forked", function, args)
-
-    def close(self) -> None:
-        self._cluster.close()
-
-    def _call(self, method: str, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-        result: T = pickle.loads(self._order(method, pickle.dumps((function, args))) or b"")
-        return result
-
-    def _order(self, method: str, packed: bytes | None, anew: bool = False) -> bytes | None:
-        answer = self._cluster.order(
-            lambda number: Call(number, self._wall, self._label, self._node, method, packed, anew)
-        ).result()
-        result, failure = (None, answer) if isinstance(answer, str) else answer
-        if failure:
-            raise MeasurementError(f"{failure} (on {self.made_on.node}, the node of {self._label})")
-        packed_result: bytes | None = result
-        return packed_result
-
-
 def _is_label(resource: str) -> bool:
     """Whether a resource is one that somebody has given to a node."""
     return resource not in {"CPU", "GPU", "memory", "object_store_memory"} and ":" not in resource
@@ -321,35 +276,3 @@ def _is_label(resource: str) -> bool:
 
 def _gib(node: Node) -> str:
     return f"{node.resources.get('memory', 0) / 2**30:.1f} GiB"
-
-
-_engine: Engine | None = None
-"""In the process that has it."""
-
-
-def _connect(address: str) -> tuple[str, int]:
-    """Connect, and return the head's host and port."""
-    global _engine
-    _engine = Engine(address)
-    return _engine.head
-
-
-def _the_engine() -> Engine:
-    assert _engine is not None, "the process connects first"
-    return _engine
-
-
-def _nodes() -> list[Node]:
-    return _the_engine().nodes()
-
-
-def _describe(wall: Wall, ids: list[str], limit_s: float) -> dict[str, Description | str]:
-    return _the_engine().describe(wall, ids, limit_s)
-
-
-def _exclude(unfit: Mapping[str, str]) -> None:
-    _the_engine().exclude(unfit)
-
-
-def _exchange(orders: list[Order]) -> list[Finished]:
-    return _the_engine().exchange(orders)
