@@ -17,7 +17,7 @@ from peft_update_bench.fixtures.data.datasets import DataError
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.methods import method_named
 from peft_update_bench.fixtures.training.adaptation import AdaptationError, Outcome, Update
-from peft_update_bench.fixtures.training.first_weights import WeightsError
+from peft_update_bench.fixtures.training.weight_sources import WeightsError
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER
 from peft_update_bench.bench.options.values import OptionError
+from peft_update_bench.fixtures.data.names import TASKS
+from peft_update_bench.fixtures.training import weight_sources
 from peft_update_bench.fixtures.workload import Workload
 
 if TYPE_CHECKING:
@@ -63,8 +65,6 @@ class AdaptationBenchmark(Benchmark):
 
     @property
     def all_tasks(self) -> tuple[str, ...]:
-        from peft_update_bench.fixtures.data.tasks import TASKS
-
         return TASKS
 
     @property
@@ -84,12 +84,10 @@ class AdaptationBenchmark(Benchmark):
                 f"--batch-size is '{','.join(map(str, run.selection.batch_sizes))}' beside --metrics adaptation; "
                 "expected one number, because learning rates were searched for one"
             )
-        from peft_update_bench.fixtures.training import first_weights
-
         for architecture in dict.fromkeys(cell.architecture for cell in run.selection.cells()):
             try:
-                first_weights.check(architecture, self.adaptation.plan.weights)
-            except first_weights.WeightsError as error:
+                weight_sources.check(architecture, self.adaptation.plan.weights)
+            except weight_sources.WeightsError as error:
                 raise OptionError(str(error)) from None
 
     def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:

@@ -25,7 +25,7 @@ from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from tabulate import tabulate
 
 if TYPE_CHECKING:
-    from peft_update_bench.fixtures.training.adaptation import Plan
+    from peft_update_bench.fixtures.training.plan import Plan
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SEED = 1000
@@ -68,13 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Search, print the scores as Markdown, and write the file where one is named. Raises CommandError."""
-    # Seconds of imports, which --help and a refused option should not wait for.
-    from peft_update_bench.bench.processes.child_process import MeasurementError
-    from peft_update_bench.bench.processes.local_processes import LocalProcesses
-    from peft_update_bench.bench.processes.update_runs import UpdateRuns
-    from peft_update_bench.fixtures.files import write_atomically
-    from peft_update_bench.fixtures.training.adaptation import Update
-
+    rates = _rates(given.rates)
     named = ("methods", "architectures", "tasks", "steps", "workers", "cache_dir")
     words = {
         name: getattr(given, name) for name in (*named, *(name.replace("-", "_") for name in _AS_IN_THE_BENCHMARK))
@@ -83,11 +77,17 @@ def run(given: argparse.Namespace) -> int:
         asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
     except OptionError as error:
         raise CommandError(str(error)) from None
+    # Seconds of imports, which --help and a refused option should not wait for.
+    from peft_update_bench.bench.processes.child_process import MeasurementError
+    from peft_update_bench.bench.processes.local_processes import LocalProcesses
+    from peft_update_bench.bench.processes.update_runs import UpdateRuns
+    from peft_update_bench.fixtures.files import write_atomically
+    from peft_update_bench.fixtures.training.adaptation import Update
+
     assert isinstance(asked.benchmark, AdaptationBenchmark)
     adaptation = asked.benchmark.adaptation
     plan = replace(adaptation.plan, evaluations=1, split="validation")
     methods = asked.selection.methods or tuple(METHODS)
-    rates = _rates(given.rates)
     updates = {
         (method, rate, f"{architecture}-{task}"): Update(
             architecture, method, RANK if takes_rank(method) else None, task, SEED, rate

@@ -1,4 +1,4 @@
-"""How cells are adapted, as asked for with ``--metrics adaptation``."""
+"""How cells are adapted, as asked for with ``--metrics adaptation``; words are checked before torch is imported."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench.options.cluster import ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError, names, one_of, whole_number
 from peft_update_bench.bench.record import AdaptationSettings
-from peft_update_bench.fixtures.data import datasets
-from peft_update_bench.fixtures.data.corruptions import CORRUPTIONS, SEVERITIES
-from peft_update_bench.fixtures.data.datasets import DATASETS, DataError, Dataset
-from peft_update_bench.fixtures.data.tasks import TASKS, DataChoice, new_classes
-from peft_update_bench.fixtures.training.adaptation import Plan
-from peft_update_bench.fixtures.training.first_weights import WEIGHTS
+from peft_update_bench.fixtures.data.names import CORRUPTIONS, DATASETS, SEVERITIES, TASKS, DataChoice
+from peft_update_bench.fixtures.training.plan import Plan
+from peft_update_bench.fixtures.training.weight_sources import WEIGHTS
 from peft_update_bench.fixtures.workload import Workload
+
+if TYPE_CHECKING:
+    from peft_update_bench.fixtures.data.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
     if severity not in SEVERITIES:
         raise OptionError(f"--severity is '{severity}'; expected a whole number from 1 to {SEVERITIES[-1]}")
     choice = DataChoice(
-        name=one_of("data", given.get("data") or next(iter(DATASETS)), DATASETS),
+        name=one_of("data", given.get("data") or DataChoice.name, DATASETS),
         data_root=None if data_root is None else Path(data_root).resolve(),
         image_size=workload.image_size,
         corruption=one_of("corruption", given.get("corruption") or DataChoice.corruption, CORRUPTIONS),
@@ -83,25 +83,29 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
         steps=whole_number("steps", given.get("steps") or str(Plan.steps)),
         batch_size=workload.batch_size,
     )
-    try:
-        data = datasets.load(choice.name, choice.image_size, choice.data_root)
-        chosen = names("tasks", given.get("tasks"), TASKS) or TASKS
-        settings = {task: _settings(task, plan, data) for task in chosen}
-    except DataError as error:
-        raise OptionError(str(error)) from None
+    tasks = names("tasks", given.get("tasks"), TASKS) or TASKS
     options = AdaptationOptions(
         plan=plan,
-        settings=settings,
         seeds=whole_number("seeds", given.get("seeds") or str(AdaptationOptions.seeds)),
         workers=whole_number("workers", given.get("workers") or str(min(os.cpu_count() or 1, 8))),
         cluster=read_cluster(given),
         cache_folder=Path(folder).resolve() if (folder := given.get("cache_dir")) else None,
     )
-    return options, replace(workload, num_classes=data.num_classes)
+    # Last: what reads images is imported here, and no option should wait for it.
+    from peft_update_bench.fixtures.data import datasets
+
+    try:
+        data = datasets.load(choice.name, choice.image_size, choice.data_root)
+        settings = {task: _settings(task, plan, data) for task in tasks}
+    except datasets.DataError as error:
+        raise OptionError(str(error)) from None
+    return replace(options, settings=settings), replace(workload, num_classes=data.num_classes)
 
 
 def _settings(task: str, plan: Plan, data: Dataset) -> AdaptationSettings:
     """What the record says of `task`. Raises DataError where the data do not do for it."""
+    from peft_update_bench.fixtures.data.datasets import new_classes
+
     particular: dict[str, Any] = {"corruption": plan.data.corruption, "severity": plan.data.severity}
     if task == "unseen":
         particular = {"new_classes": new_classes(data)}

@@ -18,6 +18,7 @@ from peft_update_bench.bench.options.shard import check_shard, read_shard
 from peft_update_bench.bench.options.subjects import (
     check_architecture,
     check_method,
+    check_network,
     check_optimizer_of,
     read_device,
     read_optimizer,
@@ -186,23 +187,19 @@ def read(
         optimizer=read_optimizer(given.get("optimizer")),
         dtype=one_of("dtype", given.get("dtype") or Workload.dtype, DTYPES),
     )
-    benchmark, workload = kind.read(given, workload)
+    selection = Selection(
+        matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, tuple(MATRICES)),
+        architectures=None if is_of_tests else comma_separated(given.get("architectures"), check_architecture),
+        methods=None
+        if is_of_tests
+        else comma_separated(given.get("methods"), partial(check_method, of_steps=bool(steps))),
+        ranks=comma_separated(given.get("ranks"), lambda word: whole_number("ranks", word)),
+        steps=steps,
+        shard=None if is_of_tests else read_shard(given.get("shard")),
+        batch_sizes=batch_sizes if len(batch_sizes) > 1 else (),
+    )
     run = RunOptions(
-        benchmark=benchmark,
-        selection=Selection(
-            matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, tuple(MATRICES)),
-            architectures=None
-            if is_of_tests
-            else comma_separated(given.get("architectures"), lambda name: check_architecture(name, workload)),
-            methods=None
-            if is_of_tests
-            else comma_separated(given.get("methods"), partial(check_method, of_steps=bool(steps))),
-            ranks=comma_separated(given.get("ranks"), lambda word: whole_number("ranks", word)),
-            tasks=benchmark.tasks,
-            steps=steps,
-            shard=None if is_of_tests else read_shard(given.get("shard")),
-            batch_sizes=batch_sizes if len(batch_sizes) > 1 else (),
-        ),
+        selection=selection,
         workload=workload,
         metrics=metrics,
         tolerances=tolerances,
@@ -213,6 +210,11 @@ def read(
         command=command,
         modules=modules,
     )
+    # After all that is only words: a kind may read images, and users' own networks are built for what these are.
+    benchmark, workload = kind.read(given, workload)
+    for name in selection.architectures or ():
+        check_network(name, workload)
+    run = replace(run, benchmark=benchmark, selection=replace(selection, tasks=benchmark.tasks), workload=workload)
     check_shard(run.selection)
     benchmark.check_run(run)
     if workload.optimizer != Workload.optimizer and not is_of_tests:

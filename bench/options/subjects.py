@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from peft_update_bench.bench.benchmarks.base import Benchmark
 
 
-def check_architecture(name: str, workload: Workload) -> str:
+def check_architecture(name: str) -> str:
+    if is_imported(name):
+        return name
+    built_in = (*ARCHITECTURES, *FURTHER_ARCHITECTURES)
+    return one_of("architectures", name, built_in, or_else="MODULE:NAME for a network of your own")
+
+
+def check_network(name: str, workload: Workload) -> None:
+    """Raise OptionError where an architecture is a user's own and cannot be built, or not for `workload`."""
     if not is_imported(name):
-        return one_of(
-            "architectures",
-            name,
-            (*ARCHITECTURES, *FURTHER_ARCHITECTURES),
-            or_else="MODULE:NAME for a network of your own",
-        )
+        return
     from peft_update_bench.fixtures import own_networks
     from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
     from peft_update_bench.fixtures.imported import ImportedNameError
@@ -33,7 +36,6 @@ def check_architecture(name: str, workload: Workload) -> str:
         own_networks.check(name, workload)
     except (ImportedNameError, UnsupportedNetworkError) as error:
         raise OptionError(f"--architectures is {name!r}: {error}") from None
-    return name
 
 
 _OF_A_STEP = {

@@ -26,8 +26,9 @@ from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.files import write_atomically
 from peft_update_bench.fixtures.training import adaptation, cache
-from peft_update_bench.fixtures.training.adaptation import Outcome, Plan, Update
+from peft_update_bench.fixtures.training.adaptation import Outcome, Update
 from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
+from peft_update_bench.fixtures.training.plan import Plan
 from tqdm import tqdm
 
 _CODE = Path(adaptation.__file__).parents[1]

@@ -65,11 +65,12 @@ def run(given: argparse.Namespace) -> int:
 
 def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
-    from peft_update_bench.bench.study import tables
-
     paths: Sequence[Path | None] = measured or [None]
     needs_runs = any(TABLES[name].needs_adaptation for name in names)
     records = [record for path in paths for record in _adaptation(path)] if needs_runs else []
+    # Seconds of imports, which a run that cannot be read should not wait for.
+    from peft_update_bench.bench.study import tables
+
     made = {}
     for index, name in enumerate(names, 1):
         print(f"[{index}/{len(names)}] {name} ({TABLES[name].takes})", file=sys.stderr, flush=True)

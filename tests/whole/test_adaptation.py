@@ -18,10 +18,10 @@ from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
 from peft_update_bench.bench.processes.update_runs import UpdateRuns
 from peft_update_bench.fixtures.data import tasks
-from peft_update_bench.fixtures.data.tasks import DataChoice
-from peft_update_bench.fixtures.training import adaptation, pretraining
-from peft_update_bench.fixtures.training.adaptation import Plan, Update
-from peft_update_bench.fixtures.training.pretraining import Pretraining
+from peft_update_bench.fixtures.data.names import TASKS, DataChoice
+from peft_update_bench.fixtures.training import adaptation
+from peft_update_bench.fixtures.training.adaptation import Update
+from peft_update_bench.fixtures.training.plan import Plan, Pretraining
 from torch import nn
 
 from tests.helpers.small_networks import build_small
@@ -41,7 +41,8 @@ def small_network() -> Iterator[None]:
     """Registers the small network as torchvision registers its own, and trains every network for a second only."""
     torchvision.models._api.BUILTIN_MODELS["small_separable"] = build_small
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "DEFAULT", Pretraining(steps=60, batch_size=64, peak_learning_rate=1e-2))
+        training = Pretraining(steps=60, batch_size=64, peak_learning_rate=1e-2)
+        patch.setattr("peft_update_bench.fixtures.training.plan.DEFAULT", training)
         yield
     del torchvision.models._api.BUILTIN_MODELS["small_separable"]
 
@@ -85,7 +86,7 @@ def records(path: Path) -> dict[str, dict[str, Any]]:
 def test_a_baseline_has_a_folder_of_its_own_and_holds_every_seed(recorded: Path) -> None:
     assert [path.name for path in recorded.parent.parent.iterdir()] == ["adaptation"]
     found = records(recorded)
-    assert set(found) == {f"small_separable-{method}-{task}" for method in ("fft", "lora-r4") for task in tasks.TASKS}
+    assert set(found) == {f"small_separable-{method}-{task}" for method in ("fft", "lora-r4") for task in TASKS}
     record = found["small_separable-lora-r4-shift"]
     assert record["workload"]["batch_size"] == 32
     adapted = record["adaptation"]
@@ -186,7 +187,7 @@ def test_an_interrupted_run_continues(suite: Suite, monkeypatch: pytest.MonkeyPa
 
 def test_processes_give_what_this_one_gives(folder: Path) -> None:
     plan = Plan(data=SMALL, steps=2, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
-    updates = [Update("small_separable", "head", None, task, seed, 0.01) for task in tasks.TASKS for seed in (0, 1)]
+    updates = [Update("small_separable", "head", None, task, seed, 0.01) for task in TASKS for seed in (0, 1)]
     start = partial(LocalProcesses, 2, Wall())
     with UpdateRuns(updates, plan, folder / "cache of two", start) as runs:
         found = runs.found(updates)
@@ -234,7 +235,7 @@ def test_what_had_finished_is_kept_where_the_rest_is_lost(error: MeasurementErro
     assert len([*runs.folder.glob("*.json")]) == kept
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_what_is_updated_on_and_what_is_evaluated_never_overlap(
     task: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

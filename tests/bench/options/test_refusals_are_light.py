@@ -37,10 +37,20 @@ def run_command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("--tolerance=speed=1", "--tolerance is 'speed=1'; expected NAME=FRACTION"),
         ("--seeds=2", "--seeds is given without --metrics adaptation; expected both or neither"),
         ("--benchmark-compare", "no baseline (NNNN_*.json) in baselines"),
+        ("--metrics=adaptation --data=mnist", "--data is 'mnist'; expected one of mnist_5k, digits, fashion_mnist"),
+        ("--metrics=adaptation --tasks=shift,fog", "--tasks is 'fog'; expected one of shift, unseen"),
+        ("--metrics=adaptation --corruption=haze", "--corruption is 'haze'; expected one of gaussian_noise"),
+        ("--metrics=adaptation --severity=6", "--severity is '6'; expected a whole number from 1 to 5"),
+        ("--metrics=adaptation --steps=none", "--steps is 'none'; expected a whole number of at least 1"),
+        ("--metrics=adaptation --methods=qlora", "--methods is 'qlora'; expected one of fft"),
+        ("--metrics=adaptation --data=folder", "the data set folder needs --data-root DIR; the folder that holds a"),
+        ("--metrics=adaptation --data=cifar10 --data-root=lost", "lost: is no folder; expected the folder that holds"),
+        ("--metrics=adaptation --weights=imagenet", "--weights is 'imagenet', and no package is known to ship"),
+        ("--metrics=adaptation --benchmark-compare", "no baseline (NNNN_*.json) in baselines/adaptation"),
     ],
 )
 def test_a_refusal_imports_nothing_heavy(tmp_path: Path, option: str, complaint: str) -> None:
-    done = run_pytest(tmp_path, option)
+    done = run_pytest(tmp_path, *option.split())
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     assert len(errors) == 1
@@ -74,6 +84,9 @@ def test_a_command_s_help_imports_nothing_heavy(tmp_path: Path, command: str) ->
         (("recommend", "--memory", "64MB", "--methods", "loar"), "--methods is 'loar'; expected one of"),
         (("merge", "absent.json", "--output", "all.json"), "absent.json: cannot be read"),
         (("diff", "absent.json", "absent.json"), "absent.json: cannot be read"),
+        (("search", "--weights", "none"), "--weights is 'none'; expected one of packaged, imagenet, torchvision"),
+        (("search", "--rates", "2"), "--rates is '2'; expected comma-separated numbers above 0 and at most 1"),
+        (("study", "absent.json", "--tables", "study-accuracy"), "absent.json: cannot be read"),
     ],
 )
 def test_what_a_command_refuses_imports_nothing_heavy(tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:

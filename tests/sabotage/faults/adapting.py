@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import torch
 from peft_update_bench.fixtures.data import tasks
-from peft_update_bench.fixtures.data.tasks import DataChoice, Examples, Task
+from peft_update_bench.fixtures.data.names import DataChoice
+from peft_update_bench.fixtures.data.tasks import Examples, Task
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.training import adaptation, pretraining
-from peft_update_bench.fixtures.training.adaptation import Plan
+from peft_update_bench.fixtures.training.plan import Plan
 from torch import Tensor
 
 from tests.sabotage.faults.registry import Patch, fault
