@@ -5,7 +5,8 @@
 
 The file is what a run of all cells on one machine would have written, and is refused where it would not be: shards of
 another commit, with other packages, another workload or other options; one that never ran, or twice; a cell that none
-of them has; measured figures of machines that are not alike.
+of them has; measured figures of machines that are not alike. Shards that were made with changes that are not committed
+are refused, too, unless --uncommitted same says that all had the same ones.
 With --compare the whole is judged, once. Exit status: 0, 1 where a cell regressed, 2 for bad input.
 """
 
@@ -30,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD.json", help="the file of each shard")
     parser.add_argument("--output", required=True, type=Path, metavar="ALL.json", help="where the whole is written")
     parser.add_argument(
+        "--uncommitted",
+        choices=("same",),
+        help="take shards that were made with changes that are not committed, too, because all had the same",
+    )
+    parser.add_argument(
         "--compare",
         nargs="?",
         const=NEWEST,
@@ -41,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the whole and, where asked to, judge it. Raises CommandError where the files are not all of one run."""
     shards = [read_shard(path) for path in given.shards]
-    _write(given.output, text_of(join(shards)))
+    _write(given.output, text_of(join(shards, takes_uncommitted=given.uncommitted == "same")))
     if given.compare is None:
         print(f"{given.output}: {len(shards[0].cells)} cells of {len(shards)} shards")
         return 0

@@ -49,6 +49,12 @@ class Shard:
         return self.run.path
 
     @property
+    def is_dirty(self) -> bool:
+        """Whether it was made with changes that are not committed; pytest-benchmark's word for it."""
+        commit = self.data.get("commit_info")
+        return isinstance(commit, dict) and commit.get("dirty") is True
+
+    @property
     def name(self) -> str:
         return f"{self.number}/{self.of}"
 
@@ -71,11 +77,20 @@ def read_shard(path: Path) -> Shard:
     return Shard(run, data, entry.number, entry.of, entry.metrics, entry.cells, entry.is_filtered)
 
 
-def join(shards: Sequence[Shard]) -> dict[str, Any]:
-    """What a run of all cells would have written. Raises CommandError where `shards` are not all of one run."""
+def join(shards: Sequence[Shard], *, takes_uncommitted: bool = False) -> dict[str, Any]:
+    """What a run of all cells would have written. Raises CommandError where `shards` are not all of one run.
+
+    Changes that are not committed have no name by which it could be told that they were the same: shards made with them
+    are joined only where the caller says so, and the whole says of itself that it was (``commit_info.dirty``).
+    """
     first, *others = shards
     for other in others:
         _must_be_of_one_run(first, other)
+    if first.is_dirty and not takes_uncommitted:
+        raise CommandError(
+            f"{first.path} was made with changes that are not committed; expected a commit, because it cannot be told "
+            "whether all had the same: commit them and run the shards again, or say --uncommitted same where they had"
+        )
     _must_be_complete(shards)
     entries = [entry for shard in shards for entry in shard.data["benchmarks"]]
     order = {cell: index for index, cell in enumerate(first.cells)}
@@ -145,7 +160,8 @@ def _must_be_complete(shards: Sequence[Shard]) -> None:
 
 
 def _commit(shard: Shard) -> str:
-    return shard.run.commit[:9] or "none"
+    changes = " with changes that are not committed" if shard.is_dirty else ""
+    return (shard.run.commit[:9] or "none") + changes
 
 
 def _differing_packages(one: Shard, other: Shard) -> str:

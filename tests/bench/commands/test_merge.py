@@ -137,6 +137,33 @@ def test_another_commit_is_refused(
     assert "1.json and 3.json are of two runs: commit 012345678, and fedcba987; expected one run's" in err
 
 
+def dirty(path: Path) -> Path:
+    """As pytest-benchmark writes it where git describe --dirty says so."""
+    return edit(path, lambda data: data["commit_info"].update(dirty=True))
+
+
+def test_changes_that_are_not_committed_are_refused_unless_they_are_said_to_be_the_same(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [dirty(shard(number)) for number in (1, 2, 3)]
+    err = refusal(capsys, tmp_path, *paths)
+    assert "1.json was made with changes that are not committed; expected a commit, because it cannot be told" in err
+    assert "commit them and run the shards again, or say --uncommitted same where they had" in err
+    whole = tmp_path / "all.json"
+    assert merge(capsys, *paths, "--uncommitted", "same", "--output", whole)[0] == 0
+    assert json.loads(whole.read_text())["commit_info"] == {"id": "0123456789abcdef", "dirty": True}
+
+
+@pytest.mark.parametrize("words", [(), ("--uncommitted", "same")])
+def test_one_shard_with_changes_among_others_is_of_another_run(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    paths = shard(1), edit(shard(2), lambda data: data["commit_info"].update(dirty=False)), dirty(shard(3))
+    status, _, err = merge(capsys, *paths, *words, "--output", tmp_path / "all.json")
+    assert (status, err.count("\n"), (tmp_path / "all.json").exists()) == (2, 1, False)
+    assert "3.json are of two runs: commit 012345678, and 012345678 with changes that are not committed; exp" in err
+
+
 def test_a_cell_that_failed_in_its_shard_is_named(
     shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
