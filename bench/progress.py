@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from datetime import timedelta
 
-import humanize
 import pytest
+from peft_update_bench.bench.plain_progress import in_words
 from peft_update_bench.bench.session import Session
 
 
@@ -49,11 +48,3 @@ class Progress:
             return ""
         mean = (self._clock() - self._begun) / self._started
         return f", about {in_words(mean * (len(self._session.tests) - self._started))}"
-
-
-def in_words(seconds: float) -> str:
-    """A duration: "a moment", "45 seconds", "3 minutes", "1 hour and 5 minutes"."""
-    if seconds < 59.5:
-        return humanize.naturaldelta(timedelta(seconds=round(seconds)))
-    # In whole minutes: more would be a precision that the estimate has not.
-    return humanize.precisedelta(timedelta(minutes=round(seconds / 60)), minimum_unit="minutes", format="%d")

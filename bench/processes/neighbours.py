@@ -17,6 +17,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measured import Measurement
 from peft_update_bench.bench.measurement import measure
 from peft_update_bench.bench.options import RunOptions, import_modules
+from peft_update_bench.bench.plain_progress import PlainProgress
 from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
 from peft_update_bench.bench.processes.executor import Done, Executor, Task
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
@@ -44,13 +45,17 @@ class Neighbours:
         return Measurement(read_record({**done.result, **where}))
 
     def wait(self, words: str) -> None:
-        """Until all are done, whatever came of them, under a progress bar that says `words`, on stderr."""
+        """Until all are done, whatever came of them, under a progress bar that says `words`, on stderr;
+        where that is no terminal, with a line now and then."""
         futures = list(self._futures.values())
+        lines = PlainProgress(words, len(futures))
         with tqdm(desc=words, total=len(futures), unit="cell", leave=False, disable=None) as bar:
             pending = set(futures)
             while pending:
                 pending = wait(pending, timeout=0.5).not_done
-                bar.update(len(futures) - len(pending) - bar.n)
+                done = len(futures) - len(pending)
+                bar.update(done - bar.n)
+                lines.update(done)
 
     def close(self) -> None:
         self._executor.close()
