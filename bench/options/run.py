@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench import benchmarks
-from peft_update_bench.bench.benchmarks.base import Benchmark
-from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
 from peft_update_bench.bench.cells import MATRICES, Cell, Selection
 from peft_update_bench.bench.metrics import METRICS, default_tolerances, rows
 from peft_update_bench.bench.options.project import Project
@@ -29,6 +27,7 @@ from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.workload import DTYPES, OPTIMIZERS, Workload
 
 if TYPE_CHECKING:
+    from peft_update_bench.bench.benchmarks.base import Benchmark
     from peft_update_bench.bench.gate.verdict import Kind
 
 OPTIONS = {
@@ -73,10 +72,10 @@ def all_options() -> dict[str, str]:
 class RunOptions:
     """Benchmark, cells, workload and metrics of one run."""
 
-    benchmark: Benchmark = field(default_factory=UpdateBenchmark)
+    benchmark: Benchmark = field(default_factory=lambda: _default_kind()())
     selection: Selection = field(default_factory=Selection)
     workload: Workload = field(default_factory=Workload)
-    metrics: tuple[str, ...] = UpdateBenchmark.metrics(by_default=True)
+    metrics: tuple[str, ...] = field(default_factory=lambda: _default_kind().metrics(by_default=True))
     tolerances: Mapping[str, float] = field(default_factory=default_tolerances)
     unstable: str = "warn"
     not_comparable: str = "warn"
@@ -240,12 +239,17 @@ def storage_folder(location: str) -> Path:
     return Path(path)
 
 
+def _default_kind() -> type[Benchmark]:
+    # Kinds import options, and whoever adds one may import its base first.
+    return benchmarks.kind(benchmarks.DEFAULT)
+
+
 def _metrics(value: str | None, *, saves: bool) -> tuple[type[Benchmark], tuple[str, ...]]:
     """The kind of benchmark that the metrics named belong to, and these, in the table's order."""
     owner = {metric: name for name in benchmarks.BENCHMARKS for metric in benchmarks.kind(name).metrics()}
     named = names("metrics", value, owner)
     if named is None:
-        kind = benchmarks.kind(benchmarks.DEFAULT)
+        kind = _default_kind()
         usual = kind.metrics(by_default=True)
         return kind, tuple(name for name in kind.metrics() if name in usual or (saves and METRICS[name].in_baselines))
     owners = list(dict.fromkeys(owner[metric] for metric in named))
