@@ -33,13 +33,15 @@ class PlainProgress:
         if sys.stderr.isatty() or done >= self._total or done < self._said + EVERY:
             return
         self._said = done
-        mean = (self._clock() - self._begun) / done
-        self._say(done, f", about {in_words(mean * (self._total - done))}")
+        self._say(done, time_left(self._clock() - self._begun, done, self._total - done))
 
-    def _say(self, done: int, time_left: str) -> None:
-        print(
-            f"[{done}/{self._total}] {self._words}, {self._total - done} left{time_left}", file=sys.stderr, flush=True
-        )
+    def _say(self, done: int, when: str) -> None:
+        print(f"[{done}/{self._total}] {self._words}, {self._total - done} left{when}", file=sys.stderr, flush=True)
+
+
+def time_left(seconds: float, done: int, left: int) -> str:
+    """Until the last ends, were the others like those `done` in so many `seconds`, as the end of a line."""
+    return f", about {in_words(seconds / done * left)}"
 
 
 def in_words(seconds: float) -> str:

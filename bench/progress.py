@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator
 
 import pytest
-from peft_update_bench.bench.plain_progress import in_words
+from peft_update_bench.bench.plain_progress import time_left
 from peft_update_bench.bench.session import Session
 
 
@@ -46,5 +46,4 @@ class Progress:
         """Until the last cell ends, were the others like those so far in the mean; empty before the first has ended."""
         if not self._started:
             return ""
-        mean = (self._clock() - self._begun) / self._started
-        return f", about {in_words(mean * (len(self._session.tests) - self._started))}"
+        return time_left(self._clock() - self._begun, self._started, len(self._session.tests) - self._started)

@@ -63,7 +63,7 @@ def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decisio
     """Where there is a `decision`, no longer than until it is clear that the cell is not slower."""
     # A baseline is what many runs lean on.
     limits = _judged_by(run, cell, CAREFUL_LIMITS if run.records_baseline else DEFAULT_LIMITS)
-    decision = decision.of_first() if decision is not None and not run.records_baseline else None
+    decision = replace(decision, screens=True) if decision is not None and not run.records_baseline else None
     if decision is not None:
         # A refreshing step's time is not judged.
         limits = replace(limits, max_refreshes=0)

@@ -75,7 +75,7 @@ class Gate:
         if before is None or before.latency is None:
             return None
         intervals = {clock: before.latency.interval(clock) for clock in CLOCKS}
-        return Decision.of_second(intervals, of_cell(self.tolerances, str(cell))["latency"], self.error_budget.rate)
+        return Decision(intervals, of_cell(self.tolerances, str(cell))["latency"], self.error_budget.rate)
 
     def check_step(self, cell: Cell, workload: StepWorkload) -> None:
         """Refuse a baseline of another workload, before a user's own step is measured. Raises BaselineError."""

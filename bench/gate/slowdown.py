@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
@@ -36,8 +36,9 @@ EARLY_SHARE = 0.01
 judged some 15 times at most, and its intervals allow for that besides (``fixtures/instruments/rounds.py``)."""
 
 SCREENING_RATE = 0.01
-"""The rate at which each look at a first measurement may take a cell just as slow as is tolerated for no slower. One
-slower by the tolerance twice over lies 6 standard errors further off."""
+"""The rate at which each look at a first measurement may take a cell just as slow as is tolerated for no slower. A cell
+slower by twice the tolerance is told apart all the same: it lies some 6 standard errors off where an interval is 3 %
+wide either way."""
 
 Kind = Literal["ok", "improved", "unstable", "regressed"]
 
@@ -126,28 +127,21 @@ def judge_ratio(ratio: Interval, *, tolerance: float, error_rate: float) -> Slow
 class Decision:
     """When a measurement of a cell may end: as soon as more rounds could hardly change what it is to decide.
 
-    `before` is the baseline's interval by each clock; `error_rate` is each clock's in the verdict, `looking_rate` at
-    each look before.
+    `before` is the baseline's interval by each clock; `error_rate` is each clock's. A measurement that only `screens`
+    decides nothing against a cell, and may end on less evidence.
     """
 
     before: Mapping[str, Interval]
     tolerance: float
     error_rate: float
-    looking_rate: float
-
-    @classmethod
-    def of_second(cls, before: Mapping[str, Interval], tolerance: float, error_rate: float) -> Decision:
-        """The one whose verdict counts."""
-        return cls(before, tolerance, error_rate, EARLY_SHARE * error_rate)
-
-    def of_first(self) -> Decision:
-        """The one that decides nothing against a cell."""
-        return replace(self, looking_rate=SCREENING_RATE)
+    screens: bool = False
 
     def is_made(self, now: Mapping[str, Interval]) -> bool:
         """Whether it is clear, and a verdict can be given."""
-        judged = self._judge(now, self.error_rate)
-        return is_clear(self._judge(now, self.looking_rate)) and all(one.kind != "unstable" for one in judged)
+        looking_rate = SCREENING_RATE if self.screens else EARLY_SHARE * self.error_rate
+        if not is_clear(self._judge(now, looking_rate)):
+            return False
+        return all(one.kind != "unstable" for one in self._judge(now, self.error_rate))
 
     def _judge(self, now: Mapping[str, Interval], error_rate: float) -> list[Slowdown]:
         return [

@@ -64,7 +64,7 @@ def all_options() -> dict[str, str]:
         f"{name}: {', '.join(benchmarks.kind(name).metrics())}" if len(benchmarks.BENCHMARKS) > 1 else name
         for name in benchmarks.BENCHMARKS
     )
-    usual = ", ".join(benchmarks.kind(benchmarks.DEFAULT).metrics(by_default=True))
+    usual = ", ".join(_default_kind().metrics(by_default=True))
     return {**OPTIONS, "metrics": f"comma-separated names of one benchmark's ({listed}); default: {usual}", **own}
 
 

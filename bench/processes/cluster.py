@@ -30,7 +30,6 @@ from peft_update_bench.bench.processes.ray_engine import (
     TASK_BYTES,
     ClusterError,
     Do,
-    Engine,
     Finished,
     Node,
     Order,
@@ -61,7 +60,7 @@ class Cluster:
         self.fetched: list[tuple[str, str, int]] = []
         """Which files went to which node, and their bytes."""
         # Not forked from this process, which may have used Ray itself.
-        start_server((Engine.__module__,))
+        start_server((engine_process.__name__,))
         self._engine = ChildProcess("forkserver", (ClusterError,))
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}

@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -144,7 +144,7 @@ def judge(before: dict[str, Any], now: dict[str, Any], test: int) -> dict[str, g
 
 def _decision(before: dict[str, Any], test: int) -> gate.Decision:
     intervals = {key: _interval(before, clock) for clock, key in CLOCKS.items()}
-    return gate.Decision.of_second(intervals, TOLERANCE, gate.ErrorBudget(len(CLOCKS), tests=test - 1).rate)
+    return gate.Decision(intervals, TOLERANCE, gate.ErrorBudget(len(CLOCKS), tests=test - 1).rate)
 
 
 def run(path: Path, load: str, rounds: Sequence[int], baselines: Mapping[tuple[str, Cell], dict[str, Any]]) -> None:
@@ -198,7 +198,7 @@ def _compare(
 ) -> Outcome:
     """As ``bench/test_update.py`` does."""
     start = time.perf_counter()
-    measurements = [before, _measure(cell, slowdown, DEFAULT_LIMITS, _decision(before, 1).of_first())]
+    measurements = [before, _measure(cell, slowdown, DEFAULT_LIMITS, replace(_decision(before, 1), screens=True))]
 
     def judged() -> list[gate.Slowdown]:
         return list(judge(before, measurements[-1], 1).values())

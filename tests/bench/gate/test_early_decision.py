@@ -24,7 +24,7 @@ TO_DECIDE = NEVER_NARROW.min_rounds_to_decide
 
 
 def decision(error_rate: float = ErrorBudget().rate) -> Decision:
-    return Decision.of_second({"relative": BEFORE, "wall_relative": BEFORE}, tolerance=0.10, error_rate=error_rate)
+    return Decision({"relative": BEFORE, "wall_relative": BEFORE}, tolerance=0.10, error_rate=error_rate)
 
 
 def rounds_of(ratio: float, enough: Until | None, limits: SamplingLimits = NEVER_NARROW, spread: float = 0.04) -> int:
@@ -48,7 +48,7 @@ def test_an_outcome_that_stays_open_does_not_end_it() -> None:
     ("ratio", "spread", "least", "most"),
     [
         (1.0, 0.01, 4, 4),  # clear at the first look
-        (1.0, 0.15, 9, 60),  # not yet there
+        (1.0, 0.15, 9, 60),  # not clear there
         (1.08, 0.01, 20, 40),  # within the tolerance, and too near to its limit to be clear: until narrow, as without
         (1.10, 0.04, 40, 200),
     ],
@@ -58,7 +58,7 @@ def test_a_first_measurement_ends_when_the_cell_is_clearly_no_slower(
 ) -> None:
     limits = replace(DEFAULT_LIMITS, budget_seconds=1e6)
     assert limits.min_rounds_to_decide == 4
-    assert least <= rounds_of(ratio, until(decision().of_first()), limits, spread) <= most
+    assert least <= rounds_of(ratio, until(replace(decision(), screens=True)), limits, spread) <= most
     assert rounds_of(ratio, None, limits, spread) >= limits.min_rounds
 
 
@@ -66,7 +66,7 @@ def test_a_first_measurement_ends_when_the_cell_is_clearly_no_slower(
 def test_a_first_measurement_suspects_what_is_20_percent_slower(heavy_tails: bool) -> None:
     """However early it may end."""
     random = np.random.default_rng(0)
-    enough = until(decision().of_first())
+    enough = until(replace(decision(), screens=True))
     for _ in range(100):
         rounds = Rounds()
         for count in range(1, 61):

@@ -81,9 +81,9 @@ def test_what_a_second_measurement_is_to_decide() -> None:
     before = record().latency
     assert before is not None
     intervals = {"relative": before.interval("relative"), "wall_relative": before.interval("wall_relative")}
-    assert judge.decision(LORA) == Decision.of_second(intervals, TOLERANCES["latency"], ErrorBudget().rate)
+    assert judge.decision(LORA) == Decision(intervals, TOLERANCES["latency"], ErrorBudget().rate)
     judge.error_budget.spend(found_slower=False)
-    assert judge.decision(LORA) == Decision.of_second(intervals, TOLERANCES["latency"], ErrorBudget(tests=1).rate)
+    assert judge.decision(LORA) == Decision(intervals, TOLERANCES["latency"], ErrorBudget(tests=1).rate)
     assert judge.decision(FFT) is None
     assert gate().decision(LORA) is None
     assert gate(record(latency=None)).decision(LORA) is None

@@ -191,7 +191,7 @@ def test_a_run_in_which_everything_is_slower_spends_no_more_than_its_budget() ->
     ],
 )
 def test_a_clear_case_ends_a_measurement_early_and_another_does_not(changes: tuple[float, float], made: bool) -> None:
-    decision = Decision.of_second({"cpu": interval(0.8), "wall": interval(0.8)}, tolerance=0.10, error_rate=0.05)
+    decision = Decision({"cpu": interval(0.8), "wall": interval(0.8)}, tolerance=0.10, error_rate=0.05)
     now = {clock: interval(0.8 * change) for clock, change in zip(decision.before, changes, strict=True)}
     assert decision.is_made(now) == made
 
@@ -202,7 +202,7 @@ def test_a_slowdown_that_can_be_no_more_than_is_tolerated_is_a_clear_case() -> N
 
 
 def test_an_early_decision_needs_more_evidence_than_a_last_one() -> None:
-    decision = Decision.of_second({"cpu": interval(0.8)}, tolerance=0.10, error_rate=0.05)
+    decision = Decision({"cpu": interval(0.8)}, tolerance=0.10, error_rate=0.05)
     limit = 1.10 * allowance(EARLY_SHARE * 0.05)
     assert not decision.is_made({"cpu": interval(0.8 * limit * 0.9999)})
     assert decision.is_made({"cpu": interval(0.8 * limit * 1.0001)})
