@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measurement import LeakError, Measuring, NotRepeatableError, build_step, users_warnings
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures import global_state, own_steps
-from peft_update_bench.fixtures.instruments import measured_memory, repeatability, result
+from peft_update_bench.fixtures.instruments import cuda, measured_memory, repeatability, result
 from peft_update_bench.fixtures.instruments.computed import Computed
 from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
 from peft_update_bench.fixtures.instruments.result import ResultError
@@ -72,11 +73,21 @@ def _measure_and_check(
     cell: Cell, workload: Workload, build: Callable[[], UpdateStep], prepare: Callable[[], object] | None
 ) -> _Found:
     """A cell's memory, and what is wrong with its update, which is not looked for where it does not train."""
-    memory = measured_memory.measure_here(build, workload.threads, prepare, with_state=True)
+    on_cuda = workload.device == "cuda"
+    memory = measured_memory.measure_here(
+        build, workload.threads, prepare, with_state=not on_cuda, device=workload.device
+    )
     if not all(map(math.isfinite, memory.losses)) or memory.kept_per_step > 0:
         return memory, None
-    with users_warnings(cell), fixed_threads(workload.threads), global_state.default_dtype_of(cell.architecture):
-        step, difference = repeatability.update_again(build, memory.state, memory.steps)
+    exact = cuda.exact_kernels() if on_cuda else nullcontext()
+    settings = fixed_threads(workload.threads), global_state.default_dtype_of(cell.architecture)
+    with users_warnings(cell), settings[0], settings[1], exact:
+        state, steps = memory.state, memory.steps
+        if on_cuda:
+            # What was measured had the kernels of every day.
+            steps = repeatability.LEAST_STEPS
+            state = repeatability.state_of(repeatability.update(build, steps).network)
+        step, difference = repeatability.update_again(build, state, steps)
         if difference:
             return memory, NotRepeatableError(difference)
         try:

@@ -24,6 +24,7 @@ from peft_update_bench.bench.record import SCHEMA, Record, StepWorkload, install
 from peft_update_bench.fixtures import own_steps
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import ImportedNameError
+from peft_update_bench.fixtures.instruments import cuda
 from peft_update_bench.fixtures.instruments.clock import LatencyError
 from peft_update_bench.fixtures.instruments.computed import Computed
 from peft_update_bench.fixtures.instruments.result import ResultError
@@ -114,7 +115,15 @@ def measure(
         load(function)(measuring)
     if cell.is_users and not cell.is_step:
         workload = process.call(_as_run, cell, run.workload)
+    if run.needs_machine:
+        device = workload.device if isinstance(workload, Workload) else str(workload["device"])
+        measuring.sections.update(gpu_of(device, process))
     return Measurement(record_of(cell, workload, measuring.sections), measuring.step_seconds)
+
+
+def gpu_of(device: str, process: Process) -> dict[str, str]:
+    """The `gpu` of a record of figures that were measured on `device`, if it is one."""
+    return {"gpu": process.call(cuda.gpu_name)} if device.startswith("cuda") else {}
 
 
 def described(

@@ -7,19 +7,18 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
-import torch
 from peft_update_bench.bench import still_parameters
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.gate.tolerances import of_cell
 from peft_update_bench.bench.measured import Measurement
-from peft_update_bench.bench.measurement import Measuring, build_step, users_warnings
+from peft_update_bench.bench.measurement import Measuring, build_step, gpu_of, users_warnings
 from peft_update_bench.bench.metrics import METRICS
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
 from peft_update_bench.bench.record import CLOCKS, Latency
 from peft_update_bench.fixtures import own_steps
-from peft_update_bench.fixtures.instruments import latency
+from peft_update_bench.fixtures.instruments import cuda, latency
 from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
 from peft_update_bench.fixtures.instruments.calibration import calibration_step
 from peft_update_bench.fixtures.instruments.clock import Clock
@@ -56,7 +55,8 @@ def measure_latency_of(
     entry, seconds, remarks = _time_first(cell, run.of(cell), process, decision)
     timed = _with_latency(measurement, entry, seconds)
     known = timed.record.remarks or []
-    return replace(timed, record=timed.record.model_copy(update={"remarks": [*known, *remarks] or None}))
+    changes = {"remarks": [*known, *remarks] or None, **gpu_of(timed.record.workload.device, process)}
+    return replace(timed, record=timed.record.model_copy(update=changes))
 
 
 def _time_first(cell: Cell, run: RunOptions, process: Process, decision: Decision | None) -> _Timed:
@@ -135,38 +135,24 @@ def _time(
     cell: Cell, step: Step, workload: Workload, limits: SamplingLimits, decision: Decision | None
 ) -> PairedSample:
     """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
-    reference, reference_name = _reference(cell, workload)
-    clock = Clock.for_threads(workload.threads)
+    on_cuda = cuda.is_on_cuda(step)
+    reference, reference_name = _reference(cell, workload, "cuda" if on_cuda else "cpu")
     timed = latency.measure
     if step.periodic_work is not None:
         timed = partial(latency.measure_periodic, periodic_work=step.periodic_work)
     with fixed_threads(workload.threads):
         return timed(
-            _finished(step, workload),
-            _finished(reference, workload),
+            *(map(cuda.finished, (step, reference)) if on_cuda else (step, reference)),
             limits=limits,
-            clock=clock,
+            clock=Clock.for_threads(workload.threads, on_cuda=on_cuda),
             reference_name=reference_name,
             until=until(decision, limits.confidence) if decision else None,
         )
 
 
-def _finished(step: Callable[[], object], workload: Workload) -> Callable[[], object]:
-    """`step` as a call that returns when its work is done: CUDA kernels run on after the call that launched them."""
-    network = getattr(step, "network", None)
-    if workload.device != "cuda" and (network is None or not any(p.is_cuda for p in network.parameters())):
-        return step
-
-    def step_and_wait() -> None:
-        step()
-        torch.cuda.synchronize()
-
-    return step_and_wait
-
-
-def _reference(cell: Cell, workload: Workload) -> tuple[Callable[[], object], ReferenceName]:
+def _reference(cell: Cell, workload: Workload, device: str) -> tuple[Callable[[], object], ReferenceName]:
     if cell.method in {"fft", AS_IT_IS}:
-        return calibration_step(), CALIBRATION
+        return calibration_step(device), CALIBRATION
     if cell.is_step:
         return own_steps.build(cell.architecture, "fft", None, workload.seed), "fft"
     return _full_fine_tuning(cell.architecture, workload), "fft"

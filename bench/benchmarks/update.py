@@ -259,17 +259,20 @@ def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:
     """Import the functions of the metrics named, and all packages, before processes are forked from this one.
 
     Each would import them for itself, and this one at the end. bitsandbytes, which peft imports where it is installed,
-    takes as long as the rest of peft, and is needed where a user's own network has its layers.
+    takes as long as the rest of peft, and is needed where a user's own network has its layers. It would use a GPU when
+    it is imported, after which no process could be forked that does.
     """
     from peft_update_bench.bench.metrics import METRICS, load
     from peft_update_bench.bench.record import installed_versions
+    from peft_update_bench.fixtures import gpus
     from peft_update_bench.fixtures.hidden_package import hidden
 
     with warnings.catch_warnings():
         # What packages warn of while they are imported is no cell's.
         warnings.simplefilter("ignore")
-        with nullcontext() if for_users else hidden("bitsandbytes"):
-            import_module("peft")
-        for name in names:
-            load(METRICS[name].measure)
-        installed_versions()
+        with gpus.hidden():
+            with nullcontext() if for_users else hidden("bitsandbytes"):
+                import_module("peft")
+            for name in names:
+                load(METRICS[name].measure)
+            installed_versions()

@@ -129,10 +129,21 @@ def _must_be_of_one_run(one: Shard, other: Shard) -> None:
             "expected the shards of one run"
         )
     if _are_measured(one) and not one.run.machine.is_like(other.run.machine):
-        raise CommandError(
-            f"{one.path} was measured on {one.run.machine}, {other.path} on {other.run.machine}; expected machines "
-            "that are alike, because figures measured on two are no one baseline, or --metrics that are computed"
-        )
+        raise _of_two_machines(one, other, one.run.machine, other.run.machine)
+    on_one, on_other = _gpus(one), _gpus(other)
+    if len(on_one | on_other) > 1:
+        raise _of_two_machines(one, other, " and ".join(sorted(on_one)), " and ".join(sorted(on_other)))
+
+
+def _gpus(shard: Shard) -> set[str]:
+    return {record.gpu for record in shard.run.records.values() if record.gpu}
+
+
+def _of_two_machines(one: Shard, other: Shard, on_one: object, on_other: object) -> CommandError:
+    return CommandError(
+        f"{one.path} was measured on {on_one}, {other.path} on {on_other}; expected machines that are alike, because "
+        "figures measured on two are no one baseline, or --metrics that are computed"
+    )
 
 
 def _must_be_complete(shards: Sequence[Shard]) -> None:

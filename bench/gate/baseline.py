@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from pathlib import Path
@@ -38,9 +38,16 @@ class Machine:
     cores: int
     model: str = ""
     """Family, model and stepping: the name that a virtual machine shows is often that of many models."""
+    gpu: str = ""
+    """Empty where figures are the CPU's."""
 
     def __str__(self) -> str:
-        return f"{self.cpu}{f' ({self.model})' if self.model else ''}, {self.cores} cores"
+        gpu = f", {self.gpu}" if self.gpu else ""
+        return f"{self.cpu}{f' ({self.model})' if self.model else ''}, {self.cores} cores{gpu}"
+
+    def of(self, record: Record) -> Machine:
+        """With the GPU that a record's figures were measured on."""
+        return replace(self, gpu=record.gpu or "")
 
     def is_like(self, other: Machine | None) -> bool:
         """Whether figures measured on both may be compared. What nobody knows is like nothing."""

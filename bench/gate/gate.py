@@ -84,8 +84,10 @@ class Gate:
 
     def _judge(self, record: Record, seconds: float | None, baseline: Baseline) -> Result:
         before = baseline.records.get(record.cell)
-        another_machine = not baseline.machine.is_like(self.machine)
-        incomparable = f"measured on {self.machine}; the baseline on {baseline.machine}" if another_machine else ""
+        here = self.machine and self.machine.of(record)
+        there = baseline.machine.of(before or record)
+        another_machine = not there.is_like(here)
+        incomparable = f"measured on {here}; the baseline on {there}" if another_machine else ""
         tolerances = {**of_cell(self.tolerances, str(record.cell)), **(record.tolerances or {})}
         verdicts = judge(record, before, Terms(tolerances, incomparable, self.error_budget.rate))
         if before is not None and record.adaptation is not None:

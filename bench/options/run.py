@@ -179,11 +179,12 @@ def read(
     if batch_sizes:
         sizes["batch_size"] = batch_sizes[0]
     steps = () if is_of_tests else read_steps(given, kind)
+    device = read_device(given.get("device"))
     workload = replace(
         kind.default_workload,
         **sizes,
-        device=read_device(given.get("device")),
-        optimizer=read_optimizer(given.get("optimizer")),
+        device=device,
+        optimizer=read_optimizer(given.get("optimizer"), device),
         dtype=one_of("dtype", given.get("dtype") or Workload.dtype, DTYPES),
     )
     selection = Selection(

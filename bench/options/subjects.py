@@ -94,10 +94,13 @@ def check_method(name: str, *, of_steps: bool = False) -> str:
     return name
 
 
-def read_optimizer(value: str | None) -> str:
+def read_optimizer(value: str | None, device: str) -> str:
     known = {name.lower(): name for name in OPTIMIZERS}
     chosen = known[one_of("optimizer", (value or Workload.optimizer).lower(), known)]
     if chosen.endswith("-8bit"):
+        if device != "cpu":
+            # Where processes begin, bitsandbytes is imported with no GPU in sight (fixtures/gpus.py).
+            raise OptionError(f"--optimizer is {value!r} with --device {device}; expected --device cpu, or another one")
         from peft_update_bench.fixtures.optimizers import OptimizerError, must_be_installed
 
         try:
@@ -125,8 +128,8 @@ def check_optimizer_of(selection: Selection, optimizer: str) -> None:
 def read_device(value: str | None) -> str:
     device = one_of("device", value or "cpu", ("cpu", "cuda"))
     if device == "cuda":
-        import torch
+        from peft_update_bench.fixtures import gpus
 
-        if not torch.cuda.is_available():
+        if not gpus.are_there():
             raise OptionError("--device is 'cuda'; expected 'cpu', because torch finds no CUDA device on this machine")
     return device

@@ -41,7 +41,7 @@ SCHEMAS = {
     "for",
     3: "what the optimizer's step does; the first step's peak and seconds; growth; the update's result; how much of a "
     "timing others had the cores; the machines of a cluster that it was made on; the batch size of a cell in a run of "
-    "several",
+    "several; the GPU's name",
 }
 """What each version of a record added. All of them are read; the newest is written."""
 
@@ -62,7 +62,8 @@ class Record(Part):
 
     The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from
     elsewhere is a field too, of the subclass that :func:`read_record` makes. ``remarks`` are sentences for who reads
-    the figures, ``made_on`` the machines of a cluster that made them; nothing is judged by either. ``tolerances`` are
+    the figures, ``made_on`` the machines of a cluster that made them; nothing is judged by either. ``gpu`` is the name
+    of the one that measured figures are of, and none of them is compared with another's. ``tolerances`` are
     those of the cell alone, by the names of ``bench/gate/tolerances.py``. The architecture of a user's own step is the
     step's name. ``batch_size`` is there where it is part of the cell, and then the workload's too.
     """
@@ -76,6 +77,7 @@ class Record(Part):
     remarks: list[str] | None = None
     tolerances: dict[str, Fraction] | None = None
     versions: dict[str, str]
+    gpu: Annotated[str, Field(min_length=1)] | None = None
     parameters: Parameters | None = None
     flops: Flops | None = None
     memory: Memory | None = None

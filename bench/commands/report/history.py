@@ -159,7 +159,7 @@ def _levels(runs: Sequence[Baseline], labels: Sequence[str]) -> Iterator[Step]:
                 record = run.records.get(cell)
                 value = metric.of(record) if record else None
                 if record is not None and value:
-                    series.setdefault((record.conditions, run.machine), []).append((label, value))
+                    series.setdefault((record.conditions, run.machine.of(record)), []).append((label, value))
             for points in series.values():
                 yield from _changed_levels(cell, metric, points)
 
@@ -211,7 +211,7 @@ def _series(history: History, cell: Cell, metric: metrics.Row) -> charts.Rows:
         if record is None or value is None:
             breaks += 1
             continue
-        segment = f"{record.conditions} {run.machine if metric.figure.evidence.needs_machine else ''}"
+        segment = f"{record.conditions} {run.machine.of(record) if metric.figure.evidence.needs_machine else ''}"
         start = first.setdefault(segment, value)
         rows.append(
             {

@@ -85,7 +85,7 @@ def conditions(run: Baseline, records: Iterable[Record] | None = None) -> Condit
     return Conditions(
         " or ".join(dict.fromkeys(record.workload.words for record in chosen)),
         " or ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in chosen)),
-        str(run.machine),
+        " or ".join(dict.fromkeys(str(run.machine.of(record)) for record in chosen)) or str(run.machine),
         f"{commit}{when}",
     )
 

@@ -198,6 +198,17 @@ def test_measured_figures_of_two_machines_are_no_one_run(
     assert merge(capsys, shard(1), shard(2), tmp_path / "3.json", "--output", tmp_path / "all.json")[0] == 0
 
 
+def test_figures_of_two_gpus_are_no_one_run(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed = {"said": {"metrics": ["first_step"]}, "first_step": {"seconds": 0.2}}
+    paths = [shard(1, **timed, gpu="A GPU"), shard(2, **timed, gpu="A GPU"), shard(3, **timed, gpu="Another")]
+    err = refusal(capsys, tmp_path, *paths)
+    assert "1.json was measured on A GPU, 3.json on Another; expected machines that are alike" in err
+    paths[2] = shard(3, **timed, gpu="A GPU")
+    assert merge(capsys, *paths, "--output", tmp_path / "all.json")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("suite", "complaint"),
     [

@@ -194,6 +194,18 @@ def test_measured_metrics_are_compared_on_a_comparable_machine_only() -> None:
         assert notes == {f"measured on {machine}; the baseline on A CPU, 2 cores"}
 
 
+def test_measured_metrics_are_compared_on_the_same_gpu_only() -> None:
+    slow = scale_latency(2.0)
+    assert "latency.relative regressed" in failure(gate(record(gpu="A GPU")), record(gpu="A GPU", **slow))
+    for ours, theirs in (("Another", "A GPU"), (None, "A GPU"), ("A GPU", None)):
+        judge = gate(record(gpu=theirs))
+        result = judge.judge(record(gpu=ours, **slow, **changed("flops", total=4000, backward=3000)))
+        of = {None: "A CPU, 2 cores", "A GPU": "A CPU, 2 cores, A GPU", "Another": "A CPU, 2 cores, Another"}
+        notes = {v.note for v in result.verdicts if v.kind == "not comparable"}
+        assert notes == {f"measured on {of[ours]}; the baseline on {of[theirs]}"}
+        assert "flops.backward regressed" in explain(result, judge.baseline)
+
+
 def test_unstable_fails_only_when_asked_to() -> None:
     unstable = record(latency={**LATENCY, "relative_low": 0.5, "relative_high": 1.3})
     judge = gate(record())
