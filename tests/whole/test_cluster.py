@@ -68,7 +68,8 @@ def test_updates_are_what_this_machine_finds_and_each_node_is_sent_a_network_onc
     assert {*where} == {"left", "desk"}
     for node in ("left", "desk"):
         kept = [path.name for path in (folder / node).rglob("*.pt")]
-        assert len(kept) == len({name.rpartition("-")[0] for name in kept}) == 2, kept
+        # There are two; a node that Ray gives updates of one of them only needs no other.
+        assert 1 <= len(kept) == len({name.rpartition("-")[0] for name in kept}) <= 2, kept
 
 
 def test_computed_cells_are_the_committed_ones(nodes: Nodes, tmp_path: Path) -> None:
