@@ -79,9 +79,12 @@ def _measure_and_check(
     )
     if not all(map(math.isfinite, memory.losses)) or memory.kept_per_step > 0:
         return memory, None
-    exact = cuda.exact_kernels() if on_cuda else nullcontext()
-    settings = fixed_threads(workload.threads), global_state.default_dtype_of(cell.architecture)
-    with users_warnings(cell), settings[0], settings[1], exact:
+    with (
+        users_warnings(cell),
+        fixed_threads(workload.threads),
+        global_state.default_dtype_of(cell.architecture),
+        cuda.exact_kernels() if on_cuda else nullcontext(),
+    ):
         state, steps = memory.state, memory.steps
         if on_cuda:
             # What was measured had the kernels of every day.
