@@ -21,11 +21,14 @@ HEADERS = ["updates", "networks", "nodes", "time", "faster than one", "of what t
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of the same updates by one node and by two, of each update alone, of a cluster's start, of a training,
-    and of a task that does nothing, by the engine and by processes of one machine; and the bytes of each network."""
+    """Seconds of the same updates by one node and by two, by one process of this machine and by two, and of each update
+    alone; of a cluster's start, of a training, and of a task that does nothing, by the engine and by processes of this
+    machine; and the bytes of each network."""
 
     one_node: list[float]
     two_nodes: list[float]
+    one_process: list[float]
+    two_processes: list[float]
     update: list[float]
     start: float
     training: float

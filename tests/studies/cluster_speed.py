@@ -1,10 +1,11 @@
 """What a cluster gains and costs: measured on this machine, and simulated for as many nodes as nobody has at hand.
 
-    python -m tests.studies.cluster_speed measure --output measured.json   # some minutes, on idle cores
+    python -m tests.studies.cluster_speed measure --output measured.json   # a quarter of an hour, on idle cores
     python -m tests.studies.cluster_speed simulate measured.json
 
-`measure` does eight updates of adaptation's subset by one node of one core and by two, in turn and with everything
-started, and 1,000 tasks that do nothing. The figures are in bench/processes/cluster.md.
+`measure` does eight updates of adaptation's subset by one node of one core and by two, and by one process of this
+machine and by two, which shows what two of its cores are worth; in turn and with everything started; and 1,000 tasks
+that do nothing. The figures are in bench/processes/cluster.md.
 """
 
 from __future__ import annotations
@@ -53,6 +54,14 @@ def started(folder: Path, number: int) -> Iterator[Executor]:
         yield executor
 
 
+@contextmanager
+def started_here(number: int) -> Iterator[Executor]:
+    """As many processes of this machine."""
+    with closing(LocalProcesses(number, RUN.benchmark.wall(RUN))) as executor:
+        time_tasks(executor, [Task(time.sleep, (1.0,))] * (2 * number))
+        yield executor
+
+
 def time_tasks(executor: Executor, tasks: Sequence[Task[Any]]) -> float:
     """Seconds until all are done."""
     return sum(time_each(executor, tasks))
@@ -84,25 +93,41 @@ def measure(folder: Path, rounds: int) -> Measured:
         trainings = executor.submit(*(Task(train, (name, "shift", given.plan, None)) for name in NETWORKS))
         networks: list[TrainedNetwork] = [future.result().result for future in trainings]
         training = time.perf_counter() - began
-    tasks: list[Task[Any]] = [
-        Task(do_update, (update, given.plan, None), files=(networks[NETWORKS.index(update.architecture)].name,))
-        for cell in cells
-        for update in updates(cell, given)
-    ]
-    took: dict[int, list[float]] = {1: [], 2: []}
+    kept = folder / "networks"
+    kept.mkdir()
+    for network in networks:
+        (kept / network.name).write_bytes(network.content)
+    took: dict[tuple[str, int], list[float]] = {(kind, n): [] for n in (1, 2) for kind in ("node", "process")}
     alone: list[float] = []
-    for number in (1, 2) * rounds:
-        with started(folder, number) as executor:
+    for (kind, number), seconds in [*took.items()] * rounds:
+        on_cluster = kind == "node"
+        cache = None if on_cluster else kept
+        tasks: list[Task[Any]] = [
+            Task(do_update, (update, given.plan, cache), files=(networks[NETWORKS.index(update.architecture)].name,))
+            for cell in cells
+            for update in updates(cell, given)
+        ]
+        with started(folder, number) if on_cluster else started_here(number) as executor:
             for network in networks:
                 executor.share(network.name, network.content)
             each = time_each(executor, tasks)
-        took[number].append(sum(each))
-        alone += each if number == 1 else []
-        print(f"{number} node(s): {took[number][-1]:.1f} s for {len(tasks)} updates", file=sys.stderr, flush=True)
-    with closing(LocalProcesses(2, RUN.benchmark.wall(RUN))) as local:
-        here = time_tasks(local, EMPTY)
-    sizes = [len(network.content) for network in networks]
-    return Measured(took[1], took[2], alone, start, training, empty / len(EMPTY), here / len(EMPTY), sizes)
+        seconds.append(sum(each))
+        alone += each if (kind, number) == ("node", 1) else []
+        print(f"{number} {kind}: {sum(each):.1f} s for {len(tasks)} updates", file=sys.stderr, flush=True)
+    with started_here(2) as executor:
+        here = time_tasks(executor, EMPTY)
+    return Measured(
+        one_node=took["node", 1],
+        two_nodes=took["node", 2],
+        one_process=took["process", 1],
+        two_processes=took["process", 2],
+        update=alone,
+        start=start,
+        training=training,
+        engine_task=empty / len(EMPTY),
+        local_task=here / len(EMPTY),
+        network_bytes=[len(network.content) for network in networks],
+    )
 
 
 def main() -> int:
@@ -110,7 +135,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, dest="command")
     measuring = commands.add_parser("measure")
     measuring.add_argument("--output", type=Path, required=True)
-    measuring.add_argument("--rounds", type=int, default=2, help="of one node and two; default: %(default)s")
+    measuring.add_argument("--rounds", type=int, default=2, help="of all four; default: %(default)s")
     commands.add_parser("simulate").add_argument("measured", type=Path)
     given = parser.parse_args()
     if given.command == "simulate":
@@ -120,7 +145,11 @@ def main() -> int:
         found = measure(Path(folder), given.rounds)
     given.output.write_text(json.dumps(asdict(found), indent=1))
     print(f"load {os.getloadavg()[0]:.1f}; {json.dumps(asdict(found))}")
-    print(f"two nodes against one: {median(found.one_node) / median(found.two_nodes):.2f} times the throughput")
+    for two, one, many in (
+        ("two nodes", found.one_node, found.two_nodes),
+        ("two processes", found.one_process, found.two_processes),
+    ):
+        print(f"{two} against one: {median(one) / median(many):.2f} times the throughput")
     return 0
 
 

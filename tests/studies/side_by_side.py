@@ -106,7 +106,9 @@ def codspeed_instructions(convolutions: int) -> float:
 
 
 def torch_timer(convolutions: int) -> float:
-    return run_python(TIMER.format(setup=WARM.format(convolutions=convolutions)), environment())
+    # It asks every process under callgrind for its state that has the same user's name, and waits for the answers.
+    more = {**environment(), "LOGNAME": "timer"}
+    return run_python(TIMER.format(setup=WARM.format(convolutions=convolutions)), more)
 
 
 def latency(convolutions: int) -> float:
@@ -158,9 +160,11 @@ def row(name: str, numbers: Sequence[int], at_most: int) -> tuple[str, ...]:
     limit, measure = INSTRUMENTS[name]
     trials = min(limit, at_most)
     start = time.monotonic()
-    figures = list(measure([0, *numbers] * trials))
+    figures = []
+    for figure in measure([0, *numbers] * trials):
+        figures.append(figure)
+        print(f"{name}: {figure}", file=sys.stderr, flush=True)
     each = (time.monotonic() - start) / len(figures)
-    print(name, figures, file=sys.stderr, flush=True)
     return name, str(trials), *changes(figures, trials), f"{each:.0f} s"
 
 

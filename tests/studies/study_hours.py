@@ -35,7 +35,7 @@ def updates() -> int:
 
 def hours(nodes: int, update: float, training: float) -> float:
     """Of a wall clock, on `nodes` nodes of one core."""
-    measured = Measured([], [], [update], 0.0, training, TASK, TASK, [NETWORK_BYTES])
+    measured = Measured([], [], [], [], [update], 0.0, training, TASK, TASK, [NETWORK_BYTES])
     return makespan(measured, nodes, updates(), len(NETWORKS) * TRAININGS_A_NETWORK) / 3600
 
 

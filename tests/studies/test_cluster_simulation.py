@@ -8,7 +8,7 @@ import pytest
 
 from tests.studies.cluster_simulation import LINK, Measured, makespan
 
-FREE = Measured([1.0], [1.0], [10.0], start=0, training=0, engine_task=0, local_task=0, network_bytes=[0])
+FREE = Measured([1.0], [1.0], [1.0], [1.0], [10.0], start=0, training=0, engine_task=0, local_task=0, network_bytes=[0])
 
 
 @pytest.mark.parametrize(
