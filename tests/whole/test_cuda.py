@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft_update_bench.fixtures import gpus
 
 REPOSITORY = Path(__file__).parents[2]
 BENCH = (REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY)
@@ -22,7 +23,7 @@ MEASURED = {"measured_memory", "latency", "gpu"}
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device on this machine"),
+    pytest.mark.skipif(not gpus.are_there(), reason="torch finds no CUDA device on this machine"),
 ]
 
 Suite = Callable[..., "subprocess.CompletedProcess[str]"]
