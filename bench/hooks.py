@@ -10,9 +10,7 @@ from typing import Any, cast
 import pytest
 from peft_update_bench.bench import option_hooks, options, session_start
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.other_plugins import refuse_other_plugins
-from peft_update_bench.bench.plugin import PACKAGE
-from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
+from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
 from peft_update_bench.bench.session import SESSION, Session
 
 _FOLDER = Path(__file__).resolve().parent
@@ -30,24 +28,12 @@ _PARTS = ("architecture", "method", "rank", "task", "batch_size")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the options and read the baseline before anything runs: both fail in one sentence."""
+    """Read the baseline before anything runs; what is wrong with it is one sentence."""
     for name, (_, text) in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}; run with -m {name}")
-    theirs = PytestBenchmarkSession(config)
+    run, theirs = config.stash[option_hooks.RUN], PytestBenchmarkSession(config)
     compare = theirs.take_compare_option()
     try:
-        refuse_other_plugins(config)
-        project = options.read_project(config.rootpath)
-        typed = option_hooks.typed(config)
-        tolerances = options.tolerances(project.tolerances, config.getoption("update_tolerance"))
-        # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
-        elsewhere = [] if config.rootpath == _FOLDER.parent else [f"--pyargs {PACKAGE}.bench"]
-        if config.option.benchmark_storage == DEFAULT_STORAGE:
-            config.option.benchmark_storage = f"file://{project.storage_folder}"
-        elif elsewhere:
-            elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
-        command = " ".join(["pytest", *elsewhere])
-        run = options.read_for(project, typed, tolerances, records_baseline=theirs.is_saving, command=command)
         session = config.stash[SESSION] = Session.of(run)
         config.add_cleanup(run.benchmark.close)
         if not config.option.collectonly:

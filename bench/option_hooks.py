@@ -1,4 +1,5 @@
-"""Options of update benchmarks, added to pytest: all of them in a run of the matrix, some in one of users' tests."""
+"""Options of update benchmarks, added to pytest and read: all of them in a run of the matrix, some in one of users'
+tests."""
 
 from __future__ import annotations
 
@@ -9,9 +10,16 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench import options
+from peft_update_bench.bench.other_plugins import refuse_other_plugins
+from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
 
 OF_TESTS = ("metrics", "threads", "cell_seconds", "unstable")
 """Those that mean something to a test that builds its step."""
+
+RUN = pytest.StashKey[options.RunOptions]()
+"""What a run of the matrix was asked for."""
+
+_FOLDER = Path(__file__).resolve().parent
 
 
 def import_project_modules(config: pytest.Config) -> None:
@@ -50,3 +58,23 @@ class OptionHooks:
 def typed(config: pytest.Config) -> dict[str, str | None]:
     """The options as typed, by name without dashes; None where one was not."""
     return {name: config.getoption(f"update_{name}", None) for name in options.all_options()}
+
+
+def read_run(config: pytest.Config) -> options.RunOptions:
+    """What the run of the matrix was asked for, and where its baselines are. Raises UsageError where it cannot be
+    done."""
+    try:
+        refuse_other_plugins(config)
+        project = options.read_project(config.rootpath)
+        tolerances = options.tolerances(project.tolerances, config.getoption("update_tolerance"))
+        # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
+        elsewhere = [] if config.rootpath == _FOLDER.parent else [f"--pyargs {__name__.rpartition('.')[0]}"]
+        if config.option.benchmark_storage == DEFAULT_STORAGE:
+            config.option.benchmark_storage = f"file://{project.storage_folder}"
+        elif elsewhere:
+            elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
+        saves = PytestBenchmarkSession(config).is_saving
+        command = " ".join(["pytest", *elsewhere])
+        return options.read_for(project, typed(config), tolerances, records_baseline=saves, command=command)
+    except options.OptionError as error:
+        raise pytest.UsageError(str(error)) from None

@@ -18,10 +18,13 @@ HOOKS = "peft-update-bench-hooks"
 FIXTURE = "update_benchmark"
 TABLE = "[tool.peft-update-bench"
 
+_IS_MATRIX = pytest.StashKey[bool]()
+"""Whether the run is one of the matrix."""
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> Generator[None, object, object]:
-    """Bring in the hooks where the run is one of update benchmarks, and some options where a project names us.
+    """Add the options where the run is one of update benchmarks, and some of them where a project names us.
 
     After the conftest files, whose options come first: where one has the name of an option of ours, ours goes by its
     longer name.
@@ -43,22 +46,30 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         chosen = option_hooks.OptionHooks(None if is_matrix else option_hooks.OF_TESTS)
         early_config.pluginmanager.register(chosen, f"{HOOKS}-options")
     if is_matrix:
-        from peft_update_bench.bench import hooks, session_hooks
         from peft_update_bench.bench.options.number_lists import join_numbers
 
         # In place: pytest parses this list after this hook.
         args[:] = join_numbers(args)
-        early_config.pluginmanager.register(session_hooks, f"{HOOKS}-session")
-        early_config.pluginmanager.register(hooks, HOOKS)
+        early_config.stash[_IS_MATRIX] = True
     return result
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Bring in the hooks where the run is one of update benchmarks, and its options can be followed."""
     config.addinivalue_line(
         "markers", "update_tolerance(NAME=FRACTION, ...): how much figures of the test's update_benchmark may grow"
     )
-    if config.pluginmanager.has_plugin(f"{HOOKS}-options") and not config.pluginmanager.has_plugin(HOOKS):
+    if config.stash.get(_IS_MATRIX, False):
+        from peft_update_bench.bench import option_hooks
+
+        # What cannot be done is said before anything is imported that takes longer to load than that to say.
+        config.stash[option_hooks.RUN] = option_hooks.read_run(config)
+        from peft_update_bench.bench import hooks, session_hooks
+
+        config.pluginmanager.register(session_hooks, f"{HOOKS}-session")
+        config.pluginmanager.register(hooks, HOOKS)
+    elif config.pluginmanager.has_plugin(f"{HOOKS}-options"):
         from peft_update_bench.bench import own_tests
 
         own_tests.choose_storage(config)

@@ -59,6 +59,16 @@ def test_a_refusal_imports_nothing_heavy(tmp_path: Path, option: str, complaint:
     assert HEAVY.findall(done.stderr) == []
 
 
+def test_a_mistyped_option_is_refused_before_the_session_is_imported(tmp_path: Path) -> None:
+    """Records are pydantic's models, which with what judges them take longer to import than pytest itself."""
+    imported = r"\| +(pydantic|peft_update_bench\.bench\.session)$"
+    refused, listed = run_pytest(tmp_path, "--ranks=0"), run_pytest(tmp_path, "--collect-only")
+    assert (refused.returncode, listed.returncode) == (pytest.ExitCode.USAGE_ERROR, 0)
+    assert "--ranks is '0'; expected a whole number of at least 1" in refused.stderr
+    assert re.findall(imported, refused.stderr, re.MULTILINE) == []
+    assert len(re.findall(imported, listed.stderr, re.MULTILINE)) == 2
+
+
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, "--help")
     assert done.returncode == 0
