@@ -10,7 +10,8 @@ from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.record import Record
 
 FOLDER = Path("baselines")
-ADAPTATION = FOLDER / "adaptation"
+METHODS = FOLDER / "methods"
+"""What every method costs; in folders below, what else was measured of the methods that the core matrix has not."""
 FASHION = FOLDER / "fashion_mnist" / "adaptation"
 
 
@@ -20,6 +21,15 @@ def newest(folder: Path) -> Baseline:
         return baseline.read(baseline.find(folder, None, ""))
     except BaselineError as error:
         raise CommandError(str(error)) from None
+
+
+def of_every_method(kind: str) -> list[Baseline]:
+    """The newest baselines of a kind of benchmark: of the core matrix, and of further methods where one is there.
+
+    Raises CommandError where the first is missing, or either cannot be read.
+    """
+    further = METHODS / kind
+    return [newest(FOLDER / kind), *([newest(further)] if further.is_dir() else [])]
 
 
 def adapted_to_fashion_mnist() -> list[Record]:

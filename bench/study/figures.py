@@ -18,9 +18,6 @@ from peft_update_bench.bench.units import NOTHING, show
 from peft_update_bench.fixtures.methods.names import BUILT_IN
 from tabulate import tabulate
 
-COSTS = committed.FOLDER / "methods"
-INSTRUCTIONS = committed.FOLDER / "instructions"
-
 BATCH_SIZES = (1, 32)
 
 Choice = tuple[str, int | None]
@@ -32,7 +29,7 @@ class Column:
     """Figures of one kind as they are shown, by choice, and where they are from."""
 
     title: str
-    source: str
+    sources: Sequence[str]
     figures: Mapping[Choice, str]
 
     def lacks(self, choices: Sequence[Choice], architecture: str) -> str:
@@ -40,9 +37,10 @@ class Column:
         lacking = [_name(choice) for choice in choices if choice not in self.figures]
         if not lacking:
             return ""
+        where = f"{self.title}: {' and '.join(self.sources)} {'has' if len(self.sources) == 1 else 'have'}"
         if not self.figures:
-            return f"{self.title}: {self.source} has nothing of {architecture}"
-        return f"{self.title}: {self.source} has no {', '.join(lacking)}"
+            return f"{where} nothing of {architecture}"
+        return f"{where} no {', '.join(lacking)}"
 
 
 def table(architecture: str) -> str:
@@ -60,13 +58,13 @@ def table(architecture: str) -> str:
 
 
 def _columns(architecture: str) -> list[Column]:
-    costs, times, counts = map(committed.newest, (COSTS, committed.FOLDER, INSTRUCTIONS))
-    digits = committed.newest(committed.ADAPTATION)
+    costs, times = [committed.newest(committed.METHODS)], [committed.newest(committed.FOLDER)]
+    counts, digits = committed.of_every_method("instructions"), committed.of_every_method("adaptation")
 
-    def column(title: str, held: Baseline, size: int, figure: Callable[[Record], str | None]) -> Column:
-        of_network = [r for r in held.records.values() if r.architecture == architecture and _batch_size(r) == size]
+    def column(title: str, held: Sequence[Baseline], size: int, figure: Callable[[Record], str | None]) -> Column:
+        of_network = [r for r in _records(held) if r.architecture == architecture and _batch_size(r) == size]
         shown = {(r.method, r.rank): text for r in of_network if (text := figure(r)) is not None}
-        return Column(title, str(held.path), shown)
+        return Column(title, _paths(held), shown)
 
     return [
         *(column(f"FLOPs, batch {size}", costs, size, _flops) for size in BATCH_SIZES),
@@ -74,24 +72,32 @@ def _columns(architecture: str) -> list[Column]:
         column("to store", costs, BATCH_SIZES[0], _stored),
         column("latency / fft, batch 1", times, 1, _latency),
         column("instructions, batch 1", counts, 1, _instructions),
-        _accuracy("MNIST", str(digits.path), architecture, [*digits.records.values()]),
-        _accuracy("Fashion-MNIST", str(committed.FASHION), architecture, committed.adapted_to_fashion_mnist()),
+        _accuracy("MNIST", _paths(digits), architecture, _records(digits)),
+        _accuracy("Fashion-MNIST", [str(committed.FASHION)], architecture, committed.adapted_to_fashion_mnist()),
     ]
+
+
+def _records(held: Sequence[Baseline]) -> list[Record]:
+    return [record for baseline in held for record in baseline.records.values()]
+
+
+def _paths(held: Sequence[Baseline]) -> list[str]:
+    return [str(baseline.path) for baseline in held]
 
 
 def _batch_size(record: Record) -> int | None:
     return record.workload.batch_size if isinstance(record.workload, WorkloadEntry) else None
 
 
-def _accuracy(data: str, source: str, architecture: str, records: Sequence[Record]) -> Column:
+def _accuracy(data: str, sources: Sequence[str], architecture: str, records: Sequence[Record]) -> Column:
     title = f"accuracy, {data}"
     of_network = [record for record in records if record.architecture == architecture]
     if not of_network:
-        return Column(title, source, {})
+        return Column(title, sources, {})
     (network,) = front.networks(of_network)
     shown = {choice.name: f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}" for choice in network.choices}
     by_choice = {(r.method, r.rank): shown[name] for r in of_network if (name := _name((r.method, r.rank))) in shown}
-    return Column(title, source, by_choice)
+    return Column(title, sources, by_choice)
 
 
 def _flops(record: Record) -> str | None:

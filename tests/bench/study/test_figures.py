@@ -61,6 +61,23 @@ def test_each_figure_is_a_baseline_s(capsys: pytest.CaptureFixture[str]) -> None
     assert "accuracy, Fashion-MNIST: baselines/fashion_mnist/adaptation has no fft, lora, r=4" in shown
 
 
+@pytest.mark.parametrize(("kind", "column"), [("instructions", 6), ("adaptation", 7)])
+def test_a_further_method_s_figures_are_in_a_baseline_of_their_own(
+    baselines: Path, capsys: pytest.CaptureFixture[str], kind: str, column: int
+) -> None:
+    of_bitfit = {
+        "instructions": of_mobilenet("bitfit", instructions=INSTRUCTIONS),
+        "adaptation": of_seeds("bitfit", 0.5, 0.52).as_extra_info(),
+    }
+    (baselines / "methods" / kind).mkdir()
+    write(baselines / "methods" / kind / "0001_methods.json", baseline_data(of_bitfit[kind]))
+    assert main(["study", "--tables", "figures-mobilenet_v2"]) == 0
+    shown = capsys.readouterr().out
+    assert rows(shown)["bitfit"][column].startswith({"instructions": "4.600 M", "adaptation": "51.0% ±"}[kind])
+    both = "baselines/instructions/0001_a.json and baselines/methods/instructions/0001_methods.json have no lora, r=4."
+    assert (both in shown) is (kind == "instructions")
+
+
 def test_a_network_that_a_baseline_lacks_is_named(baselines: Path, capsys: pytest.CaptureFixture[str]) -> None:
     costs = [extra_info(Cell("resnet18", "fft", batch_size=size)) for size in (1, 32)]
     write(baselines / "methods" / "0002_b.json", baseline_data(*costs))
