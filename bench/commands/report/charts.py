@@ -186,9 +186,17 @@ def _coinciding(level: Rows, highest: float) -> Rows:
 
 
 def accuracy_against(
-    records: Sequence[Record], cost: Callable[[Record], int], axis: str, unit: str, scale: float
+    records: Sequence[Record],
+    cost: Callable[[Record], int],
+    axis: str,
+    unit: str,
+    scale: float,
+    margin: float | None = None,
 ) -> Chart | None:
-    """Accuracy after the update against what it costs, the Pareto front joined and named. `records` are of one task."""
+    """Accuracy after the update against what it costs, the Pareto front joined and named. `records` are of one task.
+
+    `margin`, a fraction, is half of the interval that seeds leave to each accuracy.
+    """
     adapted = [(record, record.adaptation) for record in records if record.adaptation is not None]
     if not adapted:
         return None
@@ -202,6 +210,10 @@ def accuracy_against(
         }
         for index, (record, adaptation) in enumerate(adapted)
     ]  # fmt: skip
+    if margin is not None:
+        for row in rows:
+            row |= {"low": row["accuracy"] - 100 * margin, "high": row["accuracy"] + 100 * margin}
+            row["after the update"] += f" ± {100 * margin:.1f}"
     color, shape = _by_method(list(dict.fromkeys(row["method"] for row in rows)))
     x = alt.X("cost:Q", title=axis, scale=alt.Scale(zero=False, padding=60))
     y = alt.Y("accuracy:Q", title="accuracy after the update, %", scale=alt.Scale(zero=False, padding=15))
@@ -220,7 +232,10 @@ def accuracy_against(
         .mark_text(align="right", dx=-7, dy=-5, color="currentColor", fontSize=11)
         .encode(x=x, y=y, text="cell:N")
     )
-    return alt.layer(joined, points, filled, names).properties(height=300)
+    layers = [joined, points, filled, names]
+    if margin is not None:
+        layers.insert(0, _chart(rows).mark_rule(opacity=0.6).encode(x=x, y="low:Q", y2="high:Q", color=color))
+    return alt.layer(*layers).properties(height=300)
 
 
 def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str], no_data: Rows) -> Chart | None:

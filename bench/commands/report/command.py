@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .html page or a .md table; repeatable",
     )
     parser.add_argument(
-        "--figures", type=Path, metavar="FOLDER", help="write each figure there as PNG, 300 dots an inch"
+        "--figures", type=Path, metavar="FOLDER", help="write each figure there, as SVG and as PNG of 300 dots an inch"
     )
     parser.add_argument(
         "--history",
@@ -88,7 +88,8 @@ def run(given: argparse.Namespace) -> int:
         else:
             _write(path, _page(given, shown, comparison, drawn, over_time, drawn_over_time))
     if given.figures:
-        written = figures.write_pngs([*drawn, *drawn_over_time], given.figures)
+        written = [*drawn, *drawn_over_time]
+        figures.write(written, given.figures)
         print(f"{given.figures}: {len(written)} figures", file=sys.stderr)
     return 0
 

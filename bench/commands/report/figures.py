@@ -1,4 +1,4 @@
-"""A run's figures: each chart with what it shows and for what it holds, for the page and as PNG for papers."""
+"""A run's figures: each chart with what it shows and for what it holds, for the page, and as SVG and PNG for papers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from peft_update_bench.bench.commands.report import charts
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.study import front
 
 WIDTH = 480
 """Of a PNG's plot, in CSS pixels, of which there are 96 to the inch."""
@@ -71,16 +72,26 @@ def _accuracy(task: str, records: list[Record]) -> list[tuple[str, str, charts.C
         assert record.adaptation is not None
         return record.adaptation.flops_total
 
-    against_memory = charts.accuracy_against(records, memory, "peak memory, MiB", "bytes", charts.MIB)
-    against_flops = charts.accuracy_against(records, flops, "FLOPs of the whole update, G", "FLOPs", 1e9)
+    margin = _margin(records)
+    against_memory = charts.accuracy_against(records, memory, "peak memory, MiB", "bytes", charts.MIB, margin)
+    against_flops = charts.accuracy_against(records, flops, "FLOPs of the whole update, G", "FLOPs", 1e9, margin)
     return [
         (f"{task}-accuracy-memory", f"Accuracy ({task}) against peak memory", against_memory, records),
         (f"{task}-accuracy-flops", f"Accuracy ({task}) against FLOPs", against_flops, records),
     ]
 
 
-def png(figure: Figure) -> bytes:
-    """The figure by itself, on white, its conditions under the title."""
+def _margin(records: list[Record]) -> float | None:
+    """Half of an accuracy's interval, a fraction; None where there is one seed, which leaves it unknown."""
+    try:
+        (network,) = front.networks(records)
+    except CommandError:
+        return None
+    return network.margin
+
+
+def by_itself(figure: Figure) -> str:
+    """The figure as Vega-Lite, on white, its conditions under the title."""
     held = figure.conditions
     lines = [line for text in (held.workload, held.versions, held.machine) for line in wrap(text, 100)]
     specification = figure.specification | {
@@ -89,20 +100,17 @@ def png(figure: Figure) -> bytes:
         "title": {"text": f"{figure.section}: {figure.title}", "subtitle": lines, "subtitleFontSize": 9, "offset": 12},
     }
     # Outside a page there is no text colour to take, nor one that shines through.
-    plain = json.dumps(specification).replace('"currentColor"', '"#222222"').replace('"transparent"', '"white"')
-    image: bytes = vl_convert.vegalite_to_png(plain, scale=PIXELS_PER_INCH / 96, ppi=96)
-    return image
+    return json.dumps(specification).replace('"currentColor"', '"#222222"').replace('"transparent"', '"white"')
 
 
-def write_pngs(figures: list[Figure], folder: Path) -> list[Path]:
-    """Write each figure to ``folder/NAME.png``. Raises CommandError where that is not possible."""
-    written = []
+def write(figures: list[Figure], folder: Path) -> None:
+    """Write each figure to ``folder/NAME.png`` and ``NAME.svg``. Raises CommandError where that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for figure in figures:
-            path = folder / f"{figure.name}.png"
-            path.write_bytes(png(figure))
-            written.append(path)
+            plain = by_itself(figure)
+            image: bytes = vl_convert.vegalite_to_png(plain, scale=PIXELS_PER_INCH / 96, ppi=96)
+            (folder / f"{figure.name}.png").write_bytes(image)
+            (folder / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(plain), encoding="utf-8")
     except OSError as error:
         raise CommandError(f"--figures {folder}: {error.strerror}; expected a folder that can be written") from None
-    return written

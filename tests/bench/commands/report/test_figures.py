@@ -22,14 +22,16 @@ from tests.helpers.records import FFT, baseline_data, extra_info, record, write
 SHIFT = Cell("resnet18", "lora", 4, "shift")
 
 
-def test_figures_are_written_as_png_by_name(run_file: Path, tmp_path: Path) -> None:
+def test_figures_are_written_by_name(run_file: Path, tmp_path: Path) -> None:
     assert main(["report", str(run_file), "--figures", str(tmp_path / "figures")]) == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
-    assert set(written) == {
-        "resnet18-memory-by-category.png", "resnet18-flops-by-rank.png", "resnet18-memory-by-rank.png",
-        "resnet18-latency-by-rank.png",
-    }  # fmt: skip
-    for image in written.values():
+    names = {
+        f"resnet18-{name}" for name in ("memory-by-category", "flops-by-rank", "memory-by-rank", "latency-by-rank")
+    }
+    assert set(written) == {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
+    for name in names:
+        assert b"torch 2.14.1" in written[f"{name}.svg"]
+        image = written[f"{name}.png"]
         assert image.startswith(b"\x89PNG")
         width = int.from_bytes(image[16:20], "big")
         assert width > figures.WIDTH * figures.PIXELS_PER_INCH / 96
@@ -236,6 +238,32 @@ def test_accuracy_is_drawn_against_memory_and_flops_with_its_front() -> None:
     # All cost the same FLOPs, so that only the most accurate is on that front.
     flops = drawn["resnet18-shift-accuracy-flops"].specification["datasets"].values()
     assert {row["cell"] for data in flops for row in data if row["front"]} == {"fft"}
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_accuracies_have_the_interval_that_seeds_leave_them(seeds: int) -> None:
+    """Of one seed none is known."""
+    curves = {"fft": (0.88, 0.92), "lora": (0.80, 0.80)}
+    found = []
+    for method, ends in curves.items():
+        of_seeds = [
+            {"seed": seed, "curve": [0.3, end], "source_accuracy_before": 0.9, "source_accuracy_after": 0.8}
+            for seed, end in enumerate(ends[:seeds])
+        ]
+        cell, spread = Cell("resnet18", method, 4 if method == "lora" else None, "shift"), {}
+        if seeds > 1:
+            spread = {"accuracy_spread": abs(ends[1] - ends[0]) / 2**0.5}
+        found.append(adapted(cell, 0.3, sum(ends[:seeds]) / seeds, runs=of_seeds, **spread))
+    run = Baseline(Path("run.json"), {r.cell: r for r in found}, {}, Machine("A CPU", 2), "core", False)
+    (chart,) = [figure.specification for figure in figures.of_run(run) if figure.name.endswith("accuracy-memory")]
+    rules = layers_of(chart, "rule")
+    if seeds == 1:
+        assert rules == []
+        return
+    ((_, rows),) = rules
+    # Two cells of two seeds: pooled deviation 2 points, of means 1.41, and Student's t of two degrees of freedom 4.30.
+    assert [round((row["high"] - row["low"]) / 2, 2) for row in rows] == [6.08, 6.08]
+    assert rows[0]["after the update"] == "90.0% ± 6.1"
 
 
 def test_accuracy_has_a_history() -> None:
