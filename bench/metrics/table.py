@@ -2,90 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from peft_update_bench.bench.metrics import figures_of
 from peft_update_bench.bench.metrics.row import Budget, Column, Curve, Evidence, Figure, Metric, load
-from peft_update_bench.bench.units import NOTHING, show
-from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
-if TYPE_CHECKING:
-    from peft_update_bench.bench.record import Adaptation, Latency, Record
-
-
-def _latency(record: Record) -> Latency:
-    assert record.latency is not None
-    return record.latency
-
-
-def _relative(record: Record) -> float | None:
-    """Relative to full fine-tuning, which is 1; its own ratio, to the calibration step, is on another scale."""
-    latency = record.latency
-    return None if latency is None else 1.0 if latency.is_references else latency.relative
-
-
-def _unsteady(record: Record, text: str) -> str:
-    return text if _latency(record).stable else f"{text} unstable"
-
-
-def _against(record: Record, ratio: str) -> str:
-    """A ratio to full fine-tuning, which is 1 itself; of a user's own step, as it is, to the calibration step."""
-    if not _latency(record).is_references:
-        return ratio
-    return f"{ratio} × calibration" if record.method == AS_IT_IS else "1 (reference)"
-
-
-def _relative_half_width(record: Record) -> str:
-    latency = _latency(record)
-    half_width = (latency.relative_high - latency.relative_low) / 2
-    text = f"{latency.relative:.3f} ± {half_width:.3f}"
-    return _unsteady(record, _against(record, text))
-
-
-def _relative_interval(record: Record) -> str:
-    latency = _latency(record)
-    ends = f"{latency.relative_low:.3f} to {latency.relative_high:.3f}"
-    return _unsteady(record, _against(record, f"{latency.relative:.3f} ({ends})"))
-
-
-def _relative_estimate(record: Record) -> tuple[float, float, float] | None:
-    latency = record.latency
-    if latency is None:
-        return None
-    return (1, 1, 1) if latency.is_references else (latency.relative, latency.relative_low, latency.relative_high)
-
-
-def _mean_relative(record: Record) -> float | None:
-    """Of the mean step, periodic work included; None where it was not timed."""
-    latency = record.latency
-    if latency is None or latency.is_references:
-        return _relative(record)
-    return latency.mean_relative
-
-
-def _stored(record: Record) -> int | None:
-    """Bytes that an update leaves to be stored: what it trained, and the batch norm's statistics that it moved."""
-    found = record.parameters
-    return None if found is None else (found.trainable + (found.statistics or 0)) * _BYTES_A_PARAMETER
-
-
-def _adaptation(record: Record) -> Adaptation:
-    assert record.adaptation is not None
-    return record.adaptation
-
-
-def _accuracies(record: Record) -> str:
-    found = _adaptation(record)
-    spread = "" if found.accuracy_spread is None else f" ± {100 * found.accuracy_spread:.1f}"
-    adapted = "" if found.adapted else " (not adapted)"
-    return f"{found.accuracy_before:.1%} → {found.accuracy_after:.1%}{spread}{adapted}"
-
-
-def _source_accuracies(record: Record) -> str:
-    found = _adaptation(record)
-    return f"{found.source_accuracy_before:.1%} → {found.source_accuracy_after:.1%}"
-
-
-_BYTES_A_PARAMETER = 4  # float32
 _MOST_OF_IT = 2 / 3
 """An optimizer that does less than this of what it did has left something out."""
 _PAGES_OF_LIBRARIES = 3 * 2**20
@@ -116,7 +35,7 @@ METRICS: dict[str, Metric] = {
                     budget=Budget(
                         "flash", "flash", "bytes", "bytes", "512KB",
                         "the most that an update may store: trained parameters and moved statistics, in float32",
-                        _stored,
+                        figures_of.stored,
                         more="flash",
                     ),
                 ),
@@ -209,14 +128,14 @@ METRICS: dict[str, Metric] = {
                     Evidence.INTERVAL,
                     "latency",
                     0.10,
-                    column=Column("latency / fft", _relative_interval, _relative),
-                    brief=Column("latency / fft", _relative_half_width, _relative),
-                    curve=Curve("Latency relative to full fine-tuning", "× fft", estimate=_relative_estimate),
+                    column=Column("latency / fft", figures_of.relative_interval, figures_of.relative),
+                    brief=Column("latency / fft", figures_of.relative_half_width, figures_of.relative),
+                    curve=Curve("Latency relative to full fine-tuning", "× fft", estimate=figures_of.relative_estimate),
                     over_time="Latency relative to its reference",
                     budget=Budget(
                         "latency", "latency / fft", "ratio", "×", "0.8",
                         "the longest that an update may take, as a multiple of full fine-tuning",
-                        _mean_relative,
+                        figures_of.mean_relative,
                         more="of fft's latency",
                         unknown="no baseline has timed it under this workload",
                     ),
@@ -310,7 +229,7 @@ METRICS: dict[str, Metric] = {
             (
                 Figure(
                     "accuracy_before", "accuracy",
-                    column=Column("accuracy before"), brief=Column("accuracy before → after", _accuracies),
+                    column=Column("accuracy before"), brief=Column("accuracy before → after", figures_of.accuracies),
                 ),
                 Figure(
                     "accuracy_after",
@@ -328,14 +247,14 @@ METRICS: dict[str, Metric] = {
                 ),
                 Figure(
                     "source_accuracy_after", "accuracy", Evidence.SEEDS,
-                    brief=Column("source before → after", _source_accuracies),
+                    brief=Column("source before → after", figures_of.source_accuracies),
                 ),
                 Figure(
                     "steps_to_target", "steps",
                     column=Column("steps to target"),
                     brief=Column(
                         "steps to target",
-                        lambda r: show(_adaptation(r).steps_to_target, "steps").replace(NOTHING, "not reached"),
+                        figures_of.steps_to_target,
                         lambda r: 0 if r.adaptation else None,
                     ),
                 ),
