@@ -101,7 +101,7 @@ def record(
         reached = next((s for s, a in zip(options.plan.evaluated_at[1:], curve[1:], strict=True) if a >= target), None)
         if reached is not None:
             adaptation |= {"steps_to_target": reached, "flops_to_target": flops.of_steps(reached)}
-    versions = {**installed_versions(), **{package: version(package) for package in PACKAGES}}
+    versions = {**installed_versions(cell.method), **{package: version(package) for package in PACKAGES}}
     parts: dict[str, object] = {
         "versions": versions,
         "parameters": figures.parameters,

@@ -184,4 +184,5 @@ def record_of(cell: Cell, workload: Workload | Mapping[str, Any], parts: Mapping
     if cell.batch_size is not None:
         identity["batch_size"] = cell.batch_size
     held_for = workload.as_record() if isinstance(workload, Workload) else dict(workload)
-    return read_record({"schema": SCHEMA, **identity, "workload": held_for, "versions": installed_versions(), **parts})
+    versions = installed_versions(cell.method)
+    return read_record({"schema": SCHEMA, **identity, "workload": held_for, "versions": versions, **parts})

@@ -26,6 +26,7 @@ from peft_update_bench.bench.record.update import (
     kind_of_workload,
 )
 from peft_update_bench.bench.record.where import Where
+from peft_update_bench.fixtures.methods.names import BUILT_IN
 from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, create_model, model_validator
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
@@ -134,13 +135,17 @@ def _model() -> type[Record]:
     return create_model("Record", __base__=Record, **added) if added else Record
 
 
-def installed_versions() -> dict[str, str]:
-    """The versions that a record depends on, of the modules that are really imported."""
+def installed_versions(method: str = "") -> dict[str, str]:
+    """The versions that a record depends on, of the modules that are really imported; and that of the package by which
+    `method` is done, where only its records depend on one."""
     versions = {
         # A module knows its own version even where another copy's metadata stands earlier on the path.
         distribution: getattr(import_module(module), "__version__", None) or version(distribution)
         for distribution, module in PACKAGES.items()
     }
+    through = BUILT_IN[method].through if method in BUILT_IN else ""
+    if through and through not in PACKAGES:
+        versions[through] = version(through)
     return {**versions, "python": platform.python_version()}
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,19 @@ class _Real:
         del loss
         with seeded(0):
             allocations = allocations_during(lambda: step())
-        states = (t for state in step.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor))
+        states = [t for state in step.optimizer.state.values() for t in _tensors_of(state)]
         # What all parameters' states share is held once.
         held = sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in states}.values())
         return cls(forward.get_total_flops(), backward.get_total_flops(), allocations, held)
+
+
+def _tensors_of(state: dict[str, Any]) -> Iterator[torch.Tensor]:
+    """Those of one parameter's state, in it and in what it holds, such as a projector."""
+    for value in state.values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif hasattr(value, "__dict__"):
+            yield from (tensor for tensor in vars(value).values() if isinstance(tensor, torch.Tensor))
 
 
 def _differences(figures: computed.Computed, real: _Real) -> list[str]:

@@ -147,7 +147,9 @@ class TestWorkload:
 
     def test_methods_that_bring_an_optimizer(self) -> None:
         assert read(optimizer="adamw").selection == Selection()
-        with pytest.raises(OptionError, match=r"^--optimizer is 'sgd', and galore, lora_plus, lora_fa cannot .*--meth"):
+        with pytest.raises(
+            OptionError, match=r"^--optimizer is 'sgd', and galore, fira, lora_plus, lora_fa cannot .*--meth"
+        ):
             read(optimizer="sgd", matrix="wide")
         with pytest.raises(
             OptionError, match=r"lora_fa cannot do without an optimizer of its own; expected no --optim"
