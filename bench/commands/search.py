@@ -2,7 +2,8 @@
 
 Every method is tried with the same rates on the same networks, tasks and seed, and takes the rate with the best mean
 accuracy on the validation data; the test data are not looked at. The scores are printed; ``--output`` writes them to a
-file as well. Methods read ``fixtures/methods/learning_rates.json``. An interrupted search continues.
+file as well, beside those of other methods that it holds, if these were searched alike. Methods read
+``fixtures/methods/learning_rates.json``. An interrupted search continues.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", help="of each update; default: the adaptation benchmark's")
     parser.add_argument("--workers", help="processes, each with one thread; default: one a core")
     parser.add_argument("--cache-dir", help="where trained networks are kept; default: the user's cache folder")
-    parser.add_argument("--output", type=Path, help="write the result to this JSON file; default: print it only")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="write the result to this JSON file, where other methods' stay; default: print it only",
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -97,6 +102,9 @@ def run(given: argparse.Namespace) -> int:
         for method in methods
         for rate in rates
     }
+    conditions = _conditions(plan)
+    wheres = {where for _, _, where in updates}
+    others = {} if given.output is None else _others(given.output, methods, conditions, rates, wheres)
     scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in methods}
     start = partial(LocalProcesses, adaptation.workers, asked.benchmark.wall(asked))
     try:
@@ -110,7 +118,7 @@ def run(given: argparse.Namespace) -> int:
         raise CommandError(str(error)) from None
     print(report(scores))
     if given.output is not None:
-        found = json.dumps(_result(scores, plan), indent=1) + "\n"
+        found = json.dumps(_result({**others, **scores}, conditions), indent=1) + "\n"
         try:
             write_atomically(given.output, found.encode("ascii"))
         except OSError as error:
@@ -129,11 +137,10 @@ def report(scores: Scores) -> str:
     return tabulate(rows, ["", *(f"{rate:g}" for rate in rates), "chosen"], tablefmt="pipe", disable_numparse=True)
 
 
-def _result(scores: Scores, plan: Plan) -> dict[str, Any]:
+def _conditions(plan: Plan) -> dict[str, Any]:
     from peft_update_bench.bench.record import installed_versions
 
     return {
-        "chosen": choose(scores),
         "by": "the best mean accuracy on the validation data",
         "seed": SEED,
         "rank": RANK,
@@ -145,11 +152,57 @@ def _result(scores: Scores, plan: Plan) -> dict[str, Any]:
         "steps": plan.steps,
         "batch_size": plan.batch_size,
         "versions": installed_versions(),
+    }
+
+
+def _others(
+    path: Path, methods: Sequence[str], conditions: Mapping[str, Any], rates: Sequence[float], wheres: Collection[str]
+) -> dict[str, dict[float, dict[str, float]]]:
+    """The scores of methods in the file `path` that are not searched now.
+
+    Raises CommandError where they were searched otherwise: the file says once what all of its scores are of.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        scores = {
+            method: {float(rate): dict(by_where) for rate, by_where in by_rate.items()}
+            for method, by_rate in held["scores"].items()
+            if method not in methods
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CommandError(f"--output {path} is there, and is no search's; expected one, or a new file") from None
+    if not scores:
+        return {}
+    unlike = [name for name, value in conditions.items() if held.get(name) != value]
+    if any({*by_rate} != {*rates} for by_rate in scores.values()):
+        unlike.append("rates")
+    if any({*by_where} != {*wheres} for by_rate in scores.values() for by_where in by_rate.values()):
+        unlike.append("architectures or tasks")
+    if unlike:
+        raise CommandError(
+            f"--output {path} holds {', '.join(scores)}, searched with other {', '.join(unlike)}; expected a new file, "
+            "or the same search"
+        )
+    return scores
+
+
+def _result(scores: Scores, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    ordered = {method: scores[method] for method in sorted(scores, key=_place)}
+    return {
+        "chosen": choose(ordered),
+        **conditions,
         "scores": {
             method: {f"{rate:g}": dict(by_where) for rate, by_where in by_rate.items()}
-            for method, by_rate in scores.items()
+            for method, by_rate in ordered.items()
         },
     }
+
+
+def _place(method: str) -> int:
+    """As methods are listed; users' own last."""
+    return [*METHODS, method].index(method)
 
 
 def _rates(value: str) -> list[float]:

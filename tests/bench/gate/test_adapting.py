@@ -317,6 +317,54 @@ def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], 
     assert found["seed"] == 1000
 
 
+def test_a_search_leaves_the_file_s_other_methods(search: Callable[..., int], tmp_path: Path) -> None:
+    output = tmp_path / "rates.json"
+    assert search("--methods=lora,fft", f"--output={output}") == 0
+    held = json.loads(output.read_text())
+    held["scores"]["fft"]["0.001"]["mobilenet_v3_small-unseen"] = 0.75
+    output.write_text(json.dumps(held))
+    assert search("--methods=bitfit,lora", f"--output={output}") == 0
+    found = json.loads(output.read_text())
+    assert list(found["chosen"]) == list(found["scores"]) == ["fft", "lora", "bitfit"]
+    assert found["scores"]["fft"] == {"0.001": {"mobilenet_v3_small-unseen": 0.75}}
+    assert {**found, "chosen": 0, "scores": 0} == {**held, "chosen": 0, "scores": 0}
+
+
+@pytest.mark.parametrize(
+    ("option", "unlike"),
+    [
+        ("--steps=2", "steps"), ("--rates=1e-3,1e-2", "rates"), ("--tasks=shift", "architectures or tasks"),
+        ("--image-size=28", "image_size"),
+    ],
+)  # fmt: skip
+def test_a_search_under_other_conditions_takes_another_file(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, unlike: str
+) -> None:
+    """Unless it searches all that the file holds."""
+    output = tmp_path / "rates.json"
+    assert search("--methods=lora", f"--output={output}") == 0
+    held = output.read_bytes()
+    capsys.readouterr()
+    assert search("--methods=bitfit", option, f"--output={output}") == 2
+    assert capsys.readouterr().err == (
+        f"update-bench search: --output {output} holds lora, searched with other {unlike}; expected a new file, or the "
+        "same search\n"
+    )
+    assert output.read_bytes() == held
+    assert search("--methods=lora", option, f"--output={output}") == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"scores": 1}', '{"scores": {"fft": {"x": {}}}}'])
+def test_a_search_does_not_replace_what_is_no_search_s(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    output = tmp_path / "rates.json"
+    output.write_text(text)
+    assert search("--methods=lora", f"--output={output}") == 2
+    assert capsys.readouterr().err.endswith(f"{output} is there, and is no search's; expected one, or a new file\n")
+    assert output.read_text() == text
+
+
 def test_a_search_tries_the_methods_that_are_named(
     search: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
