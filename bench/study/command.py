@@ -25,11 +25,17 @@ from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study.table_names import DEFAULT, TABLES
 
 FOLDER = Path("baselines") / "adaptation"
+FURTHER = Path("baselines") / "methods" / "adaptation"
+_HINT = "(with --metrics adaptation; --tables study-cost needs none)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "measured", nargs="*", type=Path, metavar="RUN.json", help=f"with adaptation; default: the newest in {FOLDER}"
+        "measured",
+        nargs="*",
+        type=Path,
+        metavar="RUN.json",
+        help=f"with adaptation; default: the newest in {FOLDER} and {FURTHER}",
     )
     parser.add_argument(
         "--tables",
@@ -65,9 +71,8 @@ def run(given: argparse.Namespace) -> int:
 
 def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
-    paths: Sequence[Path | None] = measured or [None]
     needs_runs = any(TABLES[name].needs_adaptation for name in names)
-    records = [record for path in paths for record in _adaptation(path)] if needs_runs else []
+    records = [record for path in measured or _newest() for record in _adaptation(path)] if needs_runs else []
     # Seconds of imports, which a run that cannot be read should not wait for.
     from peft_update_bench.bench.study import tables
 
@@ -78,12 +83,20 @@ def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     return made
 
 
-def _adaptation(path: Path | None) -> list[Record]:
+def _newest() -> list[Path]:
+    """The newest run of the core matrix, and of further methods where one is there."""
+    folders = [FOLDER, *([FURTHER] if FURTHER.is_dir() else [])]
     try:
-        path = path or baseline.find(FOLDER, None, "")
+        return [baseline.find(folder, None, "") for folder in folders]
+    except BaselineError as error:
+        raise CommandError(f"{error} {_HINT}") from None
+
+
+def _adaptation(path: Path) -> list[Record]:
+    try:
         read = baseline.read(path)
     except BaselineError as error:
-        raise CommandError(f"{error} (with --metrics adaptation; --tables study-cost needs none)") from None
+        raise CommandError(f"{error} {_HINT}") from None
     records = [record for record in read.records.values() if record.adaptation]
     if not records:
         raise CommandError(f"{path}: holds no adaptation; expected a baseline of --metrics adaptation")

@@ -10,6 +10,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.study import tables
+from peft_update_bench.bench.study.command import make
 from peft_update_bench.bench.study.statement import check
 from peft_update_bench.bench.study.statements import STATEMENTS
 from peft_update_bench.bench.study.table_names import TABLES
@@ -34,14 +35,14 @@ def run(tmp_path: Path) -> Path:
     return write(tmp_path / "0001_a.json", baseline_data(*(record.as_extra_info() for record in records)))
 
 
-def test_the_committed_tables_are_those_of_the_committed_baseline() -> None:
+def test_the_committed_tables_are_those_of_the_committed_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the page's tables those that take no time; ``pytest bench -m claims`` looks at the others."""
-    records = list(baseline.read(baseline.find(REPOSITORY / "baselines" / "adaptation", None, "")).records.values())
+    monkeypatch.chdir(REPOSITORY)
     held = marked_tables.read(DOCUMENT.read_text())
     of_methods, of_guidance = (marked_tables.read(page.read_text()) for page in (METHODS_PAGE, GUIDANCE))
     assert held.keys() | of_methods.keys() | of_guidance.keys() == TABLES.keys()
-    for name in CHEAP:
-        assert held[name] == tables.make(name, records), "stale: update-bench study --write bench/study/README.md"
+    for name, table in make(CHEAP, []).items():
+        assert held[name] == table, "stale: update-bench study --write bench/study/README.md"
 
 
 @pytest.mark.parametrize("page", [DOCUMENT, GUIDANCE], ids=lambda page: page.stem)
@@ -70,6 +71,22 @@ def test_it_prints_a_run_s_tables(run: Path, capsys: pytest.CaptureFixture[str])
     assert "40.0 points at most (mobilenet_v2 40.0)" in shown.out
     assert shown.out.index("### Every cell") < shown.out.index("### The statements on accuracy")
     assert shown.err.splitlines() == ["[1/2] study-cells (no time)", "[2/2] study-accuracy (no time)"]
+
+
+def test_by_default_further_methods_stand_beside_the_core_matrix(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, method in (("adaptation", "fft"), ("methods/adaptation", "bitfit")):
+        (tmp_path / "baselines" / folder).mkdir(parents=True)
+        record = adapted(Cell("mobilenet_v2", method, None, "shift"), 0.1, 0.6)
+        write(tmp_path / "baselines" / folder / "0001_a.json", baseline_data(record.as_extra_info()))
+    assert main(["study", "--tables", "study-cells"]) == 0
+    shown = capsys.readouterr().out
+    assert "mobilenet_v2-fft-shift" in shown
+    assert "mobilenet_v2-bitfit-shift" in shown
+    assert main(["study", str(run), "--tables", "study-cells"]) == 0
+    assert "bitfit" not in capsys.readouterr().out
 
 
 def test_a_run_without_adaptation_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
