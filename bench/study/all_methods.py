@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.instruments import computed, result
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.methods import takes_rank
 from peft_update_bench.fixtures.methods.names import BUILT_IN
 from peft_update_bench.fixtures.update_step import build_update_step
@@ -56,7 +57,8 @@ def _cost(architecture: str, method: str, rank: int | None) -> Cost:
     figures = {}
     for size in BATCH_SIZES:
         step = build_update_step(architecture, method, rank, Workload(batch_size=size), "meta")
-        figures[size] = computed.measure(step, observe_schedule=False)
+        with fixed_threads(1):  # of what is executed
+            figures[size] = computed.measure(step, observe_schedule=False)
         stored = result.stored_bytes(result.update_state(step.network))
     return Cost(
         method,
