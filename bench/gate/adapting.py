@@ -128,7 +128,8 @@ def _judge_accuracy(pair: _Pair, name: str, figure: Callable[[AdaptationRun], fl
 
 
 def _judge_cost(pair: _Pair, flops: Flops | None, steps_before: int, target: float, flops_before: int) -> Verdict:
-    """FLOPs until the accuracy that the baseline's record aims at, less what accuracies scatter on the way.
+    """FLOPs until the accuracy that the baseline's record aims at; or, where that comes too late, until it less what
+    accuracies scatter on the way.
 
     One evaluation later is allowed: nothing finer is measured.
     """
@@ -137,7 +138,9 @@ def _judge_cost(pair: _Pair, flops: Flops | None, steps_before: int, target: flo
     latest = evaluated_at[min(reached + 1, len(evaluated_at) - 1)]
     spread = pair.spread(lambda run: run.curve[reached])
     allowed = pair.tolerance(spread)
-    steps = pair.now.steps_to(target - allowed)
+    steps = pair.now.steps_to(target)
+    if steps is None or steps > latest:
+        steps = pair.now.steps_to(target - allowed)
     note = f"to {target:.1%} less {100 * allowed:.1f} points for {spread.cause}"
     name = "adaptation.flops_to_target"
     if steps is None:

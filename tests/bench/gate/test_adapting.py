@@ -204,7 +204,7 @@ NOTE = "to 50.0% less 2.0 points for the spread over seeds"
 @pytest.mark.parametrize(
     ("curve", "kind", "flops"),
     [
-        ((0.1, 0.485, 0.8, 0.8), "ok", 6000),
+        ((0.1, 0.485, 0.8, 0.8), "ok", 15000),
         ((0.1, 0.475, 0.485, 0.8), "ok", 15000),
         ((0.1, 0.475, 0.475, 0.8), "regressed", 30000),
     ],
@@ -213,6 +213,14 @@ def test_the_target_may_be_reached_one_evaluation_later(curve: tuple[float, ...]
     before = along(REACHED, REACHED, **AIMED)
     expected = Verdict("adaptation.flops_to_target", kind, "FLOPs", flops, 6000, 1.5, NOTE)
     assert judged_cost(along(curve, curve), before) == expected
+
+
+def test_what_did_not_move_is_not_said_to_have_moved() -> None:
+    """Though accuracy was within the tolerance of the target an evaluation before."""
+    curve = (0.1, 0.49, 0.5, 0.8)
+    of = along(curve, curve, target_accuracy=0.5, steps_to_target=5, flops_to_target=15000)
+    cost = judged_cost(of, of)
+    assert (cost.kind, cost.now, cost.before) == ("ok", 15000, 15000)
 
 
 def test_a_target_reached_at_the_last_evaluation_has_none_later() -> None:
