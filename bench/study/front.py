@@ -20,7 +20,7 @@ from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate.adapting import Spread
 from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.record import Adaptation, Record
-from peft_update_bench.bench.units import show
+from peft_update_bench.bench.units import count, show
 
 CONFIDENCE = 0.95
 DRAWS = 100_000
@@ -273,16 +273,28 @@ def budget_rows(records: Sequence[Record]) -> list[list[str]]:
     return rows
 
 
+def setting_in_words(adaptation: Adaptation, conditions: Sequence[Condition], seeds: int) -> str:
+    """What accuracies are of: images, first weights, what was adapted to, and how long."""
+    settings = adaptation.settings
+    return (
+        f"{settings.data} from {settings.weights} weights, {told(conditions)}; {count(seeds, 'seed')}, "
+        f"{settings.steps} steps, {settings.test_images} test images"
+    )
+
+
+def setting_of(record: Record) -> str:
+    """As :func:`setting_in_words`, of one cell."""
+    adaptation = _adaptation(record)
+    return setting_in_words(adaptation, [_condition(adaptation)], len(adaptation.runs))
+
+
 def conditions_in_words(records: Sequence[Record]) -> str:
     """What stands under the tables: of what the accuracies are, by how many seeds, and what counts as equal."""
     lines = []
     for network in networks(records):
-        settings = next(
-            _adaptation(r).settings for r in records if r.architecture == network.architecture and r.adaptation
-        )
+        adaptation = next(r.adaptation for r in records if r.architecture == network.architecture and r.adaptation)
         line = (
-            f"{network.architecture}: {settings.data} from {settings.weights} weights, {told(network.conditions)}; "
-            f"{network.seeds} seeds, {settings.steps} steps, {settings.test_images} test images; methods up to "
+            f"{network.architecture}: {setting_in_words(adaptation, network.conditions, network.seeds)}; methods up to "
             f"{100 * network.alike:.1f} points below another equal it; steps are to {network.target_share:.0%} of full "
             "fine-tuning's gain"
         )

@@ -215,7 +215,7 @@ def accuracy_against(
             row |= {"low": row["accuracy"] - 100 * margin, "high": row["accuracy"] + 100 * margin}
             row["after the update"] += f" ± {100 * margin:.1f}"
     color, shape = _by_method(list(dict.fromkeys(row["method"] for row in rows)))
-    x = alt.X("cost:Q", title=axis, scale=alt.Scale(zero=False, padding=60))
+    x = alt.X("cost:Q", title=axis, scale=alt.Scale(domain=[0, 1.1 * max(row["cost"] for row in rows)]))
     y = alt.Y("accuracy:Q", title="accuracy after the update, %", scale=alt.Scale(zero=False, padding=15))
     tooltip = ["cell:N", "after the update:N", "before:N", f"{axis}:N"]
     points = _chart(rows).mark_point(size=70, opacity=1).encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip)
@@ -234,7 +234,7 @@ def accuracy_against(
     )
     layers = [joined, points, filled, names]
     if margin is not None:
-        layers.insert(0, _chart(rows).mark_rule(opacity=0.6).encode(x=x, y="low:Q", y2="high:Q", color=color))
+        layers.insert(0, _chart(rows).mark_rule(strokeWidth=1).encode(x=x, y="low:Q", y2="high:Q", color=color))
     return alt.layer(*layers).properties(height=300)
 
 

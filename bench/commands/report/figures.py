@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -54,13 +54,21 @@ def of_run(run: Baseline) -> Iterator[Figure]:
             drawn += _accuracy(task, of_task)
         for key, title, chart, of in drawn:
             if chart is not None:
-                yield figure(subject, key, title, chart, conditions(run, of))
+                yield figure(subject, key, title, chart, _conditions(run, of))
 
 
 def figure(section: str, key: str, title: str, chart: charts.Chart, held: Conditions) -> Figure:
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{section}-{key}").strip("-")
     description = f"{title}, {section}. {held.sentence}"
     return Figure(name, title, section, charts.specification(chart, description), held)
+
+
+def _conditions(run: Baseline, records: list[Record]) -> Conditions:
+    """Those of all runs; of an adaptation also what its accuracies are of."""
+    held = conditions(run, records)
+    if not records[0].adaptation:
+        return held
+    return replace(held, workload=f"{front.setting_of(records[0])}; {held.workload}")
 
 
 def _accuracy(task: str, records: list[Record]) -> list[tuple[str, str, charts.Chart | None, list[Record]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.study import tables
+from peft_update_bench.bench.study import committed, front, tables
 from peft_update_bench.bench.study.command import make
 from peft_update_bench.bench.study.statement import check
 from peft_update_bench.bench.study.statements import STATEMENTS
@@ -53,6 +54,16 @@ def test_tables_of_several_committed_baselines_are_theirs(page: Path, monkeypatc
     assert looked_at
     for name in looked_at:
         assert held[name] == tables.make(name, []), f"stale: update-bench study --write {page.relative_to(REPOSITORY)}"
+
+
+def test_the_page_of_guidance_shows_the_committed_runs() -> None:
+    """The picture names each method and what the accuracies are of."""
+    (name,) = re.findall(r"!\[.+\]\((.+\.svg)\)", GUIDANCE.read_text())
+    picture = (GUIDANCE.parent / name).read_text()
+    (run,) = (REPOSITORY / committed.FASHION).glob("*.json")
+    records = baseline.read(run).records.values()
+    assert {record.method for record in records} <= {*re.findall(r">(\w+)</text>", picture)}
+    assert all(front.setting_of(record).partition(";")[0] in picture for record in records)
 
 
 def test_the_committed_baseline_has_the_verdicts_that_the_list_records() -> None:

@@ -264,6 +264,7 @@ def test_accuracies_have_the_interval_that_seeds_leave_them(seeds: int) -> None:
     # Two cells of two seeds: pooled deviation 2 points, of means 1.41, and Student's t of two degrees of freedom 4.30.
     assert [round((row["high"] - row["low"]) / 2, 2) for row in rows] == [6.08, 6.08]
     assert rows[0]["after the update"] == "90.0% ± 6.1"
+    assert "shift under fog 3; 2 seeds" in chart["description"]
 
 
 def test_accuracy_has_a_history() -> None:
