@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="RUN.json",
-        help=f"with adaptation; default: the newest in {FOLDER} and {FURTHER}",
+        help=f"with adaptation; default: the newest in {FOLDER}, and all in {FURTHER}",
     )
     parser.add_argument(
         "--tables",
@@ -84,10 +84,9 @@ def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
 
 
 def _newest() -> list[Path]:
-    """The newest run of the core matrix, and of further methods where one is there."""
-    folders = [FOLDER, *([FURTHER] if FURTHER.is_dir() else [])]
+    """The newest run of the core matrix, and all of further methods."""
     try:
-        return [baseline.find(folder, None, "") for folder in folders]
+        return [baseline.find(FOLDER, None, ""), *sorted(FURTHER.glob("[0-9]*.json"))]
     except BaselineError as error:
         raise CommandError(f"{error} {_HINT}") from None
 

@@ -24,12 +24,11 @@ def newest(folder: Path) -> Baseline:
 
 
 def of_every_method(kind: str) -> list[Baseline]:
-    """The newest baselines of a kind of benchmark: of the core matrix, and of further methods where one is there.
+    """The newest baseline of a kind of benchmark, which is of the core matrix, and all of further methods.
 
-    Raises CommandError where the first is missing, or either cannot be read.
+    Raises CommandError where the first is missing, or one cannot be read.
     """
-    further = METHODS / kind
-    return [newest(FOLDER / kind), *([newest(further)] if further.is_dir() else [])]
+    return [newest(FOLDER / kind), *map(_read, _numbered(METHODS / kind))]
 
 
 def adapted_to_fashion_mnist() -> list[Record]:
@@ -37,11 +36,7 @@ def adapted_to_fashion_mnist() -> list[Record]:
 
     Raises CommandError where one cannot be read.
     """
-    try:
-        paths = sorted(FASHION.glob("[0-9]*.json"))
-        return [record for path in paths for record in baseline.read(path).records.values()]
-    except BaselineError as error:
-        raise CommandError(str(error)) from None
+    return [record for path in _numbered(FASHION) for record in _read(path).records.values()]
 
 
 def on_fashion_mnist() -> list[Record]:
@@ -50,3 +45,14 @@ def on_fashion_mnist() -> list[Record]:
     if not records:
         raise CommandError(f"{FASHION}: holds no run; expected one, recorded as fixtures/training/README.md says")
     return records
+
+
+def _read(path: Path) -> Baseline:
+    try:
+        return baseline.read(path)
+    except BaselineError as error:
+        raise CommandError(str(error)) from None
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]*.json"))
