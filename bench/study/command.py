@@ -25,7 +25,6 @@ from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study.table_names import DEFAULT, TABLES
 
 FOLDER = Path("baselines") / "adaptation"
-FURTHER = Path("baselines") / "methods" / "adaptation"
 _HINT = "(with --metrics adaptation; --tables study-cost needs none)"
 
 
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="RUN.json",
-        help=f"with adaptation; default: the newest in {FOLDER}, and all in {FURTHER}",
+        help=f"with adaptation; default: the newest in {FOLDER}",
     )
     parser.add_argument(
         "--tables",
@@ -72,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
 def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
     needs_runs = any(TABLES[name].needs_adaptation for name in names)
-    records = [record for path in measured or _newest() for record in _adaptation(path)] if needs_runs else []
+    records = [record for path in measured or [_newest()] for record in _adaptation(path)] if needs_runs else []
     # Seconds of imports, which a run that cannot be read should not wait for.
     from peft_update_bench.bench.study import tables
 
@@ -83,10 +82,9 @@ def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     return made
 
 
-def _newest() -> list[Path]:
-    """The newest run of the core matrix, and all of further methods."""
+def _newest() -> Path:
     try:
-        return [baseline.find(FOLDER, None, ""), *sorted(FURTHER.glob("[0-9]*.json"))]
+        return baseline.find(FOLDER, None, "")
     except BaselineError as error:
         raise CommandError(f"{error} {_HINT}") from None
 

@@ -72,8 +72,8 @@ def _columns(architecture: str) -> list[Column]:
         column("to store", costs, BATCH_SIZES[0], _stored),
         column("latency / fft, batch 1", times, 1, _latency),
         column("instructions, batch 1", counts, 1, _instructions),
-        _accuracy("MNIST", _paths(digits), architecture, _records(digits)),
-        _accuracy("Fashion-MNIST", [str(committed.FASHION)], architecture, committed.adapted_to_fashion_mnist()),
+        _accuracy("MNIST", _paths(digits), architecture, [[*held.records.values()] for held in digits]),
+        _accuracy("Fashion-MNIST", [str(committed.FASHION)], architecture, [committed.adapted_to_fashion_mnist()]),
     ]
 
 
@@ -89,15 +89,16 @@ def _batch_size(record: Record) -> int | None:
     return record.workload.batch_size if isinstance(record.workload, WorkloadEntry) else None
 
 
-def _accuracy(data: str, sources: Sequence[str], architecture: str, records: Sequence[Record]) -> Column:
-    title = f"accuracy, {data}"
-    of_network = [record for record in records if record.architecture == architecture]
-    if not of_network:
-        return Column(title, sources, {})
-    (network,) = front.networks(of_network)
-    shown = {choice.name: f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}" for choice in network.choices}
-    by_choice = {(r.method, r.rank): shown[name] for r in of_network if (name := _name((r.method, r.rank))) in shown}
-    return Column(title, sources, by_choice)
+def _accuracy(data: str, sources: Sequence[str], architecture: str, runs: Sequence[Sequence[Record]]) -> Column:
+    """Each of `runs` is of networks of its own, with an interval of its own."""
+    by_choice: dict[Choice, str] = {}
+    for records in runs:
+        of_network = [record for record in records if record.architecture == architecture]
+        for network in front.networks(of_network):
+            shown = {choice.name: f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}" for choice in network.choices}
+            choices = {(r.method, r.rank): _name((r.method, r.rank)) for r in of_network}
+            by_choice |= {choice: shown[name] for choice, name in choices.items() if name in shown}
+    return Column(f"accuracy, {data}", sources, by_choice)
 
 
 def _flops(record: Record) -> str | None:

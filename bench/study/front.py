@@ -228,6 +228,13 @@ def _must_be_alike(architecture: str, records: Sequence[Record]) -> None:
             "runs that differ in task and shift alone"
         )
 
+    trained = {(_condition(a), a.source_accuracy_before) for record in records for a in [_adaptation(record)]}
+    if len(trained) > len({condition for condition, _ in trained}):
+        raise CommandError(
+            f"{architecture} was adapted from networks that were trained apart: their accuracies on the source images "
+            "differ; expected runs that share one, as those of one cache folder on one machine do"
+        )
+
 
 FRONT_HEADERS = ("network", "method", "accuracy after, 95 %", *(cost.name for cost in COSTS), "on the front of")
 

@@ -84,22 +84,6 @@ def test_it_prints_a_run_s_tables(run: Path, capsys: pytest.CaptureFixture[str])
     assert shown.err.splitlines() == ["[1/2] study-cells (no time)", "[2/2] study-accuracy (no time)"]
 
 
-def test_by_default_further_methods_stand_beside_the_core_matrix(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for folder, method in (("adaptation", "fft"), ("methods/adaptation", "bitfit")):
-        (tmp_path / "baselines" / folder).mkdir(parents=True)
-        record = adapted(Cell("mobilenet_v2", method, None, "shift"), 0.1, 0.6)
-        write(tmp_path / "baselines" / folder / "0001_a.json", baseline_data(record.as_extra_info()))
-    assert main(["study", "--tables", "study-cells"]) == 0
-    shown = capsys.readouterr().out
-    assert "mobilenet_v2-fft-shift" in shown
-    assert "mobilenet_v2-bitfit-shift" in shown
-    assert main(["study", str(run), "--tables", "study-cells"]) == 0
-    assert "bitfit" not in capsys.readouterr().out
-
-
 def test_a_run_without_adaptation_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", str(write(tmp_path / "0002_b.json", baseline_data()))]) == 2
     error = capsys.readouterr().err
