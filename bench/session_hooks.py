@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench import terminal
 from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
@@ -99,7 +100,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     assert failures is not None
     failures.restore()
     terminalreporter.section("update benchmark")
-    for line in (*summary.paragraphs, summary.terminal, *summary.notes, summary.headline):
+    for line in summary.lines(terminal.width(bool(terminalreporter.isatty))):
         terminalreporter.write_line(line)
     for line in workflow_commands(summary) if is_wanted(os.environ) else ():
         terminalreporter.write_line(line)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from peft_update_bench.bench import metrics
+from peft_update_bench.bench import metrics, terminal
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import runs
@@ -27,7 +27,6 @@ from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_word
 from peft_update_bench.bench.gate.load import explain_load
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.units import NOTHING, count, show
-from tabulate import tabulate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +53,7 @@ def differences(old: Baseline, new: Baseline) -> Iterator[str]:
     if moved:
         yield ""
         headers = ("figure", "moved in", "lowest change", "highest change", "verdict")
-        yield tabulate([_row(group) for group in moved], headers, tablefmt="simple", disable_numparse=True)
+        yield terminal.table([_row(group) for group in moved], headers, terminal.width(sys.stdout.isatty()))
     same = [group.metric for group in groups if group not in moved]
     if same:
         yield ""
@@ -102,8 +101,8 @@ def _moved(verdict: Verdict) -> bool:
 def _row(group: Group) -> list[str]:
     moved = Group(group.metric, tuple(entry for entry in group.verdicts if _moved(entry[1])))
     kinds = Counter(verdict.kind for _, verdict in moved.verdicts)
-    # One that is missing has no change: it is absent on one side, or a ratio to another reference.
-    changed = Group(group.metric, tuple(entry for entry in moved.verdicts if entry[1].kind != "missing"))
+    # One that is absent on one side, or a ratio to another reference, has no change.
+    changed = Group(group.metric, tuple(e for e in moved.verdicts if e[1].kind not in {"missing", "unrecorded"}))
     notes = sorted({verdict.note for _, verdict in moved.verdicts if verdict.kind == "missing"})
     return [
         group.metric,

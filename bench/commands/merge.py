@@ -13,9 +13,11 @@ With --compare the whole is judged, once. Exit status: 0, 1 where a cell regress
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from peft_update_bench.bench import terminal
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.commands.shards import join, read_shard
@@ -74,5 +76,5 @@ def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
             print(explain_loss(result.cell, before, RECORD))
         elif result.cell not in told:
             print(explain_failure(result, before, RECORD))
-    print("\n".join((*summary.paragraphs, summary.terminal, *summary.notes, summary.headline)))
+    print("\n".join(summary.lines(terminal.width(sys.stdout.isatty()))))
     return 0 if comparison.passes else 1

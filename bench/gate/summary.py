@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
-from peft_update_bench.bench import metrics
+from peft_update_bench.bench import metrics, terminal
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.together import paragraph, told_together
@@ -95,10 +95,13 @@ class Summary:
         reasons = sorted({verdict.note for verdict in incomparable})
         return f"Not compared: {_words(incomparable)} ({'; '.join(reasons)})." if incomparable else ""
 
-    @property
-    def terminal(self) -> str:
-        """The table for a terminal, one line a cell."""
-        return tabulate(self._rows(self.results), self.headers, tablefmt="simple", disable_numparse=True)
+    def lines(self, characters: int | None) -> list[str]:
+        """All that ends a run in a terminal whose lines have so many `characters`; None where there is no end."""
+        return [*self.paragraphs, self.table(characters), *self.notes, self.headline]
+
+    def table(self, characters: int | None = None) -> str:
+        """The table for a terminal, one line a cell where it is wide enough."""
+        return terminal.table(self._rows(self.results), self.headers, characters)
 
     @property
     def markdown(self) -> str:

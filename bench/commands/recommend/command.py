@@ -23,7 +23,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peft_update_bench.bench import benchmarks, options
+from peft_update_bench.bench import benchmarks, options, terminal
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.recommend import accuracy, devices
@@ -87,7 +87,7 @@ def _rows(word: str) -> int:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the answer, as Markdown; 1 where no cell fits. Raises CommandError for bad input."""
+    """Print the answer, piped as Markdown; 1 where no cell fits. Raises CommandError for bad input."""
     device = devices.named(given.device) if given.device else None
     limits = _limits(given, device)
     run = _options(given)
@@ -98,12 +98,13 @@ def run(given: argparse.Namespace) -> int:
     collected = _collect(run, known, adapted, counted)
     found = answer(collected.costs, limits, given.by, accuracy.alike(adapted) if adapted else 0.0)
     smaller = [] if found.feasible else _find_smaller(found, run)
-    tables = Tables(given.rows, accuracy.measured_on(adapted) if adapted else "")
+    characters = terminal.width(sys.stdout.isatty())
+    tables = Tables(given.rows, accuracy.measured_on(adapted) if adapted else "", characters)
     lines = [f"Budget: {', '.join(map(str, limits))}."]
     if device is not None:
         lines.append(f"{device.name}: {device.source}. Assumed: {device.assumed}.")
     lines += [_conditions(run, known, adapted, collected), *told(found, tables, smaller, collected.failures)]
-    print("\n\n".join(lines))
+    print("\n\n".join(terminal.wrap(line, characters) for line in lines))
     return 0 if found.feasible else 1
 
 

@@ -1,10 +1,11 @@
-"""The answer in words and tables, as Markdown."""
+"""The answer in words and tables: as Markdown, or in lines that fit a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from peft_update_bench.bench import terminal
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.recommend.budget import Answer, Costs, show_figure
 from peft_update_bench.bench.commands.recommend.smaller import Smaller
@@ -23,10 +24,12 @@ INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class Tables:
-    """How tables are shown: at most `rows` of each, and what the accuracies in them were measured on."""
+    """How tables are shown: at most `rows` of each, what the accuracies in them were measured on, and how many
+    characters a terminal's line has; None for Markdown."""
 
     rows: int = ROWS
     measured_on: str = ""
+    characters: int | None = None
 
 
 def told(found: Answer, tables: Tables, smaller: Sequence[Smaller], failures: dict[Cell, str]) -> list[str]:
@@ -94,10 +97,12 @@ def _table(
         ]
         for costs in rows[: tables.rows]
     ]
-    titles = [
-        f"{b.words} ({tables.measured_on})" if b.name == "accuracy" and tables.measured_on else b.words for b in shown
-    ]
+    # A table may be copied out of Markdown without the sentence on the workload.
+    measured_on = f" ({tables.measured_on})" if tables.measured_on and tables.characters is None else ""
+    titles = [f"{b.words}{measured_on if b.name == 'accuracy' else ''}" for b in shown]
     headers = [*(["place"] if places else []), "cell", *titles, *(["instructions"] if counted else []), title]
+    if tables.characters is not None:
+        return terminal.table(body, headers, tables.characters, names=2 if places else 1)
     return tabulate(body, headers, tablefmt="github", disable_numparse=True)
 
 

@@ -44,7 +44,7 @@ def columns(line: str) -> list[str]:
 
 
 def test_the_terminals_table_has_a_line_a_cell() -> None:
-    head, rule, first, second = summary(of("ok"), of("regressed", cell=FFT)).terminal.splitlines()
+    head, rule, first, second = summary(of("ok"), of("regressed", cell=FFT)).table().splitlines()
     assert columns(head) == list(HEADERS)
     assert set(rule) == {"-", " "}
     assert columns(first) == ["resnet18-lora-r4", "3.000 kFLOPs", "1000 Bytes", "0.800 ± 0.010", "ok"]
@@ -54,7 +54,7 @@ def test_the_terminals_table_has_a_line_a_cell() -> None:
 
 def test_what_was_not_measured_is_a_dash() -> None:
     bare = record(flops=None, memory=None, latency=None)
-    rows = summary(Result(LORA, bare), Result(FFT, error="hangs")).terminal.splitlines()[2:]
+    rows = summary(Result(LORA, bare), Result(FFT, error="hangs")).table().splitlines()[2:]
     assert [columns(line) for line in rows] == [
         ["resnet18-lora-r4", "–", "–", "–", "not compared"],
         ["resnet18-fft", "–", "–", "–", "failed: hangs"],
@@ -72,7 +72,7 @@ def test_what_was_not_measured_is_a_dash() -> None:
 )
 def test_a_latency_with_half_of_its_interval(latency: dict[str, Any], text: str) -> None:
     result = Result(LORA, record(latency={**LATENCY, **latency}), (Verdict("flops.forward", "ok"),))
-    (line,) = summary(result).terminal.splitlines()[2:]
+    (line,) = summary(result).table().splitlines()[2:]
     assert f"  {text}  " in line
 
 
@@ -99,7 +99,7 @@ def test_a_column_of_numbers_is_text() -> None:
     """A table renderer that reads numbers would move them to the right, and write 1e3 and 1.50 in its own way."""
     reached = adapted(ADAPTED, 0.1, 0.8, target_accuracy=0.5, steps_to_target=10, flops_to_target=2000)
     table = summary(Result(ADAPTED, reached), measured=("adaptation",))
-    head, _, row = table.terminal.splitlines()
+    head, _, row = table.table().splitlines()
     assert row[head.index("steps to target") :].startswith("10 ")
     assert "-:" not in table.markdown
 
@@ -135,18 +135,18 @@ def test_a_cells_word_is_its_gravest_verdict(kinds: tuple[Kind, ...], word: str)
 def test_what_moved_is_told_with_its_change(kind: Kind) -> None:
     both = (Verdict("flops.forward", kind, "FLOPs", 90, 100), Verdict("flops.backward", kind, "FLOPs", 120, 100))
     result = Result(LORA, record(), (*both, Verdict("memory.peak", "ok", "bytes", 100, 100)))
-    assert summary(result).terminal.endswith(f"  {kind}: flops.forward -10.0 %, flops.backward +20.0 %")
+    assert summary(result).table().endswith(f"  {kind}: flops.forward -10.0 %, flops.backward +20.0 %")
 
 
 def test_accuracy_is_told_in_points() -> None:
     result = Result(LORA, record(), (Verdict("adaptation.accuracy_after", "regressed", "accuracy", 0.7, 0.8),))
-    assert summary(result).terminal.endswith("  regressed: adaptation.accuracy_after -10.0 points")
+    assert summary(result).table().endswith("  regressed: adaptation.accuracy_after -10.0 points")
     half = Result(LORA, record(), (Verdict("adaptation.accuracy_after", "regressed", "accuracy", None, 0.8),))
-    assert summary(half).terminal.endswith("  regressed: adaptation.accuracy_after –")
+    assert summary(half).table().endswith("  regressed: adaptation.accuracy_after –")
 
 
 def test_a_long_error_is_cut_at_a_word() -> None:
-    line = summary(Result(LORA, error="word " * 40)).terminal.splitlines()[-1]
+    line = summary(Result(LORA, error="word " * 40)).table().splitlines()[-1]
     told = line.partition("failed: ")[2]
     assert told == "word " * 15 + "…"
 
@@ -191,7 +191,7 @@ def test_the_headline_and_the_row_count_what_is_not_comparable(number: int, told
     elsewhere = [Verdict("latency.relative", "not comparable", note="another CPU")] * number
     one = summary(Result(LORA, record(), (ok, *elsewhere)))
     assert one.headline == f"1 cell, against 0001_a.json: 1 ok{told}"
-    assert one.terminal.endswith(f"  ok, {number} not comparable" if number else "  ok")
+    assert one.table().endswith(f"  ok, {number} not comparable" if number else "  ok")
 
 
 def test_markdown_ends_with_the_notes() -> None:
@@ -208,7 +208,7 @@ def test_a_run_shows_the_columns_of_what_it_measured() -> None:
 def test_adaptations_table() -> None:
     result = Result(ADAPTED, adapted(ADAPTED, 0.1, 0.8), (Verdict("adaptation.accuracy_after", "ok"),))
     failed = Result(Cell("resnet18", "fft", None, "shift"), error="diverges")
-    head, _, row, bad = summary(result, failed, measured=("adaptation",)).terminal.splitlines()
+    head, _, row, bad = summary(result, failed, measured=("adaptation",)).table().splitlines()
     assert columns(head) == list(ADAPTATION_HEADERS)
     assert columns(row) == [
         "resnet18-lora-r4-shift", "10.0% → 80.0%", "90.0% → 80.0%", "not reached", "–", "50.00 MiB", "ok"
@@ -225,7 +225,7 @@ def test_what_is_shown_of_an_adaptation() -> None:
         ADAPTED, 0.5, 0.41, runs=runs, accuracy_spread=0.2, target_accuracy=0.4, steps_to_target=10,
         flops_to_target=2_000_000,
     )  # fmt: skip
-    (row,) = summary(Result(ADAPTED, found), measured=("adaptation",)).terminal.splitlines()[2:]
+    (row,) = summary(Result(ADAPTED, found), measured=("adaptation",)).table().splitlines()[2:]
     assert columns(row)[1:] == [
         "50.0% → 41.0% ± 20.0 (not adapted)", "90.0% → 80.0%", "10", "2.000 MFLOPs", "50.00 MiB", "not compared"
     ]  # fmt: skip
@@ -237,7 +237,7 @@ def test_text_is_text_in_markdown() -> None:
 
 
 def test_a_row_of_which_nothing_is_comparable_says_so_once() -> None:
-    assert summary(of("not comparable", "not comparable")).terminal.endswith("  not comparable")
+    assert summary(of("not comparable", "not comparable")).table().endswith("  not comparable")
 
 
 def test_absolute_times_are_named_only_where_they_are_among_what_was_not_compared() -> None:

@@ -109,6 +109,20 @@ def test_the_answer_says_what_binds_and_what_would_have_to_change(ask: Ask) -> N
     assert "The order says what an update costs, not how well it adapts." in output
 
 
+@pytest.mark.parametrize("characters", [60, 80, 110])
+def test_a_terminals_lines_fit_it(ask: Ask, monkeypatch: pytest.MonkeyPatch, characters: int) -> None:
+    """What is piped is Markdown, whatever the terminal."""
+    monkeypatch.setenv("COLUMNS", str(characters))
+    piped = ask("--memory=1.5MiB", "--flops=1.5G")[1]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = ask("--memory=1.5MiB", "--flops=1.5G")[1]
+    assert max(map(len, shown.splitlines())) <= characters < max(map(len, piped.splitlines()))
+    assert "|" in piped
+    assert "|" not in shown
+    for word in ("resnet18-lora-r4", "FLOPs, 67% of it", "512.00 KiB more memory (+33%)"):
+        assert word in " ".join(shown.split())
+
+
 def test_nothing_fits(ask: Ask) -> None:
     status, output, _ = ask("--memory=64KB")
     assert status == 1
