@@ -20,6 +20,8 @@ _SEVERITY: tuple[Kind, ...] = (
     "missing", "regressed", "unstable", "improved", "new", "unrecorded", "not comparable", "ok"
 )  # fmt: skip
 _BAD = frozenset({"failed", "missing", "regressed", "unstable"})
+_NAMED = 3
+"""Figures that moved, in a line of the terminal's table."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ class Summary:
         return [*self.paragraphs, self.table(characters), *self.notes, self.headline]
 
     def table(self, characters: int | None = None) -> str:
-        """The table for a terminal, one line a cell where it is wide enough."""
-        return terminal.table(self._rows(self.results), self.headers, characters)
+        """The table for a terminal, one line a cell where it is wide enough. Of what moved in a cell that fails it
+        names a few figures: the messages have all."""
+        return terminal.table(self._rows(self.results, most=_NAMED), self.headers, characters)
 
     @property
     def markdown(self) -> str:
@@ -120,12 +123,12 @@ class Summary:
     def _columns(self) -> list[tuple[metrics.Row, metrics.Column]]:
         return [(row, row.figure.brief) for row in metrics.rows(self.measured) if row.figure.brief is not None]
 
-    def _rows(self, results: Iterable[Result]) -> list[list[str]]:
+    def _rows(self, results: Iterable[Result], most: int | None = None) -> list[list[str]]:
         return [
             [
                 str(result.cell),
                 *(row.entry(result.record, column)[1] if result.record else NOTHING for row, column in self._columns),
-                describe(result),
+                describe(result, most),
             ]
             for result in results
         ]
@@ -162,15 +165,18 @@ def indented(lines: Iterable[str]) -> str:
 _AS_ENTITIES = str.maketrans({"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "\n": " ", "\r": " "})
 
 
-def describe(result: Result) -> str:
-    """A cell's verdict in the last column: its word, and what moved or could not be compared."""
+def describe(result: Result, most: int | None = None) -> str:
+    """A cell's verdict in the last column: its word, and what moved or could not be compared; where that fails, at
+    `most` so many figures."""
     kind = kind_of(result)
     if kind == "failed":
         return f"failed: {shorten(result.error, width=80, placeholder=' …')}"
     unjudged = sum(verdict.kind == "not comparable" for verdict in result.verdicts)
     moved = [f"{verdict.metric} {verdict.shown_change}" for verdict in result.verdicts if verdict.kind == kind]
     if kind in {"regressed", "improved", "unstable"}:
-        return f"{kind}: {', '.join(moved)}"
+        left = len(moved[most:]) if most is not None and kind in _BAD else 0
+        more = f" and {left} more" if left else ""
+        return f"{kind}: {', '.join(moved[: len(moved) - left])}{more}"
     return f"{kind}, {unjudged} not comparable" if unjudged and kind != "not comparable" else kind
 
 

@@ -138,6 +138,18 @@ def test_what_moved_is_told_with_its_change(kind: Kind) -> None:
     assert summary(result).table().endswith(f"  {kind}: flops.forward -10.0 %, flops.backward +20.0 %")
 
 
+@pytest.mark.parametrize("kind", ["regressed", "improved"])
+@pytest.mark.parametrize(("figures", "more"), [(3, ""), (4, " and 1 more"), (6, " and 3 more")])
+def test_a_failing_cells_line_names_three_figures(kind: Kind, figures: int, more: str) -> None:
+    """Its message has all. What improved has none, and the page that a pull request shows has no message."""
+    names = [f"f.{number}" for number in range(figures)]
+    result = Result(LORA, record(), tuple(Verdict(name, kind, "FLOPs", 110, 100) for name in names))
+    told, all_told = summary(result), ", ".join(f"{name} +10.0 %" for name in names)
+    some = f"{', '.join(f'{name} +10.0 %' for name in names[:3])}{more}"
+    assert told.table().endswith(f"  {kind}: {some if kind == 'regressed' else all_told}")
+    assert f"| {kind}: {all_told} |" in told.markdown
+
+
 def test_accuracy_is_told_in_points() -> None:
     result = Result(LORA, record(), (Verdict("adaptation.accuracy_after", "regressed", "accuracy", 0.7, 0.8),))
     assert summary(result).table().endswith("  regressed: adaptation.accuracy_after -10.0 points")
