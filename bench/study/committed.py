@@ -12,6 +12,8 @@ from peft_update_bench.bench.record import Record
 FOLDER = Path("baselines")
 METHODS = FOLDER / "methods"
 """What every method costs; in folders below, what else was measured of the methods that the core matrix has not."""
+DIGITS = METHODS / "adaptation"
+"""Every method on MNIST, by runs that share their networks."""
 FASHION = FOLDER / "fashion_mnist" / "adaptation"
 
 
@@ -23,28 +25,23 @@ def newest(folder: Path) -> Baseline:
         raise CommandError(str(error)) from None
 
 
-def of_every_method(kind: str) -> list[Baseline]:
-    """The newest baseline of a kind of benchmark, which is of the core matrix, and all of further methods.
+def counted() -> list[Baseline]:
+    """The newest baseline of instructions, which is of the core matrix, and all of further methods.
 
     Raises CommandError where the first is missing, or one cannot be read.
     """
-    return [newest(FOLDER / kind), *map(_read, _numbered(METHODS / kind))]
+    return [newest(FOLDER / "instructions"), *map(_read, _numbered(METHODS / "instructions"))]
 
 
-def adapted_to_fashion_mnist() -> list[Record]:
-    """The records of every run in :data:`FASHION`, each of other methods or another shift; none where no run is there.
+def adapted(folder: Path) -> list[Record]:
+    """The records of every run in `folder`, each of other methods, other networks or another shift.
 
-    Raises CommandError where one cannot be read.
+    Raises CommandError where no run is there, or one cannot be read.
     """
-    return [record for path in _numbered(FASHION) for record in _read(path).records.values()]
-
-
-def on_fashion_mnist() -> list[Record]:
-    """As :func:`adapted_to_fashion_mnist`; raises CommandError where no run is there too."""
-    records = adapted_to_fashion_mnist()
-    if not records:
-        raise CommandError(f"{FASHION}: holds no run; expected one, recorded as fixtures/training/README.md says")
-    return records
+    paths = _numbered(folder)
+    if not paths:
+        raise CommandError(f"{folder}: holds no run; expected one, recorded as fixtures/training/README.md says")
+    return [record for path in paths for record in _read(path).records.values()]
 
 
 def _read(path: Path) -> Baseline:

@@ -13,7 +13,7 @@ HEADERS = ("statement", "the study", "MNIST", "by it", "Fashion-MNIST", "by it")
 def statements() -> str:
     """Markdown: each statement with what both baselines say of it. Raises CommandError where one is missing."""
     digits = [*committed.newest(committed.FOLDER / "adaptation").records.values()]
-    articles = committed.on_fashion_mnist()
+    articles = committed.adapted(committed.FASHION)
     rows = []
     for statement in accuracy.STATEMENTS:
         row = [statement.text, statement.theirs]

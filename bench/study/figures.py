@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.metrics import row
@@ -59,7 +60,7 @@ def table(architecture: str) -> str:
 
 def _columns(architecture: str) -> list[Column]:
     costs, times = [committed.newest(committed.METHODS)], [committed.newest(committed.FOLDER)]
-    counts, digits = committed.of_every_method("instructions"), committed.of_every_method("adaptation")
+    counts = committed.counted()
 
     def column(title: str, held: Sequence[Baseline], size: int, figure: Callable[[Record], str | None]) -> Column:
         of_network = [r for r in _records(held) if r.architecture == architecture and _batch_size(r) == size]
@@ -72,8 +73,8 @@ def _columns(architecture: str) -> list[Column]:
         column("to store", costs, BATCH_SIZES[0], _stored),
         column("latency / fft, batch 1", times, 1, _latency),
         column("instructions, batch 1", counts, 1, _instructions),
-        _accuracy("MNIST", _paths(digits), architecture, [[*held.records.values()] for held in digits]),
-        _accuracy("Fashion-MNIST", [str(committed.FASHION)], architecture, [committed.adapted_to_fashion_mnist()]),
+        _accuracy("MNIST", committed.DIGITS, architecture),
+        _accuracy("Fashion-MNIST", committed.FASHION, architecture),
     ]
 
 
@@ -89,16 +90,15 @@ def _batch_size(record: Record) -> int | None:
     return record.workload.batch_size if isinstance(record.workload, WorkloadEntry) else None
 
 
-def _accuracy(data: str, sources: Sequence[str], architecture: str, runs: Sequence[Sequence[Record]]) -> Column:
-    """Each of `runs` is of networks of its own, with an interval of its own."""
+def _accuracy(data: str, folder: Path, architecture: str) -> Column:
+    """Of the committed runs in `folder`."""
+    of_network = [record for record in committed.adapted(folder) if record.architecture == architecture]
     by_choice: dict[Choice, str] = {}
-    for records in runs:
-        of_network = [record for record in records if record.architecture == architecture]
-        for network in front.networks(of_network):
-            shown = {choice.name: f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}" for choice in network.choices}
-            choices = {(r.method, r.rank): _name((r.method, r.rank)) for r in of_network}
-            by_choice |= {choice: shown[name] for choice, name in choices.items() if name in shown}
-    return Column(f"accuracy, {data}", sources, by_choice)
+    for network in front.networks(of_network):
+        shown = {choice.name: f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}" for choice in network.choices}
+        choices = {(r.method, r.rank): _name((r.method, r.rank)) for r in of_network}
+        by_choice |= {choice: shown[name] for choice, name in choices.items() if name in shown}
+    return Column(f"accuracy, {data}", [str(folder)], by_choice)
 
 
 def _flops(record: Record) -> str | None:

@@ -28,6 +28,8 @@ TABLES = {
     "methods-mobilenet_v2": Table("Every method's cost on MobileNetV2", "60 s"),
     "figures-resnet18": Table("Every method's figures on ResNet-18", "5 s"),
     "figures-mobilenet_v2": Table("Every method's figures on MobileNetV2", "5 s"),
+    "digits-front": Table("Accuracy against what it costs, of every method on MNIST", "no time"),
+    "digits-budgets": Table("The most accurate method within so much memory, of every method on MNIST", "no time"),
     "fashion-accuracy": Table("The statements on accuracy, by two baselines", "no time"),
     "fashion-cells": Table("Every cell of the runs on Fashion-MNIST", "no time"),
     "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST", "no time"),

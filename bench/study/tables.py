@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
@@ -114,11 +115,11 @@ def within_budgets(records: Records) -> str:
     return _markdown(front.BUDGET_HEADERS, front.budget_rows(records))
 
 
-def _of_fashion_mnist(make: Callable[[Records], str]) -> Callable[[Records], str]:
-    """A table of the committed runs on Fashion-MNIST, whatever run the others are of."""
+def _of_committed(make: Callable[[Records], str], folder: Path) -> Callable[[Records], str]:
+    """A table of the committed runs in `folder`, whatever run the others are of."""
 
     def made(_: Records) -> str:
-        return make(committed.on_fashion_mnist())
+        return make(committed.adapted(folder))
 
     return made
 
@@ -149,9 +150,11 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "figures-resnet18": _figures("resnet18"),
     "figures-mobilenet_v2": _figures("mobilenet_v2"),
     "fashion-accuracy": _statements_by_both,
-    "fashion-cells": _of_fashion_mnist(cells),
-    "fashion-front": _of_fashion_mnist(fronts),
-    "fashion-budgets": _of_fashion_mnist(within_budgets),
+    "digits-front": _of_committed(fronts, committed.DIGITS),
+    "digits-budgets": _of_committed(within_budgets, committed.DIGITS),
+    "fashion-cells": _of_committed(cells, committed.FASHION),
+    "fashion-front": _of_committed(fronts, committed.FASHION),
+    "fashion-budgets": _of_committed(within_budgets, committed.FASHION),
 }
 
 

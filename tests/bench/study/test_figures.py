@@ -32,7 +32,11 @@ def baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "methods": [of_mobilenet(method, rank, size) for method, rank in choices for size in (1, 32)],
         ".": [of_mobilenet("lora", 4, latency=LATENCY), of_mobilenet("fft", latency=None)],
         "instructions": [of_mobilenet("fft", instructions=INSTRUCTIONS)],
-        "adaptation": [of_seeds("fft", 0.8, 0.82).as_extra_info(), of_seeds("lora", 0.7, 0.72, rank=4).as_extra_info()],
+        "adaptation": [of_seeds("fft", 0.8, 0.82).as_extra_info()],
+        "methods/adaptation": [
+            of_seeds("fft", 0.8, 0.82).as_extra_info(),
+            of_seeds("lora", 0.7, 0.72, rank=4).as_extra_info(),
+        ],
         "fashion_mnist/adaptation": [of_seeds("bitfit", 0.6, 0.62).as_extra_info()],
     }
     for folder, entries in held.items():
@@ -69,12 +73,12 @@ def test_a_further_method_s_figures_are_in_a_baseline_of_their_own(
         "instructions": of_mobilenet("bitfit", instructions=INSTRUCTIONS),
         "adaptation": of_seeds("bitfit", 0.5, 0.52).as_extra_info(),
     }
-    (baselines / "methods" / kind).mkdir()
-    write(baselines / "methods" / kind / "0001_methods.json", baseline_data(of_bitfit[kind]))
+    (baselines / "methods" / kind).mkdir(exist_ok=True)
+    write(baselines / "methods" / kind / "0002_further.json", baseline_data(of_bitfit[kind]))
     assert main(["study", "--tables", "figures-mobilenet_v2"]) == 0
     shown = capsys.readouterr().out
     assert rows(shown)["bitfit"][column].startswith({"instructions": "4.600 M", "adaptation": "51.0% ±"}[kind])
-    both = "baselines/instructions/0001_a.json and baselines/methods/instructions/0001_methods.json have no lora, r=4."
+    both = "baselines/instructions/0001_a.json and baselines/methods/instructions/0002_further.json have no lora, r=4."
     assert (both in shown) is (kind == "instructions")
 
 
@@ -82,7 +86,7 @@ def test_a_network_that_a_baseline_lacks_is_named(baselines: Path, capsys: pytes
     costs = [extra_info(Cell("resnet18", "fft", batch_size=size)) for size in (1, 32)]
     write(baselines / "methods" / "0002_b.json", baseline_data(*costs))
     assert main(["study", "--tables", "figures-resnet18"]) == 0
-    assert "accuracy, MNIST: baselines/adaptation/0001_a.json has nothing of resnet18" in capsys.readouterr().out
+    assert "accuracy, MNIST: baselines/methods/adaptation has nothing of resnet18" in capsys.readouterr().out
 
 
 def test_a_missing_baseline_is_one_line(baselines: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,10 +96,26 @@ def test_a_missing_baseline_is_one_line(baselines: Path, capsys: pytest.CaptureF
     assert "no baseline (NNNN_*.json) in baselines/methods" in error
 
 
-def test_without_runs_on_fashion_mnist_its_tables_say_so(baselines: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (baselines / "fashion_mnist" / "adaptation" / "0001_a.json").unlink()
-    assert main(["study", "--tables", "fashion-front"]) == 2
-    assert "baselines/fashion_mnist/adaptation: holds no run; expected one" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("data", "folder"), [("fashion", "fashion_mnist/adaptation"), ("digits", "methods/adaptation")]
+)
+def test_without_runs_their_tables_say_so(
+    baselines: Path, capsys: pytest.CaptureFixture[str], data: str, folder: str
+) -> None:
+    (baselines / folder / "0001_a.json").unlink()
+    for table in (f"{data}-front", "figures-mobilenet_v2"):
+        assert main(["study", "--tables", table]) == 2
+        assert f"baselines/{folder}: holds no run; expected one" in capsys.readouterr().err
+
+
+def test_runs_of_different_methods_are_one_front(baselines: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    further = of_seeds("bitfit", 0.5, 0.52).as_extra_info()
+    write(baselines / "methods" / "adaptation" / "0002_further.json", baseline_data(further))
+    assert main(["study", "--tables", "digits-front,digits-budgets"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split("|")[2].strip() for line in shown.splitlines() if line.startswith("| mobilenet_v2")][:3] == [
+        "fft", "lora, r=4", "bitfit"
+    ]  # fmt: skip
 
 
 def test_the_statements_stand_beside_each_other(baselines: Path, capsys: pytest.CaptureFixture[str]) -> None:
