@@ -174,9 +174,9 @@ def describe(result: Result, most: int | None = None) -> str:
     unjudged = sum(verdict.kind == "not comparable" for verdict in result.verdicts)
     moved = [f"{verdict.metric} {verdict.shown_change}" for verdict in result.verdicts if verdict.kind == kind]
     if kind in {"regressed", "improved", "unstable"}:
-        left = len(moved[most:]) if most is not None and kind in _BAD else 0
-        more = f" and {left} more" if left else ""
-        return f"{kind}: {', '.join(moved[: len(moved) - left])}{more}"
+        named = moved[:most] if kind in _BAD else moved
+        more = f" and {len(moved) - len(named)} more" if len(named) < len(moved) else ""
+        return f"{kind}: {', '.join(named)}{more}"
     return f"{kind}, {unjudged} not comparable" if unjudged and kind != "not comparable" else kind
 
 
