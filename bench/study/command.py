@@ -71,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
 def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
     needs_runs = any(TABLES[name].needs_adaptation for name in names)
-    records = [record for path in measured or [_newest()] for record in _adaptation(path)] if needs_runs else []
+    records = _adapted(measured) if needs_runs else []
     # Seconds of imports, which a run that cannot be read should not wait for.
     from peft_update_bench.bench.study import tables
 
@@ -82,22 +82,16 @@ def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     return made
 
 
-def _newest() -> Path:
+def _adapted(measured: Sequence[Path]) -> list[Record]:
+    """The records of the runs that were named, or of the newest baseline's. Raises CommandError."""
     try:
-        return baseline.find(FOLDER, None, "")
+        runs = [baseline.read(path) for path in measured or [baseline.find(FOLDER, None, "")]]
     except BaselineError as error:
         raise CommandError(f"{error} {_HINT}") from None
-
-
-def _adaptation(path: Path) -> list[Record]:
-    try:
-        read = baseline.read(path)
-    except BaselineError as error:
-        raise CommandError(f"{error} {_HINT}") from None
-    records = [record for record in read.records.values() if record.adaptation]
-    if not records:
-        raise CommandError(f"{path}: holds no adaptation; expected a baseline of --metrics adaptation")
-    return records
+    for run in runs:
+        if not any(record.adaptation for record in run.records.values()):
+            raise CommandError(f"{run.path}: holds no adaptation; expected a baseline of --metrics adaptation")
+    return [record for run in runs for record in run.records.values() if record.adaptation]
 
 
 def _write(path: Path, wanted: Sequence[str] | None, measured: Sequence[Path]) -> None:
