@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft_update_bench.fixtures.methods import Method, PeriodicWork
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torchvision.ops import DeformConv2d
 
 CHANNELS = 16
@@ -48,8 +49,14 @@ def _of(
 
 def _as_sequence(module: Any, x: Tensor) -> Tensor:
     """Every position of (batch, channels, height, width) a step of a sequence."""
-    made = module(x.flatten(2).mT)
-    return (made if isinstance(made, Tensor) else made[0]).mT.reshape(x.shape)
+    made: Tensor = module(x.flatten(2).mT)[0]
+    return made.mT.reshape(x.shape)
+
+
+def _in_turn(module: Any, x: Tensor) -> Tensor:
+    """As :func:`_as_sequence`, of every eighth position: one after the other takes long."""
+    made: Tensor = module(x.flatten(2)[:, :, ::8].mT)[0]
+    return made.mT.unsqueeze(3)
 
 
 class Attention(nn.Module):
@@ -68,8 +75,8 @@ silu, mish, gelu, hardswish = (_of(kind) for kind in (nn.SiLU, nn.Mish, nn.GELU,
 shuffle = _of(lambda: nn.ChannelShuffle(4))
 attention = _of(Attention)
 attention_with_dropout = _of(lambda: Attention(0.1))
-lstm = _of(lambda: nn.LSTM(CHANNELS, CHANNELS // 2, 2, batch_first=True, bidirectional=True), _as_sequence)
-gru = _of(lambda: nn.GRU(CHANNELS, CHANNELS, batch_first=True), _as_sequence)
+lstm = _of(lambda: nn.LSTM(CHANNELS, CHANNELS // 2, 2, batch_first=True, bidirectional=True), _in_turn)
+gru = _of(lambda: nn.GRU(CHANNELS, CHANNELS, batch_first=True), _in_turn)
 attention_layer = _of(
     lambda: nn.MultiheadAttention(CHANNELS, 4, batch_first=True),
     lambda m, x: _as_sequence(lambda sequence: m(sequence, sequence, sequence, need_weights=False), x),
@@ -87,6 +94,21 @@ class RecurrentCell(nn.LSTMCell):
 
 
 recurrent_cell = _of(lambda: RecurrentCell(CHANNELS, CHANNELS))
+
+
+maxout = _of(nn.Identity, lambda m, x: torch.maximum(m(x), x * 2))
+top_ten = _of(nn.Identity, lambda m, x: m(x).flatten(2).topk(10).values.unsqueeze(3))
+in_order = _of(nn.Identity, lambda m, x: m(x).flatten(2).gather(2, x.flatten(2).argsort(2)).unsqueeze(3))
+positive = _of(nn.Identity, lambda m, x: x + m(x).masked_select(x > 0).mean())
+some_positions = _of(
+    lambda: nn.Linear(CHANNELS, CHANNELS),
+    lambda m, x: x + m(x.movedim(1, 3)[:, torch.arange(x.shape[2]) % 3 == 0]).mean((1, 2))[..., None, None],
+)
+channels_at_last = _of(
+    lambda: nn.Sequential(nn.Linear(CHANNELS, 64), nn.GELU(), nn.Linear(64, CHANNELS)),
+    lambda m, x: m(x.movedim(1, 3)).movedim(3, 1),
+)
+pruned = _of(lambda: prune.l1_unstructured(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), "weight", 0.5))
 
 
 def shared_gradient(num_classes: int) -> Around:
