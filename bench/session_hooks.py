@@ -82,6 +82,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         # With warnings as errors it would end the run without a word on the cells that failed.
         warnings.filterwarnings("ignore", "Not saving anything")
         result = yield
+    if not (ours.unwritten or PytestBenchmarkSession(session.config).saving_failure):
+        ours.run.benchmark.forget()
     if session.exitstatus == pytest.ExitCode.OK and (ours.unwritten or ours.lost_tests):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return result

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER
 from peft_update_bench.bench.options.values import OptionError
+from peft_update_bench.bench.units import count
 from peft_update_bench.fixtures.data.names import TASKS
 from peft_update_bench.fixtures.training import weight_sources
 from peft_update_bench.fixtures.workload import Workload
@@ -75,7 +76,8 @@ class AdaptationBenchmark(Benchmark):
     def remarks(self) -> list[str]:
         found = list(super().remarks)
         if self._updates is not None and self._updates.kept:
-            found.append(f"{self._updates.kept} updates were there from an interrupted run, in {self._updates.folder}.")
+            number = count(self._updates.kept, "update")
+            found.append(f"{number} done by a run that did not finish, found in {self._updates.folder}.")
         return found
 
     def check_run(self, run: RunOptions) -> None:
@@ -134,3 +136,7 @@ class AdaptationBenchmark(Benchmark):
         if self._updates is not None:
             self._updates.close()
         super().close()
+
+    def forget(self) -> None:
+        if self._updates is not None:
+            self._updates.forget()

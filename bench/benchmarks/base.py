@@ -150,3 +150,6 @@ class Benchmark(ABC):
         """End whatever was started for the run."""
         if self._connection is not None:
             self._connection.close()
+
+    def forget(self) -> None:
+        """Drop what was kept for a run that goes on from this one: its results have been told and written."""

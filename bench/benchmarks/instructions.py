@@ -1,7 +1,8 @@
 """Instructions of one update step of every cell, counted under valgrind: the same figure on every machine.
 
 A benchmark of its own, because it needs no quiet machine: all cells are counted beside each other, in as many processes
-as the machine has cores, while the tests wait for their own. Its baseline is a folder of its own, too.
+as the machine has cores, while the tests wait for their own. What is counted is kept until all is recorded
+(``kept_counts.py``). Its baseline is a folder of its own, too.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError
+from peft_update_bench.bench.units import count
 
 if TYPE_CHECKING:
+    from peft_update_bench.bench.benchmarks.kept_counts import KeptCounts
     from peft_update_bench.bench.cells import Cell
     from peft_update_bench.bench.gate.gate import Gate, Result
     from peft_update_bench.bench.options import RunOptions
@@ -37,6 +41,7 @@ class InstructionsBenchmark(Benchmark):
         self.cluster = cluster
         self._workers: Workers | None = None
         self._process: Process | None = None
+        self._kept: KeptCounts | None = None
         self._counted: dict[Cell, Future[Instructions]] = {}
 
     @classmethod
@@ -66,13 +71,28 @@ class InstructionsBenchmark(Benchmark):
     def repeat(self) -> list[str]:
         return [f"--metrics {self.name}"]
 
+    @property
+    def remarks(self) -> list[str]:
+        if self._kept is None or not self._kept.found:
+            return super().remarks
+        number = count(len(self._kept.found), "cell")
+        return [*super().remarks, f"{number} counted by a run that did not finish, found in {self._kept.folder}."]
+
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
+        from peft_update_bench.bench.benchmarks.kept_counts import KeptCounts
         from peft_update_bench.fixtures.instruments.instructions import Workers
 
         if not cells or self._place is not None:
             return
-        self._workers = Workers(len(cells))
-        for cell in cells:
+        self._kept = KeptCounts.of(run, cells)
+        found = {} if self._kept is None else self._kept.found
+        for cell, counted in found.items():
+            self._counted[cell] = Future()
+            self._counted[cell].set_result(counted)
+        missing = [cell for cell in cells if cell not in found]
+        if missing:
+            self._workers = Workers(len(missing))
+        for cell in missing:
             # What a test builds is known when the test runs.
             if not cell.is_tests:
                 self._submit(cell, run)
@@ -103,6 +123,8 @@ class InstructionsBenchmark(Benchmark):
         if self._place is None:
             assert self._workers is not None, "a run prepares a benchmark before it measures"
             self._counted[cell] = self._workers.submit(build, *given, limit_s=limit_s)
+            if self._kept is not None:
+                self._counted[cell].add_done_callback(partial(_keep, self._kept, cell))
             return
         counted: Future[Instructions] = Future()
         counted.set_result(self._place.call(count_here, build, given, limit_s))
@@ -116,6 +138,8 @@ class InstructionsBenchmark(Benchmark):
             self._submit(cell, run)
         benchmark.group = f"{cell.subject} (time spent waiting; cells are counted beside each other)"
         counted = benchmark.pedantic(self._counted[cell].result)
+        if self._kept is not None:
+            self._kept.hand_out(cell)
         if self._place is not None:
             parts["made_on"] = [self._place.made_on.model_dump()]
         return gate.judge(record_of(cell, workload, {**parts, "instructions": counted.as_record()}))
@@ -146,6 +170,15 @@ class InstructionsBenchmark(Benchmark):
             self._workers.close()
             self._workers = None
         super().close()
+
+    def forget(self) -> None:
+        if self._kept is not None:
+            self._kept.forget()
+
+
+def _keep(kept: KeptCounts, cell: Cell, counted: Future[Instructions]) -> None:
+    if not counted.cancelled() and counted.exception() is None:
+        kept.keep(cell, counted.result())
 
 
 _WORKERS: list[Workers] = []

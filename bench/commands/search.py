@@ -110,7 +110,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         with UpdateRuns(list(updates.values()), plan, adaptation.cache_folder, start) as runs:
             if runs.kept:
-                print(f"{runs.kept} of {len(updates)} updates are there from an interrupted search", file=sys.stderr)
+                print(f"{runs.kept} of {len(updates)} updates done by a search that did not finish", file=sys.stderr)
             for (method, rate, where), update in updates.items():
                 (outcome,) = runs.outcomes([update])
                 scores[method][rate][where] = outcome.curve[-1]
@@ -123,6 +123,7 @@ def run(given: argparse.Namespace) -> int:
             write_atomically(given.output, found.encode("ascii"))
         except OSError as error:
             raise CommandError(f"--output {given.output} cannot be written ({error.strerror})") from None
+    runs.forget()
     return 0
 
 

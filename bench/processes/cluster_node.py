@@ -58,7 +58,7 @@ def describe() -> Description:
     import cpuinfo
     import torch
     from peft_update_bench.bench.record import installed_versions
-    from peft_update_bench.fixtures.training import cache
+    from peft_update_bench.fixtures import digests
 
     root = Path(__file__).parents[2]
     info: dict[str, Any] = cpuinfo.get_cpu_info()
@@ -71,7 +71,7 @@ def describe() -> Description:
     return Description(
         name=platform.node(),
         versions=versions,
-        code=cache.source_digest(root / "bench", root / "fixtures"),
+        code=digests.of_folders(root / "bench", root / "fixtures"),
         machine=platform.machine(),
         cpu=cpu,
         kind=f"{platform.machine()}, {cpu} ({model}), {torch.backends.cpu.get_cpu_capability()}",

@@ -1,7 +1,5 @@
-"""Updates done beside each other by an executor, each finished one kept at once, so that an interrupted run continues.
-
-What was kept is used again only for the same updates under the same plan, code, package versions and kind of machine,
-and only until a run has had all its results: a whole run always measures.
+"""Updates done beside each other by an executor, each finished one kept at once (``unfinished.py``): under the plan,
+the images, the code, a user's own included, the package versions and the kind of machine.
 """
 
 from __future__ import annotations
@@ -15,17 +13,18 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cpuinfo
 import torch
-from peft_update_bench.bench.processes.child_process import LostError
 from peft_update_bench.bench.processes.executor import Done, Executor, Task
 from peft_update_bench.bench.record import installed_versions
 from peft_update_bench.bench.record.made_on import MadeOn
+from peft_update_bench.bench.unfinished import Unfinished
+from peft_update_bench.fixtures import digests
 from peft_update_bench.fixtures.data import tasks
-from peft_update_bench.fixtures.files import write_atomically
-from peft_update_bench.fixtures.training import adaptation, cache
+from peft_update_bench.fixtures.imported import is_imported
+from peft_update_bench.fixtures.training import adaptation
 from peft_update_bench.fixtures.training.adaptation import Outcome, Update
 from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
 from peft_update_bench.fixtures.training.plan import Plan
@@ -51,8 +50,7 @@ class UpdateRuns:
     Trained networks are in `cache_folder`, on each machine; None is the user's cache folder there. `kind` is the kind
     of machine that does the updates, where it is not this one's. Progress bars are drawn within `visibly()`.
 
-    A context manager: leaving it, or `close`, ends what is under way, and drops what was kept where every update's
-    outcome was handed out.
+    A context manager: leaving it, or `close`, ends what is under way. What was kept stays until `forget`.
     """
 
     def __init__(
@@ -72,8 +70,10 @@ class UpdateRuns:
         self._handed_out: set[Update] = set()
         self._executor: Executor | None = None
         self._futures: dict[Update, Future[Found]] = {}
-        self.folder = (cache_folder or DEFAULT_FOLDER) / "unfinished" / _run_digest(plan, kind)
-        kept = {update: found for update in self._updates if (found := _read(self.folder, update)) is not None}
+        self._keys = _keys(self._updates)
+        self._unfinished = Unfinished(cache_folder or DEFAULT_FOLDER, _conditions(plan, kind))
+        self.folder = self._unfinished.folder
+        kept = {update: found for update in self._updates if (found := self._read(update)) is not None}
         self.kept = len(kept)
         for update in self._updates:
             self._futures[update] = Future()
@@ -89,11 +89,11 @@ class UpdateRuns:
     def close(self) -> None:
         if self._executor is not None:
             self._executor.close()
+
+    def forget(self) -> None:
+        """Drop what was kept, where every outcome was handed out: nothing is left to go on with."""
         if self._handed_out >= set(self._updates):
-            for update in self._updates:
-                _path(self.folder, update).unlink(missing_ok=True)
-            if self.folder.is_dir() and not any(self.folder.iterdir()):
-                self.folder.rmdir()
+            self._unfinished.drop(self._keys.values())
 
     def found(self, updates: Sequence[Update]) -> list[Found]:
         """What came of `updates`, in their order; waits for them under a progress bar of all of the run's, on stderr.
@@ -101,16 +101,9 @@ class UpdateRuns:
         Raises MeasurementError.
         """
         wanted = [self._futures[update] for update in updates]
-        try:
-            with self._visibly():
-                self._wait(wanted, _name(updates[0]))
-                found = [future.result() for future in wanted]
-        except LostError:
-            raise
-        except Exception:
-            # One that failed is told of, and would fail again. An interrupt is no exception of this kind.
-            self._handed_out.update(updates)
-            raise
+        with self._visibly():
+            self._wait(wanted, _name(updates[0]))
+            found = [future.result() for future in wanted]
         self._handed_out.update(updates)
         return found
 
@@ -161,12 +154,19 @@ class UpdateRuns:
         try:
             found = Found(done.result().result, done.result().made_on)
             where = None if found.made_on is None else found.made_on.model_dump()
-            content = json.dumps({"update": asdict(update), "outcome": asdict(found.outcome), "made_on": where})
-            write_atomically(_path(self.folder, update), content.encode("ascii"))
+            self._unfinished.keep(self._keys[update], {"outcome": asdict(found.outcome), "made_on": where})
         except Exception as error:  # it is raised where the outcome is asked for
             self._futures[update].set_exception(error)
         else:
             self._futures[update].set_result(found)
+
+    def _read(self, update: Update) -> Found | None:
+        """What was kept of `update`, where anything whole was."""
+        try:
+            kept = self._unfinished.find(self._keys[update])
+            return kept and Found(Outcome(**kept["outcome"]), kept["made_on"] and MadeOn(**kept["made_on"]))
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 def _name(update: Update) -> str:
@@ -174,29 +174,24 @@ def _name(update: Update) -> str:
     return f"{update.architecture}-{update.method}{rank}-{update.task}"
 
 
-def _run_digest(plan: Plan, kind: str | None) -> str:
-    key = {
+def _conditions(plan: Plan, kind: str | None) -> dict[str, Any]:
+    return {
         "plan": json.loads(json.dumps(asdict(plan), default=str)),
-        "code": cache.source_digest(_CODE),
+        "images": plan.data.data_root and digests.of_files(plan.data.data_root),
+        "code": digests.of_folders(_CODE),
         "versions": installed_versions(),
         "machine": kind or [platform.machine(), str(cpuinfo.get_cpu_info().get("brand_raw", ""))],
     }
-    return cache.digest(key)
 
 
-def _path(folder: Path, update: Update) -> Path:
-    return folder / f"{cache.digest(asdict(update))}.json"
-
-
-def _read(folder: Path, update: Update) -> Found | None:
-    """What was kept of `update`; None where nothing was, or where it is damaged."""
-    try:
-        data = json.loads(_path(folder, update).read_text(encoding="ascii"))
-        if data["update"] != asdict(update):
-            return None
-        return Found(Outcome(**data["outcome"]), data["made_on"] and MadeOn(**data["made_on"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _keys(updates: Sequence[Update]) -> dict[Update, dict[str, Any]]:
+    """Each update, with the code of whatever of it is a user's."""
+    named = {name for update in updates for name in (update.architecture, update.method)}
+    code = {name: digests.of_users(name) for name in named if is_imported(name)}
+    return {
+        update: asdict(update) | {"code": [code.get(name) for name in (update.architecture, update.method)]}
+        for update in updates
+    }
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.remembered import Remembered
+from peft_update_bench.fixtures import digests
 
 from tests.helpers.records import FFT, record
 
@@ -30,7 +31,7 @@ def run_options(**given: str) -> RunOptions:
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Remembered | None]:
     """What a run outside a test remembers, in a cache of the test's."""
     monkeypatch.setattr(remembered, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(remembered, "required_modules", lambda: ["galore_torch"])
+    monkeypatch.setattr(digests, "required_modules", lambda: ["galore_torch"])
 
     def of(cell: Cell = FFT_CELL, **given: str) -> Remembered | None:
         monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
@@ -87,7 +88,7 @@ def test_a_file_of_a_package_counts_by_its_time(
     (tmp_path / "edited").mkdir()
     (tmp_path / "edited" / "__init__.py").write_text("one = 1")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(remembered, "required_modules", lambda: ["edited"])
+    monkeypatch.setattr(digests, "required_modules", lambda: ["edited"])
     keep(memory())
     assert found(memory()) is not None
     os.utime(tmp_path / "edited" / "__init__.py", ns=(1, 1))
@@ -102,7 +103,7 @@ def test_a_module_whose_name_begins_like_a_package_s_is_none_of_its(
     beside = tmp_path / "edited_besides.py"
     beside.write_text("one = 1")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(remembered, "required_modules", lambda: ["edited"])
+    monkeypatch.setattr(digests, "required_modules", lambda: ["edited"])
     monkeypatch.setitem(sys.modules, "edited_besides", type(sys)("edited_besides"))
     sys.modules["edited_besides"].__file__ = str(beside)
     keep(memory())

@@ -55,6 +55,7 @@ def outcomes(run: RunOptions, number: int) -> dict[Cell, Outcome]:
     start = partial(LocalProcesses, given.workers, run.benchmark.wall(run))
     with UpdateRuns(list(wanted.values()), plan, given.cache_folder, start) as runs:
         found = runs.outcomes(list(wanted.values()))
+    runs.forget()
     return dict(zip(wanted, found, strict=True))
 
 

@@ -188,5 +188,5 @@ def test_the_next_run_goes_on_where_one_was_ended(
     else:
         run = Run(folder, f"--cluster={nodes.address}")
     assert run.end() == 0, run.said
-    assert f"{len(before)} updates were there from an interrupted run" in run.said
+    assert f"{len(before)} updates done by a run that did not finish" in run.said
     assert run.records == undisturbed

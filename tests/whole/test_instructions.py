@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # What a record's versions are read from. A run of pytest within a test forgets what it has imported itself.
 import galore_torch  # noqa: F401
 import peft  # noqa: F401
 import pytest
+from peft_update_bench.bench.benchmarks import kept_counts
 from peft_update_bench.fixtures.instruments import instructions
 from peft_update_bench.fixtures.instruments.instructions import Conditions, Instructions, InstructionsError, valgrind
 
@@ -129,6 +131,45 @@ def test_a_cell_that_cannot_be_counted_fails_alone(suite: Suite) -> None:
     assert result.ret == 1
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*mobilenet_v3_small-head: the step was not counted within 3000 s"])
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The user's, of a run that is not within a test."""
+    monkeypatch.setattr(kept_counts, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(kept_counts, "os", SimpleNamespace(environ={}))
+    return tmp_path / "peft-update-bench" / "unfinished"
+
+
+def test_what_a_run_has_counted_before_it_failed_the_next_goes_on_from(suite: Suite, cache: Path) -> None:
+    assert suite(head="the step was not counted within 3000 s").ret == 1
+    assert len([*cache.rglob("*.json")]) == 1
+    PreparedWorkers.asked.clear()
+    result = suite("--benchmark-save=baseline")
+    assert result.ret == 0
+    assert [method for _, method, *_ in PreparedWorkers.asked] == ["head"]
+    result.stdout.fnmatch_lines([f"1 cell counted by a run that did not finish, found in {cache}*"])
+    assert not [*cache.iterdir()], "a whole run leaves nothing to the next"
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("other", ["--batch-size=2", "--image-size=64"])
+def test_nothing_is_kept_for_another_workload(suite: Suite, other: str) -> None:
+    assert suite(head="the step was not counted within 3000 s").ret == 1
+    PreparedWorkers.asked.clear()
+    assert suite(other).ret == 0
+    assert len(PreparedWorkers.asked) == 2
+
+
+def test_where_nothing_can_be_kept_it_counts_all_the_same(suite: Suite, cache: Path) -> None:
+    cache.parent.write_text("a file")
+    assert suite().ret == 0
+
+
+def test_within_a_test_nothing_is_kept(suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kept_counts, "user_cache_path", lambda name: tmp_path / name)
+    assert suite(head="the step was not counted within 3000 s").ret == 1
+    assert not [*tmp_path.rglob("unfinished")]
 
 
 def test_other_than_one_thread_is_refused(suite: Suite) -> None:

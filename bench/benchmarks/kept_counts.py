@@ -1,0 +1,69 @@
+"""Instructions kept as they are counted, until a run has them all: a cell takes valgrind a minute and more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from peft_update_bench.bench.unfinished import Unfinished
+from peft_update_bench.fixtures import digests
+from peft_update_bench.fixtures.imported import is_imported
+from peft_update_bench.fixtures.instruments.instructions import Conditions, Instructions, conditions
+from platformdirs import user_cache_path
+
+if TYPE_CHECKING:
+    from peft_update_bench.bench.cells import Cell
+    from peft_update_bench.bench.options import RunOptions
+
+
+class KeptCounts:
+    """Those of `cells`, by the code that this process has; what a test builds is not among them.
+
+    ``found`` is what a run that did not finish has counted.
+    """
+
+    def __init__(self, run: RunOptions, cells: Sequence[Cell]) -> None:
+        self._unfinished = Unfinished(
+            user_cache_path("peft-update-bench"),
+            {"code": digests.of_process(), "conditions": conditions().as_record()},
+        )
+        self.folder = self._unfinished.folder
+        self._keys = {cell: _key(cell, run) for cell in cells if not cell.is_tests}
+        kept = {cell: _read(self._unfinished.find(key)) for cell, key in self._keys.items()}
+        self.found = {cell: counted for cell, counted in kept.items() if counted is not None}
+        self._handed_out: set[Cell] = set()
+
+    @classmethod
+    def of(cls, run: RunOptions, cells: Sequence[Cell]) -> KeptCounts | None:
+        """None within a test, whose code is not all in files."""
+        return None if "PYTEST_CURRENT_TEST" in os.environ else cls(run, cells)
+
+    def keep(self, cell: Cell, counted: Instructions) -> None:
+        """Where no file can be written it is forgotten."""
+        if cell in self._keys:
+            with suppress(OSError):
+                self._unfinished.keep(self._keys[cell], asdict(counted))
+
+    def hand_out(self, cell: Cell) -> None:
+        """The run has the count of `cell`."""
+        self._handed_out.add(cell)
+
+    def forget(self) -> None:
+        """Drop what was kept, where every count was handed out: nothing is left to go on with."""
+        if self._handed_out >= self._keys.keys():
+            self._unfinished.drop(self._keys.values())
+
+
+def _key(cell: Cell, run: RunOptions) -> dict[str, Any]:
+    users = [digests.of_users(name) for name in (cell.architecture, cell.method) if is_imported(name)]
+    return {"cell": str(cell), "workload": run.of(cell).workload.as_record(), "code": users}
+
+
+def _read(kept: Any) -> Instructions | None:
+    try:
+        return kept and Instructions(**(kept | {"conditions": Conditions(**kept["conditions"])}))
+    except (KeyError, TypeError):
+        return None
