@@ -19,6 +19,6 @@ def explain_load(what: str, records: Iterable[Record]) -> str:
         return ""
     return (
         f"{what} was timed under load: others had the cores for {median(shares):.0%} of the time of its steps (median "
-        f"of {count(len(shares), 'cell')}). Times leave that out, caches were shared all the same: record baselines on "
-        "idle cores."
+        f"of {count(len(shares), 'cell')}). Times leave that out, caches were shared all the same, and a slowdown of "
+        "20% may hide behind that: record baselines on idle cores."
     )

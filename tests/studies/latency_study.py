@@ -242,18 +242,21 @@ def tables(outcomes: Sequence[Outcome]) -> str:
 
 
 def _alarms(outcomes: Sequence[Outcome]) -> str:
+    """A baseline recorded under another load than its comparison is a row of its own."""
     rows = []
-    for load in ("idle", "loaded"):
+    for recorded, load in product(sorted({outcome.recorded for outcome in outcomes}), LOADS):
         for slowdown in (EVERY_ROUND[0], *EVERY_FIFTH[:2], EVERY_ROUND[2], *EVERY_FIFTH[2:]):
-            some = [outcome for outcome in outcomes if (outcome.load, outcome.slowdown) == (load, str(slowdown))]
+            wanted = recorded, load, str(slowdown)
+            some = [outcome for outcome in outcomes if (outcome.recorded, outcome.load, outcome.slowdown) == wanted]
             if some:
                 first, fifth = ([outcome.alarms(test) for outcome in some] for test in TESTS)
                 stock = [outcome.stock_change > TOLERANCE for outcome in some]
                 unstable = sum(outcome.unstable for outcome in some)
                 absolute = sum(outcome.alarms_by_seconds for outcome in some)
                 rates = _rate(first), unstable, _rate(fifth), absolute, _rate(stock)
-                rows.append([load, str(slowdown), len(some), *rates])
+                rows.append([recorded or load, load, str(slowdown), len(some), *rates])
     headers = [
+        "recorded",
         "load",
         "slowdown",
         "comparisons",
@@ -277,8 +280,9 @@ def _spreads(outcomes: Sequence[Outcome]) -> str:
     """Standard deviation and extremes of the change where nothing changed; what of it sampling does not explain is
     what differs between runs, to be held against BETWEEN_RUNS."""
     rows = []
-    for load in ("idle", "loaded"):
-        same = [outcome for outcome in outcomes if (outcome.load, outcome.slowdown) == (load, str(Slowdown()))]
+    for recorded, load in product(sorted({outcome.recorded for outcome in outcomes}), LOADS):
+        wanted = recorded, load, str(Slowdown())
+        same = [outcome for outcome in outcomes if (outcome.recorded, outcome.load, outcome.slowdown) == wanted]
         if len(same) < 2:
             continue
         for clock in (*CLOCKS, "median"):
@@ -288,8 +292,9 @@ def _spreads(outcomes: Sequence[Outcome]) -> str:
             if clock != "median":
                 explained = float(np.mean(np.square([o.sampling_error(clock) for o in same])))
                 between = f"{math.sqrt(max(0.0, spread**2 - explained) / 2):.2%}"
-            rows.append([load, clock, f"{spread:.2%}", f"{min(changes):+.1%}", f"{max(changes):+.1%}", between])
-    headers = ["load", "by", "spread", "lowest", "highest", f"between runs (allowed {BETWEEN_RUNS:.1%})"]
+            ends = f"{min(changes):+.1%}", f"{max(changes):+.1%}"
+            rows.append([recorded or load, load, clock, f"{spread:.2%}", *ends, between])
+    headers = ["recorded", "load", "by", "spread", "lowest", "highest", f"between runs (allowed {BETWEEN_RUNS:.1%})"]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 

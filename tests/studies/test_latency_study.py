@@ -89,11 +89,13 @@ def test_a_baseline_is_recorded_once_a_cell(tmp_path: Path, measured: list[Slowd
     assert measured == [Slowdown()] * len(CELLS)
 
 
-def outcome(load: str, *ratios: float, median_s: float = 0.03, half_width: float = 0.015) -> Outcome:
+def outcome(
+    load: str, *ratios: float, median_s: float = 0.03, half_width: float = 0.015, recorded: str = ""
+) -> Outcome:
     """A comparison of the same code that measured `ratios`; of three, the last is to confirm the second."""
     before, now, *later = (measurement(ratio, half_width) for ratio in ratios)
     now["median_s"] = median_s
-    return Outcome(load, 0, 0, "mobilenet_v2-fft", "none", bool(later), 1.0, [before, now, *later])
+    return Outcome(load, 0, 0, "mobilenet_v2-fft", "none", bool(later), 1.0, [before, now, *later], recorded)
 
 
 def test_tables_count_alarms_of_both_rules_and_what_is_unstable() -> None:
@@ -107,9 +109,25 @@ def test_tables_count_alarms_of_both_rules_and_what_is_unstable() -> None:
         ]
     )
     idle, loaded = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:4])
-    assert idle == ["idle", "none", "4", "1 (0.6% to 80.6%)", "1", "0 (0.0% to 60.2%)", "0", "1 (0.6% to 80.6%)"]
+    assert idle == [
+        "idle",
+        "idle",
+        "none",
+        "4",
+        "1 (0.6% to 80.6%)",
+        "1",
+        "0 (0.0% to 60.2%)",
+        "0",
+        "1 (0.6% to 80.6%)",
+    ]
     always = "1 (2.5% to 100.0%)"
-    assert loaded == ["loaded", "none", "1", always, "0", always, "1", always]
+    assert loaded == ["loaded", "loaded", "none", "1", always, "0", always, "1", always]
+
+
+def test_a_baseline_of_another_load_is_a_row_of_its_own() -> None:
+    text = tables([outcome("idle", 1.0, 1.0, recorded=recorded) for recorded in ("loaded", "idle", "loaded")])
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in text.splitlines()[2:4]]
+    assert rows == [["idle", "idle", "none", "1"], ["loaded", "idle", "none", "2"]]
 
 
 def test_what_sampling_does_not_explain_is_put_down_to_runs() -> None:
@@ -119,4 +137,4 @@ def test_what_sampling_does_not_explain_is_put_down_to_runs() -> None:
         ratios = [math.exp(spread / math.sqrt(2)), math.exp(-spread / math.sqrt(2))]
         text = tables([outcome("idle", 1.0, ratio, half_width=half_width) for ratio in ratios])
         rows = [line for line in text.splitlines() if line.startswith("| idle")][1:]
-        assert {row.split("|")[6].strip() for row in rows[:2]} == {f"{between:.2%}"}
+        assert {row.split("|")[7].strip() for row in rows[:2]} == {f"{between:.2%}"}
