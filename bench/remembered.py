@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from peft_update_bench.bench.record import Record, RecordError, read_record
 from peft_update_bench.fixtures import digests
-from peft_update_bench.fixtures.files import write_atomically
+from peft_update_bench.fixtures.files import keep_newest, write_atomically
 from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Remembered:
             return
         with suppress(OSError):
             if not self._folder.exists():
-                _forget_oldest(self._folder.parent)
+                keep_newest(self._folder.parent, MOST_CODES - 1)
             write_atomically(self._path(record.cell), json.dumps(record.as_extra_info()).encode())
 
     def _path(self, cell: Cell) -> Path:
@@ -67,9 +66,3 @@ class Remembered:
 
 def _may_be_remembered(cell: Cell) -> bool:
     return not (cell.is_users or cell.is_step)
-
-
-def _forget_oldest(folder: Path) -> None:
-    codes = sorted(folder.iterdir(), key=lambda code: code.stat().st_mtime) if folder.is_dir() else []
-    for code in codes[: max(0, len(codes) - MOST_CODES + 1)]:
-        shutil.rmtree(code, ignore_errors=True)

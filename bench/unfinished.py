@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from peft_update_bench.fixtures import digests
-from peft_update_bench.fixtures.files import write_atomically
+from peft_update_bench.fixtures.files import keep_newest, write_atomically
+
+MOST_RUNS = 20
+"""So many runs that did not finish are kept; what was written to longest ago goes."""
 
 
 class Unfinished:
@@ -35,6 +38,8 @@ class Unfinished:
 
     def keep(self, key: Mapping[str, Any], result: Any) -> None:
         """Raises OSError where no file can be written."""
+        if not self.folder.exists():
+            keep_newest(self.folder.parent, MOST_RUNS - 1)
         write_atomically(self._path(key), json.dumps({"key": key, "result": result}).encode("ascii"))
 
     def drop(self, keys: Iterable[Mapping[str, Any]]) -> None:

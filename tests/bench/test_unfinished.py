@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from peft_update_bench.bench.unfinished import Unfinished
+from peft_update_bench.bench.unfinished import MOST_RUNS, Unfinished
 
 KEY = {"cell": "resnet18-fft", "seed": 0}
 
@@ -41,3 +42,14 @@ def test_what_is_dropped_leaves_no_folder(kept: Unfinished) -> None:
     assert kept.find({**KEY, "seed": 1}) == 4
     kept.drop([KEY, {**KEY, "seed": 1}])
     assert not kept.folder.exists()
+
+
+def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
+    runs = tmp_path / "unfinished"
+    for number in range(MOST_RUNS):
+        (runs / str(number)).mkdir(parents=True)
+        os.utime(runs / str(number), (number, number))
+    unfinished = Unfinished(tmp_path, {"code": "1"})
+    for seed in (0, 1):
+        unfinished.keep({**KEY, "seed": seed}, 3)
+    assert {path.name for path in runs.iterdir()} == {*map(str, range(1, MOST_RUNS)), unfinished.folder.name}
