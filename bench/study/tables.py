@@ -155,6 +155,8 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "fashion-cells": _of_committed(cells, committed.FASHION),
     "fashion-front": _of_committed(fronts, committed.FASHION),
     "fashion-budgets": _of_committed(within_budgets, committed.FASHION),
+    "fashion-classes-front": _of_committed(fronts, committed.FASHION_CLASSES),
+    "fashion-classes-budgets": _of_committed(within_budgets, committed.FASHION_CLASSES),
 }
 
 

@@ -97,15 +97,20 @@ def test_a_missing_baseline_is_one_line(baselines: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("data", "folder"), [("fashion", "fashion_mnist/adaptation"), ("digits", "methods/adaptation")]
+    ("table", "folder"),
+    [
+        ("fashion-front", "fashion_mnist/adaptation"),
+        ("fashion-classes-front", "fashion_mnist/unseen/adaptation"),
+        ("digits-front", "methods/adaptation"),
+        *(("figures-mobilenet_v2", folder) for folder in ("fashion_mnist/adaptation", "methods/adaptation")),
+    ],
 )
 def test_without_runs_their_tables_say_so(
-    baselines: Path, capsys: pytest.CaptureFixture[str], data: str, folder: str
+    baselines: Path, capsys: pytest.CaptureFixture[str], table: str, folder: str
 ) -> None:
-    (baselines / folder / "0001_a.json").unlink()
-    for table in (f"{data}-front", "figures-mobilenet_v2"):
-        assert main(["study", "--tables", table]) == 2
-        assert f"baselines/{folder}: holds no run; expected one" in capsys.readouterr().err
+    (baselines / folder / "0001_a.json").unlink(missing_ok=True)
+    assert main(["study", "--tables", table]) == 2
+    assert f"baselines/{folder}: holds no run; expected one" in capsys.readouterr().err
 
 
 def test_runs_of_different_methods_are_one_front(baselines: Path, capsys: pytest.CaptureFixture[str]) -> None:
