@@ -65,7 +65,8 @@ def test_the_page_of_guidance_shows_the_committed_runs(monkeypatch: pytest.Monke
         picture = (GUIDANCE.parent / name).read_text()
         shown = [
             record
-            for record in committed.adapted(committed.FASHION)
+            for folder in (committed.FASHION, committed.FASHION_CLASSES)
+            for record in committed.adapted(folder)
             if record.architecture == name.partition("-")[0] and front.setting_of(record).partition(";")[0] in picture
         ]
         assert shown
