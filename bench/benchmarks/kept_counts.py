@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench.unfinished import Unfinished
 from peft_update_bench.fixtures import digests
-from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.instruments.instructions import Conditions, Instructions, conditions
 from platformdirs import user_cache_path
 
@@ -26,15 +25,23 @@ class KeptCounts:
     """
 
     def __init__(self, run: RunOptions, cells: Sequence[Cell]) -> None:
+        self._cells = [cell for cell in cells if not cell.is_tests]
+        code = digests.by_users_name(name for cell in self._cells for name in (cell.architecture, cell.method))
         self._unfinished = Unfinished(
             user_cache_path("peft-update-bench"),
             {"code": digests.of_process(), "conditions": conditions().as_record()},
+            {
+                cell: {
+                    "cell": str(cell),
+                    "workload": run.of(cell).workload.as_record(),
+                    "code": [code.get(name) for name in (cell.architecture, cell.method)],
+                }
+                for cell in self._cells
+            },
         )
         self.folder = self._unfinished.folder
-        self._keys = {cell: _key(cell, run) for cell in cells if not cell.is_tests}
-        kept = {cell: _read(self._unfinished.find(key)) for cell, key in self._keys.items()}
+        kept = {cell: _read(self._unfinished.find(cell)) for cell in self._cells}
         self.found = {cell: counted for cell, counted in kept.items() if counted is not None}
-        self._handed_out: set[Cell] = set()
 
     @classmethod
     def of(cls, run: RunOptions, cells: Sequence[Cell]) -> KeptCounts | None:
@@ -43,23 +50,17 @@ class KeptCounts:
 
     def keep(self, cell: Cell, counted: Instructions) -> None:
         """Where no file can be written it is forgotten."""
-        if cell in self._keys:
+        if not cell.is_tests:
             with suppress(OSError):
-                self._unfinished.keep(self._keys[cell], asdict(counted))
+                self._unfinished.keep(cell, asdict(counted))
 
     def hand_out(self, cell: Cell) -> None:
         """The run has the count of `cell`."""
-        self._handed_out.add(cell)
+        self._unfinished.hand_out(cell)
 
     def forget(self) -> None:
-        """Drop what was kept, where every count was handed out: nothing is left to go on with."""
-        if self._handed_out >= self._keys.keys():
-            self._unfinished.drop(self._keys.values())
-
-
-def _key(cell: Cell, run: RunOptions) -> dict[str, Any]:
-    users = [digests.of_users(name) for name in (cell.architecture, cell.method) if is_imported(name)]
-    return {"cell": str(cell), "workload": run.of(cell).workload.as_record(), "code": users}
+        """Drop what was kept, where the run has every count."""
+        self._unfinished.forget()
 
 
 def _read(kept: Any) -> Instructions | None:

@@ -23,7 +23,6 @@ from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.bench.unfinished import Unfinished
 from peft_update_bench.fixtures import digests
 from peft_update_bench.fixtures.data import tasks
-from peft_update_bench.fixtures.imported import is_imported
 from peft_update_bench.fixtures.training import adaptation
 from peft_update_bench.fixtures.training.adaptation import Outcome, Update
 from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
@@ -67,11 +66,9 @@ class UpdateRuns:
         self._plan = plan
         self._cache_folder = cache_folder
         self._start_executor = start
-        self._handed_out: set[Update] = set()
         self._executor: Executor | None = None
         self._futures: dict[Update, Future[Found]] = {}
-        self._keys = _keys(self._updates)
-        self._unfinished = Unfinished(cache_folder or DEFAULT_FOLDER, _conditions(plan, kind))
+        self._unfinished = Unfinished(cache_folder or DEFAULT_FOLDER, _conditions(plan, kind), _keys(self._updates))
         self.folder = self._unfinished.folder
         kept = {update: found for update in self._updates if (found := self._read(update)) is not None}
         self.kept = len(kept)
@@ -91,9 +88,8 @@ class UpdateRuns:
             self._executor.close()
 
     def forget(self) -> None:
-        """Drop what was kept, where every outcome was handed out: nothing is left to go on with."""
-        if self._handed_out >= set(self._updates):
-            self._unfinished.drop(self._keys.values())
+        """Drop what was kept, where every outcome was handed out."""
+        self._unfinished.forget()
 
     def found(self, updates: Sequence[Update]) -> list[Found]:
         """What came of `updates`, in their order; waits for them under a progress bar of all of the run's, on stderr.
@@ -104,7 +100,7 @@ class UpdateRuns:
         with self._visibly():
             self._wait(wanted, _name(updates[0]))
             found = [future.result() for future in wanted]
-        self._handed_out.update(updates)
+        self._unfinished.hand_out(*updates)
         return found
 
     def outcomes(self, updates: Sequence[Update]) -> list[Outcome]:
@@ -154,7 +150,7 @@ class UpdateRuns:
         try:
             found = Found(done.result().result, done.result().made_on)
             where = None if found.made_on is None else found.made_on.model_dump()
-            self._unfinished.keep(self._keys[update], {"outcome": asdict(found.outcome), "made_on": where})
+            self._unfinished.keep(update, {"outcome": asdict(found.outcome), "made_on": where})
         except Exception as error:  # it is raised where the outcome is asked for
             self._futures[update].set_exception(error)
         else:
@@ -163,7 +159,7 @@ class UpdateRuns:
     def _read(self, update: Update) -> Found | None:
         """What was kept of `update`, where anything whole was."""
         try:
-            kept = self._unfinished.find(self._keys[update])
+            kept = self._unfinished.find(update)
             return kept and Found(Outcome(**kept["outcome"]), kept["made_on"] and MadeOn(**kept["made_on"]))
         except (KeyError, TypeError, ValueError):
             return None
@@ -186,8 +182,7 @@ def _conditions(plan: Plan, kind: str | None) -> dict[str, Any]:
 
 def _keys(updates: Sequence[Update]) -> dict[Update, dict[str, Any]]:
     """Each update, with the code of whatever of it is a user's."""
-    named = {name for update in updates for name in (update.architecture, update.method)}
-    code = {name: digests.of_users(name) for name in named if is_imported(name)}
+    code = digests.by_users_name(name for update in updates for name in (update.architecture, update.method))
     return {
         update: asdict(update) | {"code": [code.get(name) for name in (update.architecture, update.method)]}
         for update in updates
