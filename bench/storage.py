@@ -48,6 +48,11 @@ class BaselineStorage(FileStorage):
 
     failure = ""
 
+    @property
+    def location(self) -> str:
+        """Named where the plugin warns of another machine. Its own raises for a folder outside the current one."""
+        return str(self.path)
+
     def save(self, output_json: dict[str, Any], save: str) -> None:
         """Write ``NNNN_<save>.json`` with the next free number.
 

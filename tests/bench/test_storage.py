@@ -36,6 +36,13 @@ def test_numbers_go_on_at_the_root(tmp_path: Path) -> None:
     assert json.loads((folder / "0002_baseline.json").read_text()) == {"run": 2}
 
 
+def test_a_storage_outside_the_current_folder_has_a_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin asks for it where the baseline is of another machine."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert storage(tmp_path / "elsewhere").location == str(tmp_path / "elsewhere")
+
+
 def test_other_benchmarks_folders_beside_it_have_numbers_of_their_own(tmp_path: Path) -> None:
     """The plugin's own numbering takes the last path of all: that of a folder, and so a number that is taken."""
     storage(tmp_path / "instructions").save({"run": 0}, "baseline")
