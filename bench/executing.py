@@ -18,7 +18,7 @@ from peft_update_bench.fixtures.instruments import cuda, measured_memory, repeat
 from peft_update_bench.fixtures.instruments.computed import Computed
 from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
 from peft_update_bench.fixtures.instruments.result import ResultError
-from peft_update_bench.fixtures.instruments.steady import fixed_threads, return_freed_memory
+from peft_update_bench.fixtures.instruments.steady import fixed_threads, retained_heap, return_freed_memory
 from peft_update_bench.fixtures.update_step import UpdateStep
 from peft_update_bench.fixtures.workload import Workload
 
@@ -82,6 +82,7 @@ def _measure_and_check(
     with (
         users_warnings(cell),
         fixed_threads(workload.threads),
+        retained_heap(),  # whose blocks are whose was measured before
         global_state.default_dtype_of(cell.architecture),
         cuda.exact_kernels() if on_cuda else nullcontext(),
     ):
