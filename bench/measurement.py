@@ -28,6 +28,7 @@ from peft_update_bench.fixtures.instruments import cuda
 from peft_update_bench.fixtures.instruments.clock import LatencyError
 from peft_update_bench.fixtures.instruments.computed import Computed
 from peft_update_bench.fixtures.instruments.result import ResultError
+from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.instruments.trace import NotComputableError
 from peft_update_bench.fixtures.step_trial import try_out
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
@@ -165,6 +166,12 @@ def build_step(cell: Cell, workload: Workload, device: str) -> Step:
     if cell.is_step:
         return own_steps.build(cell.architecture, cell.method, cell.rank, workload.seed)
     return build_update_step(cell.architecture, cell.method, cell.rank, workload, device=device)
+
+
+def update_once(cell: Cell, workload: Workload) -> None:
+    """Build a cell's step and do it. Raises what it raises."""
+    with users_warnings(cell), fixed_threads(workload.threads):
+        build_step(cell, workload, workload.device)()
 
 
 @contextmanager

@@ -131,11 +131,15 @@ class InstructionsBenchmark(Benchmark):
         self._counted[cell] = counted
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
-        from peft_update_bench.bench.measurement import described, record_of
+        from peft_update_bench.bench.measurement import described, record_of, update_once
 
-        workload, parts = described(cell, run, self._process_of(run), gate.check_step)
+        process = self._process_of(run)
+        workload, parts = described(cell, run, process, gate.check_step)
         if cell not in self._counted:
             self._submit(cell, run)
+        if not (cell.is_step or self._counted[cell].done()):
+            # What cannot be done at all says so now, not after valgrind's minutes.
+            process.call(update_once, cell, run.of(cell).workload)
         benchmark.group = f"{cell.subject} (time spent waiting; cells are counted beside each other)"
         counted = benchmark.pedantic(self._counted[cell].result)
         if self._kept is not None:
@@ -145,7 +149,7 @@ class InstructionsBenchmark(Benchmark):
         return gate.judge(record_of(cell, workload, {**parts, "instructions": counted.as_record()}))
 
     def _process_of(self, run: RunOptions) -> Process:
-        """Where a user's own step is tried."""
+        """Where a cell is tried."""
         if self._place is not None:
             return self._place
         if self._process is None:

@@ -25,9 +25,9 @@ Suite = Callable[..., pytest.RunResult]
 
 
 class PreparedWorkers:
-    """Stands for Workers: counts by method, a text where a cell fails."""
+    """Stands for Workers: counts by method, a text where a cell fails, None where it is still counted."""
 
-    counts: dict[str, Instructions | str] = {}  # noqa: RUF012 - each test has its own
+    counts: dict[str, Instructions | str | None] = {}  # noqa: RUF012 - each test has its own
     asked: list[Any] = []  # noqa: RUF012
 
     def __init__(self, at_most: int) -> None:
@@ -39,7 +39,7 @@ class PreparedWorkers:
         counted = self.counts[method]
         if isinstance(counted, str):
             future.set_exception(InstructionsError(counted))
-        else:
+        elif counted is not None:
             future.set_result(counted)
         return future
 
@@ -59,7 +59,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     monkeypatch.setattr(instructions, "conditions", lambda: CONDITIONS)
     monkeypatch.setattr(PreparedWorkers, "asked", [])
 
-    def run(*options: str, **counts: Instructions | str) -> pytest.RunResult:
+    def run(*options: str, **counts: Instructions | str | None) -> pytest.RunResult:
         monkeypatch.setattr(PreparedWorkers, "counts", {"fft": counted(), "head": counted(), **counts})
         return pytester.runpytest_inprocess(
             REPOSITORY / "bench", "-c", REPOSITORY / "pyproject.toml", "--rootdir", REPOSITORY,
@@ -131,6 +131,12 @@ def test_a_cell_that_cannot_be_counted_fails_alone(suite: Suite) -> None:
     assert result.ret == 1
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*mobilenet_v3_small-head: the step was not counted within 3000 s"])
+
+
+def test_a_cell_that_cannot_be_done_says_so_before_it_is_counted(suite: Suite) -> None:
+    result = suite("--image-size=32", "--methods=fft", fft=None)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["mobilenet_v3_small-fft: a norm in train mode has one value per channel*"])
 
 
 @pytest.fixture
