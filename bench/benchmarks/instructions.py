@@ -137,11 +137,12 @@ class InstructionsBenchmark(Benchmark):
         workload, parts = described(cell, run, process, gate.check_step)
         if cell not in self._counted:
             self._submit(cell, run)
-        if not (cell.is_step or self._counted[cell].done()):
-            # What cannot be done at all says so now, not after valgrind's minutes.
+        counting = self._counted[cell]
+        if not (cell.is_step or (counting.done() and counting.exception() is None)):
+            # What cannot be done at all says so now, and where, not after valgrind's minutes.
             process.call(update_once, cell, run.of(cell).workload)
         benchmark.group = f"{cell.subject} (time spent waiting; cells are counted beside each other)"
-        counted = benchmark.pedantic(self._counted[cell].result)
+        counted = benchmark.pedantic(counting.result)
         if self._kept is not None:
             self._kept.hand_out(cell)
         if self._place is not None:

@@ -133,8 +133,9 @@ def test_a_cell_that_cannot_be_counted_fails_alone(suite: Suite) -> None:
     result.stdout.fnmatch_lines(["*mobilenet_v3_small-head: the step was not counted within 3000 s"])
 
 
-def test_a_cell_that_cannot_be_done_says_so_before_it_is_counted(suite: Suite) -> None:
-    result = suite("--image-size=32", "--methods=fft", fft=None)
+@pytest.mark.parametrize("counting", [None, "UnsupportedNetworkError: a norm"])
+def test_a_cell_that_cannot_be_done_says_so_before_it_is_counted(suite: Suite, counting: str | None) -> None:
+    result = suite("--image-size=32", "--methods=fft", fft=counting)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["mobilenet_v3_small-fft: a norm in train mode has one value per channel*"])
 
