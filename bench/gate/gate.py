@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.adapting import judge_adaptation
 from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.load import expected
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget
 from peft_update_bench.bench.gate.tolerances import of_cell
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge, judge_measured
@@ -74,7 +75,7 @@ class Gate:
         before = self.baseline.records.get(cell) if self.baseline else None
         if before is None or before.latency is None:
             return None
-        intervals = {clock: before.latency.interval(clock) for clock in CLOCKS}
+        intervals = {clock: expected(before.latency, clock) for clock in CLOCKS}
         return Decision(intervals, of_cell(self.tolerances, str(cell))["latency"], self.error_budget.rate)
 
     def check_step(self, cell: Cell, workload: StepWorkload) -> None:

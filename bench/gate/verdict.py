@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from peft_update_bench.bench import metrics
+from peft_update_bench.bench.gate.load import TOO_HIGH, expected
 from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR, judge_slowdown
 from peft_update_bench.bench.gate.tolerances import limit_of
 from peft_update_bench.bench.metrics import Evidence, Row
@@ -150,7 +151,11 @@ def _other_reference(row: Row, now: Record, before: Record) -> str:
 
 
 def _judge_interval(row: Row, now: Record, before: Record, tolerance: float, error_rate: float) -> Verdict:
-    new, old = (row.metric.of(record).interval(row.figure.key) for record in (now, before))
+    latency, latency_before = (row.metric.of(record) for record in (now, before))
+    new, old = latency.interval(row.figure.key), expected(latency_before, row.figure.key, latency)
     slowdown = judge_slowdown(new, old, tolerance=tolerance, error_rate=error_rate)
     note = f"between {slowdown.low:+.1%} and {slowdown.high:+.1%} with confidence"
+    recorded = latency_before.interval(row.figure.key).estimate
+    if recorded != old.estimate:
+        note += f"; the baseline's {recorded:.3g} was timed under load, and taken to be {TOO_HIGH:.0%} too high"
     return Verdict(str(row), slowdown.kind, row.figure.unit, new.estimate, old.estimate, tolerance, note)

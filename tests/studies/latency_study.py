@@ -37,10 +37,11 @@ from typing import Any
 import numpy as np
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import slowdown as gate
+from peft_update_bench.bench.gate.load import expected
 from peft_update_bench.bench.gate.slowdown import BETWEEN_RUNS
 from peft_update_bench.bench.metrics import ABSOLUTE_TIME, default_tolerances
 from peft_update_bench.bench.processes import child_process
-from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.bench.record import Latency
 from peft_update_bench.fixtures.instruments.latency import (
     CAREFUL_LIMITS,
     DECIDING_LIMITS,
@@ -129,22 +130,30 @@ class Outcome:
 
     def sampling_error(self, clock: str) -> float:
         """The first measurement's, with the baseline's, on the scale of logarithms."""
-        return math.hypot(*(_interval(one, clock).sampling_variance ** 0.5 for one in self.measurements[:2]))
+        return math.hypot(
+            *(_latency(one).interval(CLOCKS[clock]).sampling_variance ** 0.5 for one in self.measurements[:2])
+        )
 
 
 def judge(before: dict[str, Any], now: dict[str, Any], test: int) -> dict[str, gate.Slowdown]:
-    decision = _decision(before, test)
+    error_rate = _decision(before, test).error_rate
+    latency, then = _latency(now), _latency(before)
     return {
         clock: gate.judge_slowdown(
-            _interval(now, clock), _interval(before, clock), tolerance=TOLERANCE, error_rate=decision.error_rate
+            latency.interval(key), expected(then, key, latency), tolerance=TOLERANCE, error_rate=error_rate
         )
-        for clock in CLOCKS
+        for clock, key in CLOCKS.items()
     }
 
 
 def _decision(before: dict[str, Any], test: int) -> gate.Decision:
-    intervals = {key: _interval(before, clock) for clock, key in CLOCKS.items()}
+    intervals = {key: expected(_latency(before), key) for key in CLOCKS.values()}
     return gate.Decision(intervals, TOLERANCE, gate.ErrorBudget(len(CLOCKS), tests=test - 1).rate)
+
+
+def _latency(measured: dict[str, Any]) -> Latency:
+    """The record's part of what :func:`injected_slowdown.measure` found."""
+    return Latency.model_validate({key: measured[key] for key in measured if key in Latency.model_fields})
 
 
 def run(path: Path, load: str, rounds: Sequence[int], baselines: Mapping[tuple[str, Cell], dict[str, Any]]) -> None:
@@ -216,11 +225,6 @@ def _measure(
     cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: gate.Decision | None = None
 ) -> dict[str, Any]:
     return child_process.call_once(injected.measure, cell, slowdown, limits, decision, limit_s=LIMIT_S, preload=PRELOAD)
-
-
-def _interval(latency: dict[str, Any], clock: str) -> Interval:
-    estimate, low, high = (latency[f"{CLOCKS[clock]}{end}"] for end in ("", "_low", "_high"))
-    return Interval(estimate, low, high, latency["confidence"])
 
 
 @contextmanager

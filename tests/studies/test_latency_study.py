@@ -14,6 +14,7 @@ from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.processes import child_process
 from peft_update_bench.fixtures.instruments.latency import SamplingLimits
 
+from tests.helpers.records import LATENCY
 from tests.studies import latency_study
 from tests.studies.injected_slowdown import Slowdown
 from tests.studies.latency_study import CELLS, EVERY_FIFTH, EVERY_ROUND, LOADS, Outcome, read, record, run, tables
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 def measurement(ratio: float, half_width: float = 0.015, median_s: float = 0.03) -> dict[str, Any]:
     interval = {"": ratio, "_low": ratio * math.exp(-half_width), "_high": ratio * math.exp(half_width)}
     entries = {f"{clock}{end}": value for clock in ("relative", "wall_relative") for end, value in interval.items()}
-    return {**entries, "confidence": 0.95, "median_s": median_s}
+    return {**LATENCY, **entries, "median_s": median_s}
 
 
 @pytest.fixture

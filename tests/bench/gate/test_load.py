@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.gate import Gate
 from peft_update_bench.bench.gate.load import LOADED, explain_load
+from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.bench.metrics import default_tolerances
 from peft_update_bench.bench.record import Record, RecordError
 
-from tests.helpers.records import FFT, LORA, changed, record
+from tests.helpers.records import FFT, LATENCY, LORA, changed, record
 from tests.helpers.sessions import PreparedRecords, run_cell, session
+
+HERE = Machine("A CPU", 2)
 
 
 def loaded(share: float | None, cell: Any = LORA) -> Record:
@@ -31,8 +38,8 @@ def test_the_median_of_the_timed_cells_counts() -> None:
     assert explain_load("1.json", [loaded(0.05), loaded(0.05), loaded(0.9)]) == ""
     assert explain_load("1.json", [loaded(0.05), loaded(0.6), loaded(0.7), loaded(None), record(latency=None)]) == (
         "1.json was timed under load: others had the cores for 60% of the time of its steps (median of 3 cells). Times "
-        "leave that out, caches were shared all the same, and a slowdown of 20% may hide behind that: record baselines "
-        "on idle cores."
+        "leave that out, caches were shared all the same, which makes a ratio up to 6% higher: record baselines on "
+        "idle cores."
     )
     assert explain_load("1.json", []) == ""
 
@@ -58,3 +65,53 @@ def test_a_run_that_times_nothing_does_not_speak_of_its_baseline_s_load() -> Non
     run = session(loaded(0.6, FFT), benchmark=PreparedRecords({FFT: computed}), metrics=("flops", "memory"))
     run_cell(run, FFT)
     assert not any("under load" in note for note in run.summary.notes)
+
+
+def judged(before: Record, now: Record) -> tuple[bool, Verdict]:
+    """Whether `now` is suspected of a slowdown, and what is said of its ratio."""
+    result = gate_of(before).judge(now)
+    return result.suspects_slowdown, next(v for v in result.verdicts if v.metric == "latency.relative")
+
+
+def gate_of(before: Record) -> Gate:
+    baseline = Baseline(Path("baselines/0001_a.json"), {LORA: before}, {}, HERE, "core", False)
+    return Gate(default_tolerances(), baseline, HERE)
+
+
+def timed(share: float, factor: float = 1.0) -> Record:
+    """With a ratio `factor` times as high."""
+    ends = {key: LATENCY[key] * factor for key in LATENCY if "relative" in key}
+    return record(**changed("latency", **ends, without_core=share))
+
+
+IDLE, BUSY = LOADED - 0.001, LOADED
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "factor", "suspected", "kind"),
+    [
+        (IDLE, IDLE, 1.09, False, "ok"), (IDLE, IDLE, 1.11, True, "unstable"), (IDLE, IDLE, 0.86, False, "improved"),
+        (BUSY, IDLE, 1.06, False, "ok"), (BUSY, IDLE, 1.08, True, "unstable"), (BUSY, IDLE, 1.13, True, "regressed"),
+        (BUSY, IDLE, 0.86, False, "ok"), (BUSY, IDLE, 0.82, False, "improved"),
+        (BUSY, BUSY, 1.09, False, "ok"), (BUSY, BUSY, 1.11, True, "unstable"), (BUSY, BUSY, 0.86, False, "improved"),
+        (IDLE, BUSY, 1.09, False, "ok"), (IDLE, BUSY, 1.11, True, "unstable"),
+    ],
+)  # fmt: skip
+def test_less_is_expected_of_idle_cores_than_a_baseline_of_loaded_ones_says(
+    before: float, now: float, factor: float, suspected: bool, kind: str
+) -> None:
+    found, verdict = judged(timed(before), timed(now, factor))
+    assert (found, verdict.kind) == (suspected, kind)
+    assert verdict.before == pytest.approx(0.8 / 1.03 if (before, now) == (BUSY, IDLE) else 0.8)
+
+
+def test_a_verdict_says_what_was_expected_and_why() -> None:
+    _, verdict = judged(timed(0.6), timed(0.0))
+    assert verdict.note.endswith("; the baseline's 0.8 was timed under load, and taken to be 3% too high")
+    assert "load" not in judged(timed(0.0), timed(0.0))[1].note
+
+
+def test_a_measurement_may_end_early_by_what_is_expected_of_idle_cores() -> None:
+    decision = gate_of(timed(0.6)).decision(LORA)
+    assert decision is not None
+    assert decision.before["relative"].estimate == pytest.approx(0.8 / 1.03)
