@@ -18,6 +18,8 @@ FASHION = FOLDER / "fashion_mnist" / "adaptation"
 """Fashion-MNIST under a shift."""
 FASHION_CLASSES = FOLDER / "fashion_mnist" / "unseen" / "adaptation"
 """Fashion-MNIST with classes that the network has not seen."""
+FASHION_CONDITIONS = (FASHION, *(FOLDER / "fashion_mnist" / name / "adaptation" for name in ("fog",)), FASHION_CLASSES)
+"""Fashion-MNIST under each shift that was tried, and with unseen classes."""
 
 
 def newest(folder: Path) -> Baseline:

@@ -31,6 +31,7 @@ TABLES = {
     "digits-front": Table("Accuracy against what it costs, of every method on MNIST", "no time"),
     "digits-budgets": Table("The most accurate method within so much memory, of every method on MNIST", "no time"),
     "fashion-accuracy": Table("The statements on accuracy, by two baselines", "no time"),
+    "fashion-conditions": Table("Accuracy by what the network was adapted to, on Fashion-MNIST", "no time"),
     "fashion-cells": Table("Every cell of the runs on Fashion-MNIST", "no time"),
     "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST under a shift", "no time"),
     "fashion-budgets": Table(

@@ -11,6 +11,7 @@ from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study import (
     accuracy,
     all_methods,
+    by_condition,
     committed,
     cost,
     fashion,
@@ -124,6 +125,10 @@ def _of_committed(make: Callable[[Records], str], folder: Path) -> Callable[[Rec
     return made
 
 
+def _fashion_by_condition(_: Records) -> str:
+    return _markdown(*by_condition.table(map(committed.adapted, committed.FASHION_CONDITIONS)))
+
+
 def _statements_by_both(_: Records) -> str:
     return fashion.statements()
 
@@ -152,6 +157,7 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "fashion-accuracy": _statements_by_both,
     "digits-front": _of_committed(fronts, committed.DIGITS),
     "digits-budgets": _of_committed(within_budgets, committed.DIGITS),
+    "fashion-conditions": _fashion_by_condition,
     "fashion-cells": _of_committed(cells, committed.FASHION),
     "fashion-front": _of_committed(fronts, committed.FASHION),
     "fashion-budgets": _of_committed(within_budgets, committed.FASHION),

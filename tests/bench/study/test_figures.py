@@ -100,6 +100,7 @@ def test_a_missing_baseline_is_one_line(baselines: Path, capsys: pytest.CaptureF
     ("table", "folder"),
     [
         ("fashion-front", "fashion_mnist/adaptation"),
+        ("fashion-conditions", "fashion_mnist/fog/adaptation"),
         ("fashion-classes-front", "fashion_mnist/unseen/adaptation"),
         ("digits-front", "methods/adaptation"),
         *(("figures-mobilenet_v2", folder) for folder in ("fashion_mnist/adaptation", "methods/adaptation")),

@@ -1,0 +1,37 @@
+"""Accuracies by condition: a column for each, with what is best and what equals it."""
+
+from __future__ import annotations
+
+import pytest
+from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.study.by_condition import table
+
+from tests.bench.study.test_front import of_seeds
+
+
+def test_each_condition_has_a_best_and_what_equals_it() -> None:
+    fog = [of_seeds("fft", 0.8, 0.82), of_seeds("lora", 0.79, 0.81, rank=4), of_seeds("head", 0.4, 0.42, peak=20)]
+    unseen = [of_seeds("head", 0.9, 0.92, corruption=None, peak=21), of_seeds("fft", 0.6, 0.62, corruption=None)]
+    headers, rows = table([fog, unseen])
+    assert headers == ["network", "method", "peak memory", "shift under fog 5", "unseen"]
+    shown = {method: [peak, *(cell.partition("% ±")[::2] for cell in cells)] for _, method, peak, *cells in rows}
+    # By their mean: 80 of the one that lacks a condition, then 71 and 66.
+    assert [*shown] == ["lora, r=4", "fft", "head"]
+    assert [(accuracy, said.split()[1:]) for accuracy, said in shown["fft"][1:]] == [("81.0", ["best"]), ("61.0", [])]
+    assert [(a, said.split()[1:]) for a, said in shown["lora, r=4"][1:]] == [("80.0", ["equal"]), ("–", [])]
+    assert [(a, said.split()[1:]) for a, said in shown["head"][1:]] == [("41.0", []), ("91.0", ["best"])]
+    assert shown["head"][0] == "21.00 MiB"
+
+
+def test_a_network_of_one_condition_has_dashes_for_others() -> None:
+    elsewhere = of_seeds("fft", 0.5, 0.52, corruption=None).model_copy(update={"architecture": "resnet18"})
+    _, rows = table([[of_seeds("fft", 0.8, 0.82)], [elsewhere]])
+    assert [(row[0], row[3].partition("%")[0], row[4].partition("%")[0]) for row in rows] == [
+        ("mobilenet_v2", "81.0", "–"),
+        ("resnet18", "–", "51.0"),
+    ]
+
+
+def test_runs_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(CommandError, match="is there twice"):
+        table([[of_seeds("fft", 0.8, 0.82), of_seeds("fft", 0.8, 0.82)]])
