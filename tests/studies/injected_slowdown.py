@@ -12,9 +12,10 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.timing import until
 from peft_update_bench.fixtures.instruments import latency
+from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
 from peft_update_bench.fixtures.instruments.calibration import calibration_step
 from peft_update_bench.fixtures.instruments.clock import Step
-from peft_update_bench.fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.instruments.latency import ReferenceName, SamplingLimits
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -42,6 +43,7 @@ def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: De
     workload = Workload()
     with fixed_threads(workload.threads):
         step = build_update_step(cell.architecture, cell.method, cell.rank, workload)
+        name: ReferenceName = CALIBRATION if cell.method == "fft" else "fft"
         if cell.method == "fft":
             reference: Step = calibration_step()
         else:
@@ -49,7 +51,7 @@ def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: De
         slowed = _slowed(step, slowdown)
         enough = until(decision) if decision else None
         if step.periodic_work is None:
-            sample = latency.measure(slowed, reference, limits=limits, until=enough)
+            sample = latency.measure(slowed, reference, limits=limits, until=enough, reference_name=name)
         else:
             # What is judged is the ordinary step.
             few = replace(limits, max_refreshes=limits.min_refreshes)
