@@ -75,8 +75,9 @@ class Gate:
         before = self.baseline.records.get(cell) if self.baseline else None
         if before is None or before.latency is None:
             return None
-        intervals = {clock: expected(before.latency, clock) for clock in CLOCKS}
-        return Decision(intervals, of_cell(self.tolerances, str(cell))["latency"], self.error_budget.rate)
+        tolerance = of_cell(self.tolerances, str(cell))["latency"]
+        intervals = {clock: expected(before.latency, clock, tolerance) for clock in CLOCKS}
+        return Decision(intervals, tolerance, self.error_budget.rate)
 
     def check_step(self, cell: Cell, workload: StepWorkload) -> None:
         """Refuse a baseline of another workload, before a user's own step is measured. Raises BaselineError."""

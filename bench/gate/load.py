@@ -18,19 +18,24 @@ reference do not need the same of the caches that they share: beside five busy p
 cells were 0.9 % lower to 7.0 % higher than idle, and beside two that train those of twenty 2.9 % lower to 2.6 %
 higher. Of a ratio to the calibration step nothing is taken: it was 8.0 % lower to 2.9 % higher."""
 
+LARGEST_SHARE = 0.3
+"""Of the tolerance, that may be taken for it."""
+
 
 def is_loaded(latency: Latency) -> bool:
     """Whether it was timed under load; not where nothing says so."""
     return latency.without_core is not None and latency.without_core >= LOADED
 
 
-def expected(before: Latency, clock: str, now: Latency | None = None) -> Interval:
+def expected(before: Latency, clock: str, tolerance: float, now: Latency | None = None) -> Interval:
     """The ratio by `clock` that a cell should have again, after `before`: lower where that is one to full fine-tuning
-    that was timed under load and `now`, as far as it is known, was not."""
+    that was timed under load and `now`, as far as it is known, was not. A narrow `tolerance` allows for less of that.
+    """
     interval = before.interval(clock)
     if before.is_references or not is_loaded(before) or (now is not None and is_loaded(now)):
         return interval
-    estimate, low, high = (end / (1 + TOO_HIGH) for end in (interval.estimate, interval.low, interval.high))
+    too_high = 1 + min(TOO_HIGH, tolerance * LARGEST_SHARE)
+    estimate, low, high = (end / too_high for end in (interval.estimate, interval.low, interval.high))
     return Interval(estimate, low, high, interval.confidence)
 
 

@@ -140,14 +140,14 @@ def judge(before: dict[str, Any], now: dict[str, Any], test: int) -> dict[str, g
     latency, then = _latency(now), _latency(before)
     return {
         clock: gate.judge_slowdown(
-            latency.interval(key), expected(then, key, latency), tolerance=TOLERANCE, error_rate=error_rate
+            latency.interval(key), expected(then, key, TOLERANCE, latency), tolerance=TOLERANCE, error_rate=error_rate
         )
         for clock, key in CLOCKS.items()
     }
 
 
 def _decision(before: dict[str, Any], test: int) -> gate.Decision:
-    intervals = {key: expected(_latency(before), key) for key in CLOCKS.values()}
+    intervals = {key: expected(_latency(before), key, TOLERANCE) for key in CLOCKS.values()}
     return gate.Decision(intervals, TOLERANCE, gate.ErrorBudget(len(CLOCKS), tests=test - 1).rate)
 
 
