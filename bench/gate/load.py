@@ -46,6 +46,6 @@ def explain_load(what: str, records: Iterable[Record]) -> str:
         return ""
     return (
         f"{what} was timed under load: others had the cores for {median(shares):.0%} of the time of its steps (median "
-        f"of {count(len(shares), 'cell')}). Times leave that out, caches were shared all the same, which makes a "
-        "ratio up to 7% higher: record baselines on idle cores."
+        f"of {count(len(shares), 'cell')}). Times leave that out, caches were shared all the same, which moves a "
+        "ratio by up to 8%: record baselines on idle cores."
     )

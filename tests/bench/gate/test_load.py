@@ -39,8 +39,8 @@ def test_the_median_of_the_timed_cells_counts() -> None:
     assert explain_load("1.json", [loaded(0.05), loaded(0.05), loaded(0.9)]) == ""
     assert explain_load("1.json", [loaded(0.05), loaded(0.6), loaded(0.7), loaded(None), record(latency=None)]) == (
         "1.json was timed under load: others had the cores for 60% of the time of its steps (median of 3 cells). Times "
-        "leave that out, caches were shared all the same, which makes a ratio up to 7% higher: record baselines on "
-        "idle cores."
+        "leave that out, caches were shared all the same, which moves a ratio by up to 8%: record baselines on idle "
+        "cores."
     )
     assert explain_load("1.json", []) == ""
 
