@@ -1,8 +1,9 @@
-"""Accuracy by what a network was adapted to: which method is best under which shift, or for new classes."""
+"""Accuracy by what a network was adapted to: which method is best under which shift, or for new classes, and which is
+within so much memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from peft_update_bench.bench.record import Record
@@ -10,40 +11,54 @@ from peft_update_bench.bench.study import front
 from peft_update_bench.bench.study.front import Choice, Network
 from peft_update_bench.bench.units import show
 
+Table = tuple[list[str], list[list[str]]]
+"""Headers and rows."""
+Networks = Sequence[Network | None]
+"""One network in each condition; None where it was not adapted to it."""
 
-def table(runs: Iterable[Sequence[Record]]) -> tuple[list[str], list[list[str]]]:
-    """Headers, and a row for each network and method; a column for each of `runs`, which are of one condition each.
+
+def accuracies(runs: Iterable[Sequence[Record]]) -> Table:
+    """A row for each network and method, a column for each of `runs`, which are of one condition each.
 
     "equal" is a method that the most accurate one does not beat by more than seeds scatter. The methods of a network
     stand in the order of their mean accuracy.
 
     Raises CommandError where runs cannot be compared.
     """
+    return _table(["method", "peak memory"], runs, _by_method)
+
+
+def within_budgets(runs: Iterable[Sequence[Record]]) -> Table:
+    """A row for each network and budget, a column for each of `runs`: the most accurate method within the budget, how
+    probable it is that it is, and what equals it.
+
+    Raises CommandError where runs cannot be compared.
+    """
+    return _table(["peak memory at most"], runs, _by_budget)
+
+
+def _table(
+    headers: Sequence[str], runs: Iterable[Sequence[Record]], rows_of: Callable[[Networks], Iterable[list[str]]]
+) -> Table:
     columns = {}
     for records in runs:
         found = front.networks(records)
         columns[front.told(found[0].conditions)] = {network.architecture: network for network in found}
-    headers = ["network", "method", "peak memory", *columns]
-    return headers, [
-        row
+    return ["network", *headers, *columns], [
+        [architecture, *row]
         for architecture in dict.fromkeys(name for column in columns.values() for name in column)
-        for row in _rows(architecture, [column.get(architecture) for column in columns.values()])
+        for row in rows_of([column.get(architecture) for column in columns.values()])
     ]
 
 
-def _rows(architecture: str, networks: Sequence[Network | None]) -> list[list[str]]:
+def _by_method(networks: Networks) -> list[list[str]]:
     held: dict[str, list[Choice]] = {}
     for network in networks:
         for choice in network.choices if network else ():
             held.setdefault(choice.name, []).append(choice)
     by_accuracy = sorted(held, key=lambda name: -fmean(choice.accuracy for choice in held[name]))
     return [
-        [
-            architecture,
-            name,
-            show(max(choice.costs["peak memory"] or 0 for choice in held[name]), "bytes"),
-            *(_accuracy(name, network) for network in networks),
-        ]
+        [name, show(max(map(_peak, held[name])), "bytes"), *(_accuracy(name, network) for network in networks)]
         for name in by_accuracy
     ]
 
@@ -56,3 +71,23 @@ def _accuracy(name: str, network: Network | None) -> str:
     best = max(choices, key=lambda choice: choice.accuracy)
     verdict = " best" if choice is best else " equal" if network.equals(choice, best) else ""
     return f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}{verdict}"
+
+
+def _by_budget(networks: Networks) -> Iterable[list[str]]:
+    least = min(_peak(choice) for network in networks if network for choice in network.choices)
+    for limit in (limit for limit in front.BUDGETS if limit >= least):
+        found = [_best(network, limit) if network else "–" for network in networks]
+        yield [show(limit, "bytes").replace(".00", ""), *found]
+
+
+def _best(network: Network, limit: float) -> str:
+    best = network.best(limit)
+    if best is None:
+        return f"none: the least needs {show(min(map(_peak, network.choices)), 'bytes')}"
+    sure = f" ({best.probability:.0%})" if best.fitting > 1 else " (the only one that fits)"
+    equal = f"; equal: {', '.join(choice.name for choice in best.equal)}" if best.equal else ""
+    return f"{best.choice.name} {best.choice.accuracy:.1%}{sure}{equal}"
+
+
+def _peak(choice: Choice) -> float:
+    return choice.costs["peak memory"] or 0.0

@@ -18,7 +18,11 @@ FASHION = FOLDER / "fashion_mnist" / "adaptation"
 """Fashion-MNIST under a shift."""
 FASHION_CLASSES = FOLDER / "fashion_mnist" / "unseen" / "adaptation"
 """Fashion-MNIST with classes that the network has not seen."""
-FASHION_CONDITIONS = (FASHION, *(FOLDER / "fashion_mnist" / name / "adaptation" for name in ("fog",)), FASHION_CLASSES)
+FASHION_CONDITIONS = (
+    FASHION,
+    *(FOLDER / "fashion_mnist" / name / "adaptation" for name in ("fog", "blur")),
+    FASHION_CLASSES,
+)
 """Fashion-MNIST under each shift that was tried, and with unseen classes."""
 
 

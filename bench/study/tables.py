@@ -125,8 +125,13 @@ def _of_committed(make: Callable[[Records], str], folder: Path) -> Callable[[Rec
     return made
 
 
-def _fashion_by_condition(_: Records) -> str:
-    return _markdown(*by_condition.table(map(committed.adapted, committed.FASHION_CONDITIONS)))
+def _fashion(make: Callable[[Iterable[Records]], by_condition.Table]) -> Callable[[Records], str]:
+    """A table of the committed runs on Fashion-MNIST, condition by condition."""
+
+    def made(_: Records) -> str:
+        return _markdown(*make(map(committed.adapted, committed.FASHION_CONDITIONS)))
+
+    return made
 
 
 def _statements_by_both(_: Records) -> str:
@@ -157,12 +162,11 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "fashion-accuracy": _statements_by_both,
     "digits-front": _of_committed(fronts, committed.DIGITS),
     "digits-budgets": _of_committed(within_budgets, committed.DIGITS),
-    "fashion-conditions": _fashion_by_condition,
+    "fashion-conditions": _fashion(by_condition.accuracies),
+    "fashion-budgets": _fashion(by_condition.within_budgets),
     "fashion-cells": _of_committed(cells, committed.FASHION),
     "fashion-front": _of_committed(fronts, committed.FASHION),
-    "fashion-budgets": _of_committed(within_budgets, committed.FASHION),
     "fashion-classes-front": _of_committed(fronts, committed.FASHION_CLASSES),
-    "fashion-classes-budgets": _of_committed(within_budgets, committed.FASHION_CLASSES),
 }
 
 

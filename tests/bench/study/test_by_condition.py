@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from peft_update_bench.bench.commands.error import CommandError
-from peft_update_bench.bench.study.by_condition import table
+from peft_update_bench.bench.study.by_condition import accuracies, within_budgets
 
 from tests.bench.study.test_front import of_seeds
 
@@ -12,7 +14,7 @@ from tests.bench.study.test_front import of_seeds
 def test_each_condition_has_a_best_and_what_equals_it() -> None:
     fog = [of_seeds("fft", 0.8, 0.82), of_seeds("lora", 0.79, 0.81, rank=4), of_seeds("head", 0.4, 0.42, peak=20)]
     unseen = [of_seeds("head", 0.9, 0.92, corruption=None, peak=21), of_seeds("fft", 0.6, 0.62, corruption=None)]
-    headers, rows = table([fog, unseen])
+    headers, rows = accuracies([fog, unseen])
     assert headers == ["network", "method", "peak memory", "shift under fog 5", "unseen"]
     shown = {method: [peak, *(cell.partition("% ±")[::2] for cell in cells)] for _, method, peak, *cells in rows}
     # By their mean: 80 of the one that lacks a condition, then 71 and 66.
@@ -25,7 +27,7 @@ def test_each_condition_has_a_best_and_what_equals_it() -> None:
 
 def test_a_network_of_one_condition_has_dashes_for_others() -> None:
     elsewhere = of_seeds("fft", 0.5, 0.52, corruption=None).model_copy(update={"architecture": "resnet18"})
-    _, rows = table([[of_seeds("fft", 0.8, 0.82)], [elsewhere]])
+    _, rows = accuracies([[of_seeds("fft", 0.8, 0.82)], [elsewhere]])
     assert [(row[0], row[3].partition("%")[0], row[4].partition("%")[0]) for row in rows] == [
         ("mobilenet_v2", "81.0", "–"),
         ("resnet18", "–", "51.0"),
@@ -34,4 +36,15 @@ def test_a_network_of_one_condition_has_dashes_for_others() -> None:
 
 def test_runs_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(CommandError, match="is there twice"):
-        table([[of_seeds("fft", 0.8, 0.82), of_seeds("fft", 0.8, 0.82)]])
+        accuracies([[of_seeds("fft", 0.8, 0.82), of_seeds("fft", 0.8, 0.82)]])
+
+
+def test_within_so_much_memory_each_condition_has_a_most_accurate_method() -> None:
+    fog = [of_seeds("fft", 0.8, 0.82, peak=50), of_seeds("head", 0.4, 0.42, peak=20)]
+    unseen = [of_seeds("head", 0.79, 0.81, corruption=None, peak=40), of_seeds("fft", 0.8, 0.82, corruption=None)]
+    headers, rows = within_budgets([fog, unseen])
+    assert headers == ["network", "peak memory at most", "shift under fog 5", "unseen"]
+    assert [row[1] for row in rows] == ["32 MiB", "64 MiB", "128 MiB", "256 MiB"]
+    assert rows[0][2:] == ["head 41.0% (the only one that fits)", "none: the least needs 40.00 MiB"]
+    assert rows[1][2] == "fft 81.0% (100%)"
+    assert re.fullmatch(r"fft 81\.0% \(\d\d%\); equal: head", rows[1][3])
