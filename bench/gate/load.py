@@ -12,13 +12,14 @@ from peft_update_bench.fixtures.instruments.interval import Interval
 LOADED = 0.10
 """The share of the time in which others had the cores from which on a recording is one made under load."""
 
-TOO_HIGH = 0.03
+TOO_HIGH = 0.05
 """By what fraction a ratio to full fine-tuning that was timed under load is taken to be too high. A step and its
 reference do not need the same of the caches that they share: beside five busy processes on two cores those of nine
 cells were 0.9 % lower to 7.0 % higher than idle, and beside two that train those of twenty 2.9 % lower to 2.6 %
-higher. Of a ratio to the calibration step nothing is taken: it was 8.0 % lower to 2.9 % higher."""
+higher. Of a ratio to the calibration step nothing is taken: it was 8 % lower on one network and 8 % higher on
+another."""
 
-LARGEST_SHARE = 0.3
+LARGEST_SHARE = 0.5
 """Of the tolerance, that may be taken for it."""
 
 
