@@ -160,7 +160,7 @@ def _judge_interval(row: Row, now: Record, before: Record, tolerance: float, err
     if again != old:
         # Told as changes of what the baseline holds.
         changes = tuple((1 + change) * again.estimate / old.estimate - 1 for change in changes)
-        why = f"; less than {tolerance:.0%} is tolerated, because the baseline was timed under load"
+        why = f"; less than {100 * tolerance:.3g}% is tolerated, because the baseline was timed under load"
     low, high, allowed = changes
     note = f"between {low:+.1%} and {high:+.1%} with confidence{why}"
     return Verdict(str(row), slowdown.kind, row.figure.unit, new.estimate, old.estimate, allowed, note)
