@@ -82,7 +82,7 @@ def _measure_and_check(
     with (
         users_warnings(cell),
         fixed_threads(workload.threads),
-        retained_heap(),  # whose blocks are whose was measured before
+        retained_heap(),  # memory is not measured any more
         global_state.default_dtype_of(cell.architecture),
         cuda.exact_kernels() if on_cuda else nullcontext(),
     ):

@@ -74,19 +74,18 @@ def _accuracy(name: str, network: Network | None) -> str:
 
 
 def _by_budget(networks: Networks) -> Iterable[list[str]]:
-    least = min(_peak(choice) for network in networks if network for choice in network.choices)
+    least = min(network.least_peak for network in networks if network)
     for limit in (limit for limit in front.BUDGETS if limit >= least):
         found = [_best(network, limit) if network else "–" for network in networks]
-        yield [show(limit, "bytes").replace(".00", ""), *found]
+        yield [front.limit_in_words(limit), *found]
 
 
 def _best(network: Network, limit: float) -> str:
     best = network.best(limit)
     if best is None:
-        return f"none: the least needs {show(min(map(_peak, network.choices)), 'bytes')}"
-    sure = f" ({best.probability:.0%})" if best.fitting > 1 else " (the only one that fits)"
+        return front.none_in_words(network)
     equal = f"; equal: {', '.join(choice.name for choice in best.equal)}" if best.equal else ""
-    return f"{best.choice.name} {best.choice.accuracy:.1%}{sure}{equal}"
+    return f"{best.choice.name} {best.choice.accuracy:.1%} ({best.sure}){equal}"
 
 
 def _peak(choice: Choice) -> float:

@@ -15,7 +15,7 @@ METHODS = FOLDER / "methods"
 DIGITS = METHODS / "adaptation"
 """Every method on MNIST, by runs that share their networks."""
 FASHION = FOLDER / "fashion_mnist" / "adaptation"
-"""Fashion-MNIST under a shift."""
+"""Fashion-MNIST under Gaussian noise."""
 FASHION_CLASSES = FOLDER / "fashion_mnist" / "unseen" / "adaptation"
 """Fashion-MNIST with classes that the network has not seen."""
 FASHION_CONDITIONS = (

@@ -91,6 +91,11 @@ class Network:
         return self.spread.tolerance(self.seeds, self.seeds, max(1, len(self.choices) - 1), self.images)
 
     @property
+    def least_peak(self) -> float:
+        """Bytes that the choice needs which needs the fewest."""
+        return min(peak for choice in self.choices if (peak := choice.costs["peak memory"]) is not None)
+
+    @property
     def _error(self) -> float:
         """The standard error of an accuracy."""
         return self.spread.deviation / math.sqrt(self.seeds)
@@ -139,6 +144,11 @@ class Best:
     probability: float
     equal: tuple[Choice, ...]
     fitting: int
+
+    @property
+    def sure(self) -> str:
+        """How sure that is, in words."""
+        return f"{self.probability:.0%}" if self.fitting > 1 else "the only one that fits"
 
 
 def networks(records: Sequence[Record]) -> list[Network]:
@@ -266,18 +276,26 @@ def budget_rows(records: Sequence[Record]) -> list[list[str]]:
     """For each network and budget the most accurate method within it, and how sure that is."""
     rows = []
     for network in networks(records):
-        peaks = [peak for choice in network.choices if (peak := choice.costs["peak memory"]) is not None]
         for limit in BUDGETS:
-            words = [network.architecture, show(limit, "bytes").replace(".00", "")]
+            words = [network.architecture, limit_in_words(limit)]
             best = network.best(limit)
             if best is None:
-                rows.append([*words, f"none: the least needs {show(min(peaks), 'bytes')}", "–", "–", "–"])
+                rows.append([*words, none_in_words(network), "–", "–", "–"])
                 continue
-            sure = f"{best.probability:.0%}" if best.fitting > 1 else "the only one that fits"
             equal = ", ".join(choice.name for choice in best.equal) or "none"
             accuracy = f"{best.choice.accuracy:.1%} ± {100 * network.margin:.1f}"
-            rows.append([*words, best.choice.name, accuracy, sure, equal])
+            rows.append([*words, best.choice.name, accuracy, best.sure, equal])
     return rows
+
+
+def limit_in_words(limit: float) -> str:
+    """One of :data:`BUDGETS`: ``64 MiB``."""
+    return show(limit, "bytes").replace(".00", "")
+
+
+def none_in_words(network: Network) -> str:
+    """What stands where no choice of `network` fits."""
+    return f"none: the least needs {show(network.least_peak, 'bytes')}"
 
 
 def setting_in_words(adaptation: Adaptation, conditions: Sequence[Condition], seeds: int) -> str:

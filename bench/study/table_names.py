@@ -33,8 +33,8 @@ TABLES = {
     "fashion-accuracy": Table("The statements on accuracy, by two baselines", "no time"),
     "fashion-conditions": Table("Accuracy by what the network was adapted to, on Fashion-MNIST", "no time"),
     "fashion-budgets": Table("The most accurate method within so much memory, on Fashion-MNIST", "no time"),
-    "fashion-cells": Table("Every cell of the runs on Fashion-MNIST", "no time"),
-    "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST under a shift", "no time"),
+    "fashion-cells": Table("Every cell of the runs on Fashion-MNIST under Gaussian noise", "no time"),
+    "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST under Gaussian noise", "no time"),
     "fashion-classes-front": Table("Accuracy against what it costs, on unseen classes of Fashion-MNIST", "no time"),
 }
 DEFAULT = ("study-cost", "study-accuracy")
