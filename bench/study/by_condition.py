@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study import front
+from peft_update_bench.bench.study import front, front_tables
 from peft_update_bench.bench.study.front import Choice, Network
 from peft_update_bench.bench.units import show
 
@@ -75,15 +75,15 @@ def _accuracy(name: str, network: Network | None) -> str:
 
 def _by_budget(networks: Networks) -> Iterable[list[str]]:
     least = min(network.least_peak for network in networks if network)
-    for limit in (limit for limit in front.BUDGETS if limit >= least):
+    for limit in (limit for limit in front_tables.BUDGETS if limit >= least):
         found = [_best(network, limit) if network else "–" for network in networks]
-        yield [front.limit_in_words(limit), *found]
+        yield [front_tables.limit_in_words(limit), *found]
 
 
 def _best(network: Network, limit: float) -> str:
     best = network.best(limit)
     if best is None:
-        return front.none_in_words(network)
+        return front_tables.none_in_words(network)
     equal = f"; equal: {', '.join(choice.name for choice in best.equal)}" if best.equal else ""
     return f"{best.choice.name} {best.choice.accuracy:.1%} ({best.sure}){equal}"
 

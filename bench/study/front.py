@@ -20,14 +20,10 @@ from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate.adapting import Spread
 from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.record import Adaptation, Record
-from peft_update_bench.bench.units import count, show
 
 CONFIDENCE = 0.95
 DRAWS = 100_000
 """Of possible true accuracies, from which it is counted how often a method is the best: to a third of a percent."""
-
-BUDGETS = tuple(size * 2**20 for size in (8, 16, 32, 64, 128, 256))
-"""Bytes at the peak of an update."""
 
 Condition = tuple[str, str]
 """A task, and how its images are shifted; empty where they are not."""
@@ -163,10 +159,10 @@ def networks(records: Sequence[Record]) -> list[Network]:
 def _network(architecture: str, records: Sequence[Record]) -> Network:
     by_choice: dict[str, dict[Condition, tuple[Record, Adaptation]]] = {}
     for record in records:
-        adaptation = _adaptation(record)
+        adaptation = adaptation_of(record)
         name = record.method if record.rank is None else f"{record.method}, r={record.rank}"
         held = by_choice.setdefault(name, {})
-        condition = _condition(adaptation)
+        condition = condition_of(adaptation)
         if condition in held:
             raise CommandError(
                 f"{record.cell} is there twice for {told([condition])}; expected runs of other shifts or tasks"
@@ -188,7 +184,7 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
     groups = [[run.curve[-1] for run in a.runs] for held in by_choice.values() for _, a in held.values()]
     freedom = sum(len(group) - 1 for group in groups)
     pooled = sum((len(group) - 1) * variance(group) for group in groups) / freedom
-    first = _adaptation(records[0])
+    first = adaptation_of(records[0])
     return Network(
         architecture,
         tuple(_choice(name, [held[condition] for condition in conditions]) for name, held in whole.items()),
@@ -210,12 +206,14 @@ def _choice(name: str, held: Sequence[tuple[Record, Adaptation]]) -> Choice:
     return Choice(name, fmean(adaptation.accuracy_after for _, adaptation in held), costs)
 
 
-def _adaptation(record: Record) -> Adaptation:
+def adaptation_of(record: Record) -> Adaptation:
+    """That of a record which is known to have one."""
     assert record.adaptation is not None
     return record.adaptation
 
 
-def _condition(adaptation: Adaptation) -> Condition:
+def condition_of(adaptation: Adaptation) -> Condition:
+    """What a network was adapted to."""
     settings = adaptation.settings
     return adaptation.task, f"{settings.corruption} {settings.severity}" if settings.corruption else ""
 
@@ -230,7 +228,7 @@ def _must_be_alike(architecture: str, records: Sequence[Record]) -> None:
     found = {
         (record.workload, s.data_digest, s.weights, s.steps)
         for record in records
-        for s in [_adaptation(record).settings]
+        for s in [adaptation_of(record).settings]
     }
     if len(found) > 1:
         raise CommandError(
@@ -238,92 +236,9 @@ def _must_be_alike(architecture: str, records: Sequence[Record]) -> None:
             "runs that differ in task and shift alone"
         )
 
-    trained = {(_condition(a), a.source_accuracy_before) for record in records for a in [_adaptation(record)]}
+    trained = {(condition_of(a), a.source_accuracy_before) for record in records for a in [adaptation_of(record)]}
     if len(trained) > len({condition for condition, _ in trained}):
         raise CommandError(
             f"{architecture} was adapted from networks that were trained apart: their accuracies on the source images "
             "differ; expected runs that share one, as those of one cache folder on one machine do"
         )
-
-
-FRONT_HEADERS = ("network", "method", "accuracy after, 95 %", *(cost.name for cost in COSTS), "on the front of")
-
-
-def front_rows(records: Sequence[Record]) -> list[list[str]]:
-    """A row for each method, the most accurate first."""
-    rows = []
-    for network in networks(records):
-        fronts = {cost.name: network.front(cost.name) for cost in COSTS}
-        margin = 100 * network.margin
-        for choice in sorted(network.choices, key=lambda choice: -choice.accuracy):
-            shown = [show(choice.costs[cost.name], cost.unit) for cost in COSTS]
-            holding = ", ".join(name for name, front in fronts.items() if choice in front) or "none"
-            rows.append([network.architecture, choice.name, f"{choice.accuracy:.1%} ± {margin:.1f}", *shown, holding])
-    return rows
-
-
-BUDGET_HEADERS = (
-    "network",
-    "peak memory at most",
-    "most accurate",
-    "accuracy after, 95 %",
-    "that it is",
-    "equal to it",
-)
-
-
-def budget_rows(records: Sequence[Record]) -> list[list[str]]:
-    """For each network and budget the most accurate method within it, and how sure that is."""
-    rows = []
-    for network in networks(records):
-        for limit in BUDGETS:
-            words = [network.architecture, limit_in_words(limit)]
-            best = network.best(limit)
-            if best is None:
-                rows.append([*words, none_in_words(network), "–", "–", "–"])
-                continue
-            equal = ", ".join(choice.name for choice in best.equal) or "none"
-            accuracy = f"{best.choice.accuracy:.1%} ± {100 * network.margin:.1f}"
-            rows.append([*words, best.choice.name, accuracy, best.sure, equal])
-    return rows
-
-
-def limit_in_words(limit: float) -> str:
-    """One of :data:`BUDGETS`: ``64 MiB``."""
-    return show(limit, "bytes").replace(".00", "")
-
-
-def none_in_words(network: Network) -> str:
-    """What stands where no choice of `network` fits."""
-    return f"none: the least needs {show(network.least_peak, 'bytes')}"
-
-
-def setting_in_words(adaptation: Adaptation, conditions: Sequence[Condition], seeds: int) -> str:
-    """What accuracies are of: images, first weights, what was adapted to, and how long."""
-    settings = adaptation.settings
-    return (
-        f"{settings.data} from {settings.weights} weights, {told(conditions)}; {count(seeds, 'seed')}, "
-        f"{settings.steps} steps, {settings.test_images} test images"
-    )
-
-
-def setting_of(record: Record) -> str:
-    """As :func:`setting_in_words`, of one cell."""
-    adaptation = _adaptation(record)
-    return setting_in_words(adaptation, [_condition(adaptation)], len(adaptation.runs))
-
-
-def conditions_in_words(records: Sequence[Record]) -> str:
-    """What stands under the tables: of what the accuracies are, by how many seeds, and what counts as equal."""
-    lines = []
-    for network in networks(records):
-        adaptation = next(r.adaptation for r in records if r.architecture == network.architecture and r.adaptation)
-        line = (
-            f"{network.architecture}: {setting_in_words(adaptation, network.conditions, network.seeds)}; methods up to "
-            f"{100 * network.alike:.1f} points below another equal it; steps are to {network.target_share:.0%} of full "
-            "fine-tuning's gain"
-        )
-        if network.incomplete:
-            line += f"; not adapted to all of it, and left out: {', '.join(network.incomplete)}"
-        lines.append(f"{line}.")
-    return " ".join(lines)

@@ -16,7 +16,7 @@ from peft_update_bench.bench.study import (
     cost,
     fashion,
     figures,
-    front,
+    front_tables,
     memory_by_batch,
     savings,
 )
@@ -109,11 +109,12 @@ def cells(records: Records) -> str:
 
 def fronts(records: Records) -> str:
     """Accuracy against costs, and what the accuracies are of."""
-    return f"{_markdown(front.FRONT_HEADERS, front.front_rows(records))}\n\n{front.conditions_in_words(records)}"
+    table = _markdown(front_tables.FRONT_HEADERS, front_tables.front_rows(records))
+    return f"{table}\n\n{front_tables.conditions_in_words(records)}"
 
 
 def within_budgets(records: Records) -> str:
-    return _markdown(front.BUDGET_HEADERS, front.budget_rows(records))
+    return _markdown(front_tables.BUDGET_HEADERS, front_tables.budget_rows(records))
 
 
 def _of_committed(make: Callable[[Records], str], folder: Path) -> Callable[[Records], str]:

@@ -17,7 +17,7 @@ from peft_update_bench.bench.commands.report import charts
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.study import front
+from peft_update_bench.bench.study import front, front_tables
 
 WIDTH = 480
 """Of a PNG's plot, in CSS pixels, of which there are 96 to the inch."""
@@ -68,7 +68,7 @@ def _conditions(run: Baseline, records: list[Record]) -> Conditions:
     held = conditions(run, records)
     if not records[0].adaptation:
         return held
-    return replace(held, workload=f"{front.setting_of(records[0])}; {held.workload}")
+    return replace(held, workload=f"{front_tables.setting_of(records[0])}; {held.workload}")
 
 
 def _accuracy(task: str, records: list[Record]) -> list[tuple[str, str, charts.Chart | None, list[Record]]]:

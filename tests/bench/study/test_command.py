@@ -10,7 +10,7 @@ from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.study import committed, front, tables
+from peft_update_bench.bench.study import committed, front_tables, tables
 from peft_update_bench.bench.study.command import make
 from peft_update_bench.bench.study.statement import check
 from peft_update_bench.bench.study.statements import STATEMENTS
@@ -67,7 +67,8 @@ def test_the_page_of_guidance_shows_the_committed_runs(monkeypatch: pytest.Monke
             record
             for folder in (committed.FASHION, committed.FASHION_CLASSES)
             for record in committed.adapted(folder)
-            if record.architecture == name.partition("-")[0] and front.setting_of(record).partition(";")[0] in picture
+            if record.architecture == name.partition("-")[0]
+            and front_tables.setting_of(record).partition(";")[0] in picture
         ]
         assert shown
         assert {record.method for record in shown} <= {*re.findall(r">(\w+)</text>", picture)}

@@ -13,7 +13,7 @@ from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate.adapting import Spread
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.record.update import Parameters
-from peft_update_bench.bench.study import front
+from peft_update_bench.bench.study import front, front_tables
 from peft_update_bench.bench.study.front import Choice, Network, networks
 from scipy.stats import t
 
@@ -138,7 +138,7 @@ def test_accuracies_are_means_over_tasks_and_shifts() -> None:
     assert found.spread.freedom == 7
     assert found.spread.deviation == pytest.approx(deviation / math.sqrt(3))
     assert found.margin == pytest.approx(float(t.ppf(0.975, 7)) * deviation / math.sqrt(3 * 2))
-    assert "not adapted to all of it, and left out: head" in front.conditions_in_words(records)
+    assert "not adapted to all of it, and left out: head" in front_tables.conditions_in_words(records)
 
 
 @pytest.mark.parametrize(
