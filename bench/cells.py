@@ -92,6 +92,11 @@ class Cell:
         """Whether its network or its method is a user's own."""
         return is_imported(self.architecture) or is_imported(self.method)
 
+    @property
+    def is_in_no_matrix(self) -> bool:
+        """Whether only a run that names it has it: a user's own network, method or step, but where a test builds it."""
+        return (self.is_users or self.is_step) and not self.is_tests
+
 
 @dataclass(frozen=True)
 class Selection:

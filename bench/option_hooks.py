@@ -3,6 +3,7 @@ tests."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -68,13 +69,13 @@ def read_run(config: pytest.Config) -> options.RunOptions:
         project = options.read_project(config.rootpath)
         tolerances = options.tolerances(project.tolerances, config.getoption("update_tolerance"))
         # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
-        elsewhere = [] if config.rootpath == _FOLDER.parent else [f"--pyargs {__name__.rpartition('.')[0]}"]
+        elsewhere = [] if config.rootpath == _FOLDER.parent else ["--pyargs", __name__.rpartition(".")[0]]
         if config.option.benchmark_storage == DEFAULT_STORAGE:
             config.option.benchmark_storage = f"file://{project.storage_folder}"
         elif elsewhere:
             elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
         saves = PytestBenchmarkSession(config).is_saving
-        command = " ".join(["pytest", *elsewhere])
+        command = shlex.join(["pytest", *elsewhere])
         return options.read_for(project, typed(config), tolerances, records_baseline=saves, command=command)
     except options.OptionError as error:
         raise pytest.UsageError(str(error)) from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,7 +72,7 @@ def _start(config: pytest.Config) -> None:
         option_hooks.typed(config),
         options.tolerances(project.tolerances, config.getoption("update_tolerance", None) or []),
         records_baseline=theirs.is_saving,
-        command=" ".join(words),
+        command=shlex.join(words),
         is_of_tests=True,
     )
     if run.benchmark.name not in {"update", "instructions"}:
@@ -106,18 +109,29 @@ def _left_out(config: pytest.Config) -> tuple[set[str], bool]:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     stats: Mapping[str, Sequence[pytest.Item]] = reporter.stats if reporter is not None else {}
     deselected = {item.nodeid for item in stats.get("deselected", ())}
-    return deselected, bool(deselected or config.option.file_or_dir or config.getoption("lf", False))
+    narrowing = (config.option.file_or_dir, config.getoption("lf", False), *_ignored(config))
+    return deselected, bool(deselected or any(narrowing))
+
+
+def _ignored(config: pytest.Config) -> tuple[list[Path], list[str]]:
+    """Paths, and patterns of paths, that the command line leaves out."""
+    folder = config.invocation_params.dir
+    paths = [(folder / word).resolve() for word in config.getoption("ignore", None) or ()]
+    return paths, [str(folder / word) for word in config.getoption("ignore_glob", None) or ()]
 
 
 def _was_collected(config: pytest.Config, deselected: Collection[str]) -> Callable[[str], bool]:
     """Says of a test's id whether it would be in this run, if it were still there."""
     passes_over = config.getoption("lf", False) or not config.pluginmanager.has_plugin("terminalreporter")
     folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
+    ignored, patterns = _ignored(config)
 
     def was_collected(test: str) -> bool:
         file = (config.rootpath / test.partition("::")[0]).resolve()
-        within = any(file == folder or folder in file.parents for folder in folders)
-        return not passes_over and within and test not in deselected
+        way = (file, *file.parents)
+        within = any(folder in way for folder in folders)
+        is_ignored = any(place in ignored or any(fnmatch(str(place), glob) for glob in patterns) for place in way)
+        return not passes_over and within and not is_ignored and test not in deselected
 
     return was_collected
 
@@ -141,6 +155,7 @@ class OwnTest:
         self._refuse(method, rank)
         ours = self._request.config.stash[SESSION]
         cell = Cell(self._name, method, rank, is_step=True)
+        ours.tests[self._name] = cell
         try:
             own_steps.register(self._name, build_step)
         except ImportedNameError as error:
@@ -167,7 +182,10 @@ class OwnTest:
             self._fail("update_benchmark is called twice; expected once a test, because the record has the test's id")
         self._was_called = True
         if SESSION not in config.stash:
-            begin(self._request.session, [self._request.node])
+            session = self._request.session
+            begin(session, [self._request.node])
+            # The session's hooks count from the next test on.
+            config.stash[SESSION].finished = session.items.index(self._request.node) + 1
         if method == AS_IT_IS:
             if rank is not None:
                 self._fail(f"rank is {rank} without a method; expected both or neither")

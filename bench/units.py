@@ -35,8 +35,9 @@ def show_fraction(fraction: float | None) -> str:
         return NOTHING
     if isinf(fraction):
         return "from zero"
-    digits = 1 if fraction == 0 or abs(fraction) >= 0.0005 else 5
-    return f"{fraction * 100:+.{digits}f} %"
+    size = abs(fraction)
+    digits = ".1f" if size == 0 or size >= 5e-4 else ".5f" if size >= 5e-8 else ".1g"
+    return f"{fraction * 100:+{digits}} %"
 
 
 def count(number: int, noun: str) -> str:

@@ -34,6 +34,7 @@ class AdaptationBenchmark(Benchmark):
     default_workload = Workload(batch_size=32, image_size=32)
     """Small images in batches, as an update on a device sees them."""
     folder = "adaptation"
+    takes_steps = False
     options = {  # noqa: RUF012 - as the base class has it
         "tasks": "comma-separated names out of shift, unseen; default: both",
         "seeds": "updates of each cell, each with its own seed; default: 2",

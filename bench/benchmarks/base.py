@@ -34,6 +34,7 @@ class Benchmark(ABC):
     ``default_workload``  what options change
     ``folder``            below the storage, of its baselines: the newest file in it is what a run is judged by
     ``options``           those that mean nothing to other kinds, with their help
+    ``takes_steps``       whether ``--steps`` names update steps of a user's own; elsewhere it is a number of steps
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Benchmark(ABC):
     default_workload: ClassVar[Workload] = Workload()
     folder: ClassVar[str] = ""
     options: ClassVar[Mapping[str, str]] = {}
+    takes_steps: ClassVar[bool] = True
 
     cluster: ClusterOptions | None = None
     """Where the run is done besides this machine; None where it is not."""
@@ -69,8 +71,11 @@ class Benchmark(ABC):
 
     @property
     def repeat(self) -> list[str]:
-        """The options that name this kind, as one types them; those at their default are left out."""
-        return []
+        """The options that name this kind, and the node that measures, as one types them; those at their default are
+        left out."""
+        if self.cluster is None or self.cluster.label is None:
+            return []
+        return [f"--cluster {self.cluster.address}", f"--on {self.cluster.label}"]
 
     @property
     def notice(self) -> str:

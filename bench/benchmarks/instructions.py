@@ -69,7 +69,7 @@ class InstructionsBenchmark(Benchmark):
 
     @property
     def repeat(self) -> list[str]:
-        return [f"--metrics {self.name}"]
+        return [f"--metrics {self.name}", *super().repeat]
 
     @property
     def remarks(self) -> list[str]:
@@ -98,7 +98,8 @@ class InstructionsBenchmark(Benchmark):
                 self._submit(cell, run)
 
     def wall(self, run: RunOptions) -> Wall:
-        return replace(super().wall(run), limit_s=SLOWER * run.cell_seconds)
+        usual = super().wall(run)
+        return replace(usual, limit_s=SLOWER * usual.limit_s)
 
     def _submit(self, cell: Cell, run: RunOptions) -> None:
         from peft_update_bench.fixtures import own_steps

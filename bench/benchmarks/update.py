@@ -109,7 +109,6 @@ class UpdateBenchmark(Benchmark):
         matrix = self._unknown(run, [cell for cell in cells if not cell.is_tests])
         if matrix and run.cell_seconds and self._place is None:
             _import_what_measures(run.metrics, for_users=any(cell.is_users for cell in cells))
-        if matrix and run.cell_seconds and self._place is None:
             self._measure_beside_each_other(run, matrix, visibly)
 
     def _unknown(self, run: RunOptions, cells: Sequence[Cell]) -> list[Cell]:

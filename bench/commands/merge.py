@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peft_update_bench.bench import terminal
+from peft_update_bench.bench import benchmarks, terminal
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.commands.shards import join, read_shard
@@ -26,7 +26,6 @@ from peft_update_bench.bench.gate.summary import Summary
 from peft_update_bench.bench.storage import text_of
 
 NEWEST = "the newest baseline"
-RECORD = "pytest --benchmark-save=baseline"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,18 +62,26 @@ def _write(path: Path, text: str) -> None:
         raise CommandError(f"--output {path} cannot be written ({error.strerror})") from None
 
 
+def _record_command(metrics: Sequence[str]) -> str:
+    """What records a baseline of the kind of benchmark that `metrics` are of."""
+    kind = next(name for name in benchmarks.BENCHMARKS if {*metrics} & {*benchmarks.kind(name).metrics()})
+    named = "" if kind == benchmarks.DEFAULT else f" --metrics {','.join(metrics)}"
+    return f"pytest --benchmark-save=baseline{named}"
+
+
 def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
     """Print the verdicts on the whole. Returns the exit status."""
     whole = runs.read(path)
     before = runs.read(runs.newest(before=whole) if other == NEWEST else Path(other))
     comparison = runs.compare_runs(whole, before)
     found = comparison.summary
-    summary = Summary(found.results, tuple(metrics), before.name, RECORD, found.remarks, before)
+    record_command = _record_command(metrics)
+    summary = Summary(found.results, tuple(metrics), before.name, record_command, found.remarks, before)
     told = {result.cell for results in summary.together for result in results}
     for result in summary.failing:
         if result.record is None:
-            print(explain_loss(result.cell, before, RECORD))
+            print(explain_loss(result.cell, before, record_command))
         elif result.cell not in told:
-            print(explain_failure(result, before, RECORD))
+            print(explain_failure(result, before, record_command))
     print("\n".join(summary.lines(terminal.width(sys.stdout.isatty()))))
     return 0 if comparison.passes else 1

@@ -90,7 +90,7 @@ class Gate:
         there = baseline.machine.of(before or record)
         another_machine = not there.is_like(here)
         incomparable = f"measured on {here}; the baseline on {there}" if another_machine else ""
-        tolerances = {**of_cell(self.tolerances, str(record.cell)), **(record.tolerances or {})}
+        tolerances = of_cell(self.tolerances, str(record.cell), record.tolerances)
         verdicts = judge(record, before, Terms(tolerances, incomparable, self.error_budget.rate))
         if before is not None and record.adaptation is not None:
             verdicts += judge_adaptation(record, before, baseline.records.values(), another_machine=another_machine)

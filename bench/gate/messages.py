@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable
 
 from peft_update_bench.bench.cells import Cell
@@ -31,9 +32,15 @@ def explain_failure(
     lines.append(
         f"If the change is meant, record a new baseline: {record_command}"
         if compared
-        else f"Record a baseline on this machine, in a folder beside the others: {record_command}"
+        else "Record a baseline on this machine, in a folder beside the others, of any name: "
+        f"{_in_a_folder_of_its_own(record_command, baseline)}"
     )
     return "\n".join(lines)
+
+
+def _in_a_folder_of_its_own(record_command: str, baseline: Baseline) -> str:
+    words = [word for word in shlex.split(record_command) if not word.startswith("--benchmark-storage=")]
+    return shlex.join([*words, f"--benchmark-storage={baseline.path.parent / 'THIS_MACHINE'}"])
 
 
 def in_brief(result: Result, also_fails: Collection[Kind] = ()) -> str:

@@ -39,18 +39,22 @@ class Tolerances(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self.general)
 
-    def of(self, cell: str) -> dict[str, float]:
-        """Those of the cell whose id is `cell`."""
+    def of(self, cell: str, asked: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Those of the cell whose id is `cell`; what its test `asked` for is in its record, where there is one."""
         found = dict(self.general)
         for pattern, table in self.by_pattern.items():
             if _fits(cell, pattern):
                 found |= table
-        return {**found, **self.asked.get(cell, {}), **self.overrides}
+        return {**found, **(asked or self.asked.get(cell, {})), **self.overrides}
 
 
-def of_cell(tolerances: Mapping[str, float], cell: str) -> Mapping[str, float]:
+def of_cell(
+    tolerances: Mapping[str, float], cell: str, asked: Mapping[str, float] | None = None
+) -> Mapping[str, float]:
     """The tolerances of one cell; a plain mapping holds for all alike."""
-    return tolerances.of(cell) if isinstance(tolerances, Tolerances) else tolerances
+    if isinstance(tolerances, Tolerances):
+        return tolerances.of(cell, asked)
+    return {**tolerances, **(asked or {})}
 
 
 def asked_by(tolerances: Mapping[str, float], cell: str) -> dict[str, float]:

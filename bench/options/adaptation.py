@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ class AdaptationOptions:
         ]
         if tuple(self.settings) != TASKS:
             pairs.append(("tasks", ",".join(self.settings), ""))
-        return [f"--{name} {value}" for name, value, usual in pairs if value != usual]
+        return [f"--{name} {shlex.quote(str(value))}" for name, value, usual in pairs if value != usual]
 
 
 def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tuple[AdaptationOptions, Workload]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,15 @@ class Project:
     modules: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
-    is_named: bool = False
-    """Whether its pyproject.toml has our table."""
 
-    def complete(self, given: Mapping[str, str | None]) -> dict[str, str | None]:
-        """The options as typed, and the project's where none was. What is measured is typed as a whole."""
-        subjects = {"steps", "architectures"}
-        left_out = subjects if any(given.get(name) is not None for name in subjects) else set()
+    def complete(self, given: Mapping[str, str | None], own: Collection[str] = ()) -> dict[str, str | None]:
+        """The options as typed, and the project's where none was. What is measured is typed as a whole.
+
+        `own` are options that the run's kind of benchmark has for itself: adaptation's ``--steps`` is a number, and
+        not the steps that a project names.
+        """
+        subjects = {"steps", "architectures"}.difference(own)
+        left_out = {*own, *(subjects if any(given.get(name) is not None for name in subjects) else ())}
         chosen = {name: value for name, value in self.options.items() if name not in left_out}
         return {**chosen, **{name: value for name, value in given.items() if value is not None}}
 
@@ -91,7 +93,7 @@ def read_project(start: Path) -> Project:
     except (OSError, ValueError) as error:
         raise OptionError(f"{path}: cannot be read ({error})") from None
     table = tools.get("peft-update-bench", {}) if isinstance(tools, dict) else {}
-    return Project(path.parent, **_checked(path, table), path=path, is_named="peft-update-bench" in tools)
+    return Project(path.parent, **_checked(path, table), path=path)
 
 
 _LISTS = {"steps": str, "architectures": str, "methods": str, "ranks": int, "metrics": str}

@@ -227,7 +227,13 @@ def read_for(
 ) -> RunOptions:
     """As :func:`read`, with the project's own choice for what was not typed. Raises OptionError."""
     try:
-        return read(project.complete(typed), tolerances, modules=project.modules, **details)
+        kind, _ = _metrics(typed.get("metrics") or project.options.get("metrics"), saves=False)
+        return read(
+            project.complete(typed, () if kind.takes_steps else ("steps",)),
+            tolerances,
+            modules=project.modules,
+            **details,
+        )
     except OptionError as error:
         raise project.located(error, typed) from None
 

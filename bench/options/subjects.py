@@ -48,7 +48,7 @@ _OF_A_STEP = {
 def read_steps(given: Mapping[str, str | None], kind: type[Benchmark]) -> tuple[str, ...] | None:
     """A user's own steps, each imported and not yet built; None where none are named. Raises OptionError."""
     value = given.get("steps")
-    if value is None or kind.name == "adaptation":
+    if value is None or not kind.takes_steps:
         return None
     if value.isdigit():
         raise OptionError(

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
@@ -150,7 +150,8 @@ class UpdateRuns:
         try:
             found = Found(done.result().result, done.result().made_on)
             where = None if found.made_on is None else found.made_on.model_dump()
-            self._unfinished.keep(update, {"outcome": asdict(found.outcome), "made_on": where})
+            with suppress(OSError):  # that it cannot be kept is no reason to lose it
+                self._unfinished.keep(update, {"outcome": asdict(found.outcome), "made_on": where})
         except Exception as error:  # it is raised where the outcome is asked for
             self._futures[update].set_exception(error)
         else:

@@ -10,7 +10,16 @@ What each version of the schema added stands beside it, in ``record.py``.
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationRun, AdaptationSettings
 from peft_update_bench.bench.record.growth import Growth
 from peft_update_bench.bench.record.record import SCHEMA, Record, RecordError, installed_versions, read_record
-from peft_update_bench.bench.record.update import CLOCKS, Flops, Latency, Memory, StepWorkload, WorkloadEntry
+from peft_update_bench.bench.record.update import (
+    CLOCKS,
+    Flops,
+    Latency,
+    MeasuredMemory,
+    Memory,
+    Parameters,
+    StepWorkload,
+    WorkloadEntry,
+)
 from peft_update_bench.bench.record.where import Where
 
 __all__ = [

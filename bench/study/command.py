@@ -71,6 +71,11 @@ def run(given: argparse.Namespace) -> int:
 def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
     """Tables by name. Progress goes to stderr. Raises CommandError where a run with adaptation is missing."""
     needs_runs = any(TABLES[name].needs_adaptation for name in names)
+    if measured and not needs_runs:
+        raise CommandError(
+            f"{measured[0]} is given, and no table of {', '.join(names)} is of a run that is given; expected a table "
+            f"out of {', '.join(name for name, table in TABLES.items() if table.needs_adaptation)}, or no run"
+        )
     records = _adapted(measured) if needs_runs else []
     # Seconds of imports, which a run that cannot be read should not wait for.
     from peft_update_bench.bench.study import tables

@@ -43,6 +43,7 @@ def test_a_figure_in_its_unit(value: float | None, unit: str | None, text: str) 
         (-0.0005, "-0.1 %"),
         (0.0004999, "+0.04999 %"),
         (-0.0000001, "-0.00001 %"),
+        (4 / 2e8, "+2e-06 %"),
     ],
 )
 def test_a_change_with_its_sign(fraction: float | None, text: str) -> None:

@@ -17,6 +17,7 @@ from peft_update_bench.bench.processes.child_process import LostError, Measureme
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
 from peft_update_bench.bench.processes.update_runs import UpdateRuns
+from peft_update_bench.bench.unfinished import Unfinished
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.data.names import TASKS, DataChoice
 from peft_update_bench.fixtures.training import adaptation
@@ -234,6 +235,18 @@ def test_what_had_finished_is_kept_where_the_rest_fails(error: MeasurementError,
                 assert raised is error  # noqa: PT017 - one of the two has finished
     runs.forget()
     assert len([*runs.folder.glob("*.json")]) == 1
+
+
+def test_what_cannot_be_kept_is_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(data=SMALL, steps=3, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
+    update = Update("small_separable", "head", None, "unseen", 0, 0.01)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Unfinished, "keep", full)
+    with UpdateRuns([update], plan, folder / "full", lambda: LocalProcesses(1, Wall())) as runs:
+        assert len(runs.found([update])) == 1
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,7 +14,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.commands.report import change_points, charts
 from peft_update_bench.bench.commands.report.figures import Figure, figure
-from peft_update_bench.bench.commands.report.runs import Conditions, conditions, judge
+from peft_update_bench.bench.commands.report.runs import Conditions, conditions, judge, kind_of_benchmark
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.grouped import cells_in_words
@@ -178,9 +178,14 @@ def _changed_levels(cell: Cell, metric: metrics.Row, points: Sequence[tuple[str,
 
 
 def _lacking(run: Baseline, runs: Sequence[Baseline]) -> tuple[Cell, ...]:
-    """The cells that runs before and after `run` have, and it has not."""
-    place = list(runs).index(run)
-    before, after = ({cell for one in some for cell in one.records} for some in (runs[:place], runs[place + 1 :]))
+    """The cells that runs before and after `run` have, and it has not; of runs that were asked for the same cells."""
+
+    def asked_for(one: Baseline) -> tuple[str, str, bool]:
+        return kind_of_benchmark(one), one.matrix, one.is_filtered
+
+    alike = [one for one in runs if asked_for(one) == asked_for(run)]
+    place = alike.index(run)
+    before, after = ({cell for one in some for cell in one.records} for some in (alike[:place], alike[place + 1 :]))
     return tuple(sorted(before & after - run.records.keys(), key=str))
 
 

@@ -53,6 +53,7 @@ def render(contents: Contents) -> str:
         moved=[moved_row(*pair) for pair in comparison.moved] if comparison else [],
         moved_headers=MOVED_HEADERS,
         work_done=where(contents.run, comparison),
+        subjects=list(dict.fromkeys(record.cell.subject for record in records)),
         architectures=list(dict.fromkeys(record.architecture for record in records)),
         methods=list(dict.fromkeys(record.method for record in records)),
         has_accuracy=any(record.adaptation for record in records),
@@ -62,16 +63,16 @@ def render(contents: Contents) -> str:
 
 
 def _backward_passes(records: Iterable[Record]) -> list[tuple[str, str, str, str]]:
-    """Full fine-tuning's backward pass by both counts: architecture, stock, corrected, ratio."""
+    """Full fine-tuning's backward pass by both counts: subject, stock, corrected, ratio."""
+    flops = {r.cell.subject: r.flops for r in records if r.method == "fft" and r.flops and r.flops.backward}
     return [
         (
-            record.architecture,
-            show(record.flops.stock_backward, "FLOPs"),
-            show(record.flops.backward, "FLOPs"),
-            f"{record.flops.stock_backward / record.flops.backward:.1f}",
+            subject,
+            show(counted.stock_backward, "FLOPs"),
+            show(counted.backward, "FLOPs"),
+            f"{counted.stock_backward / counted.backward:.1f}",
         )
-        for record in records
-        if record.method == "fft" and record.flops and record.flops.backward
+        for subject, counted in flops.items()
     ]
 
 

@@ -37,7 +37,7 @@ def read(path: Path) -> Baseline:
 def newest(before: Baseline | None = None) -> Path:
     """The newest committed baseline of the benchmark that `before` is a run of; where it is `before` itself, the one
     before it. Raises CommandError."""
-    kind = benchmarks.DEFAULT if before is None else _kind_of(before)
+    kind = benchmarks.DEFAULT if before is None else kind_of_benchmark(before)
     storage = options.read_project(Path.cwd()).baselines_of(kind)
     try:
         of_machine = None if before is None else lambda: before.machine
@@ -54,7 +54,7 @@ def newest(before: Baseline | None = None) -> Path:
     return older[-1]
 
 
-def _kind_of(run: Baseline) -> str:
+def kind_of_benchmark(run: Baseline) -> str:
     """The benchmark whose metrics a run's records hold. The default's last: others' records hold computed ones, too."""
     for kind in sorted(benchmarks.BENCHMARKS, key=lambda kind: kind == benchmarks.DEFAULT):
         sections = [metrics.METRICS[name] for name in benchmarks.kind(kind).metrics()]
@@ -152,8 +152,8 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
         return Comparison(other, results, absent)
     lost = Verdict("the cell", "missing", note="not in this run: removed, or it failed before it was measured")
     asked = {cell.batch_size for cell in run.records}
-    missing = [cell for cell in absent if cell.batch_size in asked]
-    left_out = tuple(cell for cell in absent if cell.batch_size not in asked)
+    missing = [cell for cell in absent if cell.batch_size in asked and not cell.is_in_no_matrix]
+    left_out = tuple(cell for cell in absent if cell not in missing)
     return Comparison(other, results | {cell: Result(cell, verdicts=(lost,)) for cell in missing}, left_out)
 
 

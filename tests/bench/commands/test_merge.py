@@ -246,6 +246,17 @@ def test_the_whole_is_judged_once(
     assert "flops.forward regressed: 1.000 kFLOPs → 1.100 kFLOPs (+10.0 %" in out
 
 
+def test_a_baseline_of_the_same_kind_is_to_be_recorded(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {"metrics": ["instructions"]}
+    dearer = changed("flops", forward=1100, total=3100)
+    before = write(tmp_path / "before.json", {**recorded(CELLS), "suite": {"matrix": "full", "is_filtered": False}})
+    shards = shard(1, said=said), shard(2, said=said, **dearer), shard(3, said=said)
+    _, out, _ = merge(capsys, *shards, "--output", tmp_path / "all.json", "--compare", before)
+    assert "record a new baseline: pytest --benchmark-save=baseline --metrics instructions\n" in out
+
+
 def test_a_cell_that_the_baseline_has_and_the_whole_run_has_not_fails(
     shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

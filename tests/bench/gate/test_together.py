@@ -146,7 +146,8 @@ def test_what_is_not_comparable_fails_where_that_was_asked_for() -> None:
         "resnet18-lora-r4 does not hold its baseline 0001_a.json:",
         "  measured_memory.allocator_peak, measured_memory.rss_peak, latency.relative, latency.wall_relative, "
         "first_step.seconds not comparable: measured on Another CPU, 8 cores; the baseline on A CPU, 2 cores",
-        "Record a baseline on this machine, in a folder beside the others: pytest --benchmark-save=baseline",
+        "Record a baseline on this machine, in a folder beside the others, of any name: pytest "
+        "--benchmark-save=baseline --benchmark-storage=baselines/THIS_MACHINE",
     ]
     assert in_brief(result, session(not_comparable="fail").run.also_fails).endswith(" not comparable")
 

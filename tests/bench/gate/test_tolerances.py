@@ -110,6 +110,14 @@ def test_a_pinned_figure_may_move_within_it_and_not_further() -> None:
     assert judged == {94: "regressed", 96: "ok", 105: "ok", 106: "regressed"}
 
 
+@pytest.mark.parametrize(("typed", "kind"), [([], "ok"), (["allocator_peak=0.2"], "regressed")])
+def test_what_is_typed_counts_before_what_a_test_asks_for(typed: list[str], kind: str) -> None:
+    judge = Gate(tolerances({}, typed), of(record()), HERE)
+    memory = changed("measured_memory", allocator_peak=1430)
+    result = judge.judge(record(tolerances={"allocator_peak": 0.5}, **memory))
+    assert {v.metric: v.kind for v in result.verdicts}["measured_memory.allocator_peak"] == kind
+
+
 def test_as_a_mapping_they_are_those_of_all_cells() -> None:
     found = tolerances({"rss_peak": 0.2, "*-lora-*": {"rss_peak": 0.3}}, ["latency=0.6"])
     assert dict(found)["rss_peak"] == 0.2

@@ -62,7 +62,9 @@ def test_what_is_measured_needs_a_node_that_is_named(metrics: str) -> None:
     given = {"cluster": "auto", "metrics": metrics}
     with pytest.raises(OptionError, match="expected --on LABEL, the node that is timed, or metrics that are computed"):
         options.read(given, {})
-    assert options.read({**given, "on": "board"}, {}).benchmark.cluster == ClusterOptions("auto", "board")
+    run = options.read({**given, "on": "board"}, {})
+    assert run.benchmark.cluster == ClusterOptions("auto", "board")
+    assert run.record_command == "pytest --benchmark-save=baseline --cluster auto --on board"
 
 
 def test_instructions_need_a_node_that_is_named() -> None:

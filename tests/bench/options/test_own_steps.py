@@ -104,6 +104,18 @@ def test_a_project_lists_what_its_runs_are_of(tmp_path: Path) -> None:
     assert (matrix.selection.steps, matrix.selection.architectures) == (None, ("resnet18",))
 
 
+def test_a_number_of_steps_takes_no_projects_networks_from_it(tmp_path: Path) -> None:
+    """Adaptation's --steps is a number, whatever the project's table calls steps."""
+    found = project(tmp_path, 'architectures = ["mobilenet_v2"]', 'methods = ["lora"]')
+    typed = {"metrics": "adaptation", "steps": "30", "data": "digits"}
+    run = options.read_for(found, typed, {"latency": 0.1})
+    assert run.selection.architectures == ("mobilenet_v2",)
+    assert run.benchmark.repeat[:2] == ["--metrics adaptation", "--steps 30"]
+    steps = project(tmp_path, f'steps = ["{WHOLE}"]')
+    given = {"metrics": "adaptation", "data": "digits"}
+    assert options.read_for(steps, given, {"latency": 0.1}).selection.steps is None
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

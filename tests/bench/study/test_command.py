@@ -109,6 +109,14 @@ def test_where_no_baseline_is_the_error_names_what_needs_none(
     assert "--tables study-cost needs none" in error
 
 
+def test_a_run_that_no_table_is_of_is_one_line_and_status_2(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", str(run), "--tables", "figures-resnet18"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"update-bench study: {run} is given, and no table of figures-resnet18 is of a run")
+    assert said.err.count("\n") == 1
+
+
 def test_an_unknown_table_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["study", "--tables", "study-cells,cost"])

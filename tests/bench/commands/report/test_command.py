@@ -142,6 +142,18 @@ def test_a_smaller_matrix_loses_no_cell(
     assert ("1 cell of whole.json not in this run and not judged." in out) != lost
 
 
+def test_a_users_own_network_is_missed_by_no_run_that_does_not_name_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write(tmp_path / "run.json", baseline_data(extra_info(LORA)))
+    own = (extra_info(Cell("mine:net", "fft")), extra_info(Cell("resnet18", "mine:Method", 4)))
+    other = write(tmp_path / "other.json", baseline_data(extra_info(LORA), *own))
+    assert main(["report", str(run), "--compare", str(other)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1 cell, against other.json: 1 ok")
+    assert "2 cells of other.json not in this run and not judged." in out
+
+
 def test_another_machine_is_not_compared(tmp_path: Path, run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(run_file.read_text())
     data["machine_info"]["cpu"]["brand_raw"] = "Another CPU"

@@ -20,6 +20,7 @@ from tests.helpers.adaptation_records import SETTINGS, adapted
 from tests.helpers.records import FFT, baseline_data, extra_info, record, write
 
 SHIFT = Cell("resnet18", "lora", 4, "shift")
+METHODS = (("fft", None), ("lora", 4))
 
 
 def test_figures_are_written_by_name(run_file: Path, tmp_path: Path) -> None:
@@ -106,6 +107,19 @@ def test_a_run_that_lacks_a_cell_says_no_data(run_file: Path, tmp_path: Path) ->
     lora, fft = ([p["segment"] for p in points if p["method"] == method] for method in ("lora", "fft"))
     assert len(set(lora)) == len(lora) == 2, "the line breaks at the run that lacks it"
     assert len(set(fft)) == 1
+
+
+def test_a_run_that_was_asked_for_other_cells_lacks_none(run_file: Path, tmp_path: Path) -> None:
+    data = json.loads(run_file.read_text())
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    for day, commit in enumerate("abc", start=20):
+        run = stepped(data, commit, day)
+        if commit == "b":
+            run["benchmarks"].pop()
+            run["suite"]["is_filtered"] = True
+        write(folder / f"{commit}.json", run)
+    assert history.read_folder(folder).gaps == {}
 
 
 def test_runs_of_one_commit_are_told_apart_by_their_file(run_file: Path, tmp_path: Path) -> None:
@@ -276,6 +290,17 @@ def test_accuracy_has_a_history() -> None:
         ("a", "80.0%", 0),
         ("b", "60.0%", -25),
     ]
+
+
+def test_each_batch_size_has_a_section_with_its_charts() -> None:
+    cells = [Cell("resnet18", method, rank, batch_size=size) for size in (1, 16) for method, rank in METHODS]
+    records = {cell: record(cell) for cell in cells}
+    run = Baseline(Path("run.json"), records, {}, Machine("A CPU", 2), "core", True)
+    drawn = list(figures.of_run(run))
+    html = render(Contents(run, None, drawn))
+    assert {figure.section for figure in drawn} == {"resnet18 b1", "resnet18 b16"}
+    assert html.count("<figure>") == len(drawn)
+    assert [f"<h2>resnet18 b{size}</h2>" in html for size in (1, 16)] == [True, True]
 
 
 def test_a_page_with_accuracy_does_not_say_that_there_is_none() -> None:

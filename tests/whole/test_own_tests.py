@@ -1,0 +1,149 @@
+"""Tests of a user's own that ask for ``update_benchmark``, from the command line: recorded, judged, left out, lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
+
+STEP = """
+import torch
+from peft_update_bench.fixtures.update_step import UpdateStep
+from torch import nn
+from torch.nn import functional
+
+
+def build(network=None):
+    if network is None:
+        pool = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        network = nn.Sequential(nn.Conv2d(3, {channels}, 3), *pool, nn.Linear({channels}, 4))
+    images, labels = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    loss = lambda network, images, labels: functional.cross_entropy(network(images), labels)
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), (images, labels), loss)
+"""
+TEST = """
+import step
+
+
+def test_update(update_benchmark):
+    update_benchmark(step.build)
+
+
+def test_lora(update_benchmark):
+    update_benchmark(step.build, method="lora", rank=2)
+"""
+ASKS_LATE = """
+import step
+
+
+def test_before():
+    pass
+
+
+def test_late(request):
+    request.getfixturevalue("update_benchmark")(step.build)
+
+
+def test_after():
+    pass
+"""
+SAVE, COMPARE = "--benchmark-save=baseline", "--benchmark-compare"
+
+
+class Repository:
+    """A stranger's, with two files of tests."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self._pytester = pytester
+        self.path = pytester.path
+        self.write("pyproject.toml", '[tool.pytest.ini_options]\npythonpath = ["."]\n[tool.peft-update-bench]\n')
+        self.write("test_a.py", TEST)
+        self.write("test_b.py", TEST)
+        self.widen(8)
+
+    def write(self, name: str, text: str) -> None:
+        (self.path / name).write_text(text)
+
+    def widen(self, channels: int) -> None:
+        self.write("step.py", STEP.format(channels=channels))
+
+    def run(self, *options: str) -> pytest.RunResult:
+        chosen = ("-p", "no:cacheprovider", "--benchmark-quiet", "--update-metrics=flops,memory", *options)
+        return self._pytester.runpytest_inprocess(*chosen)
+
+    def saved(self, number: int = 1) -> dict[str, object]:
+        found: dict[str, object] = json.loads((self.path / "baselines" / f"{number:04}_baseline.json").read_text())
+        return found
+
+
+@pytest.fixture
+def repository(pytester: pytest.Pytester) -> Repository:
+    return Repository(pytester)
+
+
+def test_they_are_recorded_and_held_to_it(repository: Repository) -> None:
+    saved = repository.run(SAVE)
+    saved.assert_outcomes(passed=4)
+    assert saved.ret == 0
+    held = repository.run(COMPARE)
+    assert held.ret == 0
+    held.stdout.fnmatch_lines(["4 cells, against 0001_baseline.json: 4 ok"])
+
+    repository.widen(9)
+    failed = repository.run(COMPARE)
+    failed.assert_outcomes(failed=4)
+    assert failed.ret == 1
+    brief = [line for line in failed.outlines if line.startswith("FAILED")]
+    assert len(brief) == 4
+    assert all(" +12." in line for line in brief), "a method's cells are told in brief, as the others"
+    assert "4 cells not as in 0001_baseline.json" in failed.stdout.str()
+    assert "does not hold its baseline" not in failed.stdout.str(), "what is told together is not told one by one"
+
+
+def test_one_that_is_gone_is_lost_unless_the_command_line_leaves_it_out(repository: Repository) -> None:
+    repository.run(SAVE).assert_outcomes(passed=4)
+    for option in ("--ignore=test_b.py", "--ignore-glob=*_b.py", "--deselect=test_b.py", "test_a.py"):
+        left_out = repository.run(option, COMPARE)
+        assert left_out.ret == 0, option
+        left_out.stdout.fnmatch_lines(["2 cells, against 0001_baseline.json: 2 ok"])
+    (repository.path / "test_b.py").unlink()
+    lost = repository.run("--ignore=elsewhere", COMPARE)
+    assert lost.ret == 1
+    lost.stdout.fnmatch_lines(["*test_b.py::test_update is in 0001_baseline.json and no longer in the run.*"])
+
+
+@pytest.mark.parametrize(("option", "is_part"), [("--ignore=test_b.py", True), ("--durations=1", False)])
+def test_a_baseline_of_a_part_says_so(repository: Repository, option: str, is_part: bool) -> None:
+    repository.run(SAVE, option)
+    suite = repository.saved()["suite"]
+    assert isinstance(suite, dict)
+    assert suite["is_filtered"] is is_part
+
+
+def test_one_that_asks_while_it_runs_is_saved_too(repository: Repository) -> None:
+    for name in ("test_a.py", "test_b.py"):
+        (repository.path / name).unlink()
+    repository.write("test_late.py", ASKS_LATE)
+    saved = repository.run(SAVE)
+    saved.assert_outcomes(passed=3)
+    assert "No baseline was saved" not in saved.stdout.str()
+    entries = repository.saved()["benchmarks"]
+    assert isinstance(entries, list)
+    assert [entry["fullname"] for entry in entries] == ["test_late.py::test_late"]
+
+
+def test_a_folder_of_tests_is_no_run_of_the_matrix_because_of_testpaths(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pytest goes by testpaths in its root folder alone."""
+    bench = Path(__file__).parents[2] / "bench"
+    pytester.makeini(f"[pytest]\ntestpaths = {bench}\n")
+    folder = pytester.mkdir("tests")
+    (folder / "test_theirs.py").write_text("def test_theirs():\n    pass\n")
+    monkeypatch.chdir(folder)
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    assert "update benchmark" not in result.stdout.str()
