@@ -13,6 +13,7 @@ from peft_update_bench.fixtures import global_state
 from peft_update_bench.fixtures.instruments import computed, result, whole
 from peft_update_bench.fixtures.instruments.computed import Computed
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.instruments.trace import NotComputableError
 from peft_update_bench.fixtures.update_step import UpdateStep
 from peft_update_bench.fixtures.workload import Workload
 
@@ -47,12 +48,18 @@ def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Comp
         step = build_step(cell, workload, "meta")
         if cell.is_step and step.periodic_work is None:
             with fixed_threads(workload.threads):
-                return whole.measure(step, with_memory="memory" in names), []
+                figures = whole.measure(step, with_memory="memory" in names)
+            return figures, [*figures.remarks]
         assert isinstance(step, UpdateStep), "only a whole step of a user's own is none"
+        if type(step).__call__ is not UpdateStep.__call__:
+            raise NotComputableError(
+                f"{type(step).__name__} has a __call__ of its own, and {cell.method} does periodic work, which is told "
+                "apart by an UpdateStep's phases; expected another method, or an UpdateStep as it is"
+            )
         grows = "growth" in names and not cell.is_step
         figures = computed.measure(step, with_memory="memory" in names, grows=grows)
         if cell.is_step:
-            return figures, []
+            return figures, [*figures.remarks]
         remarks = [*still_parameters.must_write_to_all(cell, workload, step, figures.still), *figures.remarks]
         if figures.kept.bytes > 0:
             kept = figures.kept

@@ -6,6 +6,7 @@ heavy is imported, no option is added, no hook acts.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
@@ -35,7 +36,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     given = [word.partition("::")[0] for word in namespace.file_or_dir]
     folder = early_config.invocation_params.dir
     # Values of options that are not known yet stand among them.
-    paths = [word for word in given if (folder / word).exists()]
+    paths = [word for word in given if os.path.exists(folder / word)]  # noqa: PTH110 - a long one is no error there
     if not paths and not any(map(_names_the_package, given)):
         # As pytest has it: in its root folder alone.
         usual = early_config.getini("testpaths") if folder == early_config.rootpath else ()

@@ -257,6 +257,81 @@ def every_other() -> Whole:
     return sometimes_more, network, optimizer
 
 
+def refreshes(every: int) -> Callable[[], Whole]:
+    """Decomposes a weight in each of so many calls."""
+
+    def build() -> Whole:
+        step, network, optimizer = whole()
+        assert isinstance(network, Detector)
+        calls = [0]
+
+        def sometimes_more() -> object:
+            calls[0] += 1
+            if calls[0] % every == 0:
+                torch.linalg.svd(network.classes.weight.detach().flatten(1))
+            return step()
+
+        return sometimes_more, network, optimizer
+
+    return build
+
+
+refreshes_often, refreshes_rarely = refreshes(12), refreshes(1000)
+
+
+def drawing() -> Whole:
+    """Does its step once, or twice."""
+    step, network, optimizer = whole()
+    batch = new_batch()
+
+    def sometimes_more() -> object:
+        if torch.rand(()) < 0.5:
+            loss_of(network, batch).backward()
+        return step()
+
+    return sometimes_more, network, optimizer
+
+
+def running_out() -> Whole:
+    step, network, optimizer = whole()
+    left = iter(range(9))
+
+    def counted() -> object:
+        next(left)
+        return step()
+
+    return counted, network, optimizer
+
+
+class WithWeights(nn.Module):
+    """A loss that learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(50))
+
+
+def learned_loss(network: nn.Module | None = None) -> UpdateStep:
+    network, loss, batch = network or Detector(), WithWeights(), new_batch()
+    parameters = [*network.parameters(), *loss.parameters()]
+
+    def scaled(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return loss_of(network, batch) * loss.scale.mean()
+
+    return UpdateStep(network, torch.optim.SGD(parameters, lr=0.01, momentum=0.9), batch, scaled)
+
+
+class CalledTwice(UpdateStep):
+    def __call__(self) -> Tensor:
+        super().__call__()
+        return super().__call__()
+
+
+def called_twice(network: nn.Module | None = None) -> UpdateStep:
+    network = network or Detector()
+    return CalledTwice(network, torch.optim.SGD(network.parameters(), lr=0.01), new_batch(), loss_of)
+
+
 def a_network() -> nn.Module:
     return Detector()
 
