@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -199,6 +200,33 @@ draws_from_python = _repeat(lambda _: random.randrange(1, 20))
 draws_from_torch = _repeat(lambda _: int(torch.randint(1, 20, ()).item()))
 draws_from_the_system = _repeat(lambda _: random.SystemRandom().randrange(10**6) % 1000)
 counts_its_steps = _repeat(_count)
+
+
+def threaded(num_classes: int) -> Around:
+    """Runs a module of its own in another thread."""
+
+    def between(network: Around, x: Tensor) -> Tensor:
+        with ThreadPoolExecutor(1) as pool:
+            found: Tensor = pool.submit(network.get_submodule("inner"), x).result()
+        return found
+
+    return Around(num_classes, between, nn.ReLU())
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weight is standardised, so that a sum of two is not the sum of what they do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        weight = weight / (weight.std((1, 2, 3), keepdim=True) + 1e-3)
+        found: Tensor = self._conv_forward(x, weight, self.bias)
+        return found
+
+
+def standardised(num_classes: int) -> nn.Module:
+    return nn.Sequential(
+        Standardised(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)
+    )
 
 
 def compiled(num_classes: int) -> nn.Module:
