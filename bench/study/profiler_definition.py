@@ -114,7 +114,8 @@ class _ProfiledStep(UpdateStep):
 
     def forward(self) -> Tensor:
         self._has_states = True
-        self.profiler.flops.clear()  # a step may be traced twice, to see whether it repeats
+        for phase in ("forward", "backward"):  # which may be traced several times, to see whether they repeat
+            self.profiler.flops.pop(phase, None)
         self.profiler.register(self.network.parameters(), "parameters")
         self.profiler.register(self.network.buffers(), "buffers")
         self.profiler.register(tensors_in(list(self.optimizer.state.values())), "optimizer_states")
