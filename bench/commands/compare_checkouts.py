@@ -43,7 +43,7 @@ from tabulate import tabulate
 FAILING = frozenset({"regressed", "missing", "broken"})
 
 OPTIONS = {
-    "matrix": "core or full",
+    "matrix": "core, full, peft, wide or subset; default: core",
     "steps": "comma-separated MODULE:NAME of update steps of one's own",
     "architectures": "comma-separated",
     "methods": "comma-separated",

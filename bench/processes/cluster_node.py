@@ -55,13 +55,13 @@ class Description:
 
 def describe() -> Description:
     """This machine. Takes seconds: it imports the packages."""
-    import cpuinfo
     import torch
+    from peft_update_bench.bench.pytest_benchmark_session import this_machine
     from peft_update_bench.bench.record import installed_versions
     from peft_update_bench.fixtures import digests
 
     root = Path(__file__).parents[2]
-    info: dict[str, Any] = cpuinfo.get_cpu_info()
+    info: dict[str, Any] = this_machine()["cpu"]
     with warnings.catch_warnings():
         # What packages warn of while they are imported.
         warnings.simplefilter("ignore")

@@ -1,6 +1,6 @@
 """One way to have many tasks done beside each other, wherever: by processes of this machine, or on a cluster.
 
-    executor = LocalProcesses(2, Wall())          # or cluster.executor(Wall(), Requirements(…))
+    executor = LocalProcesses(2, Wall())          # or Cluster("auto").executor(Wall(), alike=…)
     futures = executor.submit(Task(update, (…)), Task(update, (…)))
     futures[0].result()                           # Done(result, made_on), or MeasurementError, a sentence
     executor.close()

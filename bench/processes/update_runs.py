@@ -15,9 +15,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
-import cpuinfo
 import torch
 from peft_update_bench.bench.processes.executor import Done, Executor, Task
+from peft_update_bench.bench.pytest_benchmark_session import this_machine
 from peft_update_bench.bench.record import installed_versions
 from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.bench.unfinished import Unfinished
@@ -177,7 +177,7 @@ def _conditions(plan: Plan, kind: str | None) -> dict[str, Any]:
         "images": plan.data.data_root and digests.of_files(plan.data.data_root),
         "code": digests.of_folders(_CODE),
         "versions": installed_versions(),
-        "machine": kind or [platform.machine(), str(cpuinfo.get_cpu_info().get("brand_raw", ""))],
+        "machine": kind or [platform.machine(), str(this_machine()["cpu"].get("brand_raw", ""))],
     }
 
 

@@ -83,11 +83,6 @@ class Adaptation(Part):
     def gain(self) -> float:
         return self.accuracy_after - self.accuracy_before
 
-    @property
-    def forgetting(self) -> float:
-        """How much accuracy on the source data the update cost; negative where it gained."""
-        return self.source_accuracy_before - self.source_accuracy_after
-
     @model_validator(mode="after")
     def _fits_its_runs(self) -> Self:
         seeds = [run.seed for run in self.runs]

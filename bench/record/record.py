@@ -61,7 +61,7 @@ class RecordError(Exception):
 class Record(Part):
     """One cell's metrics under one workload, with the versions of the packages that produced them.
 
-    The sections are those of the table of metrics (``bench/metrics.py``). One that was added to the table from
+    The sections are those of the table of metrics (``bench/metrics/``). One that was added to the table from
     elsewhere is a field too, of the subclass that :func:`read_record` makes. ``remarks`` are sentences for who reads
     the figures, ``made_on`` the machines of a cluster that made them; nothing is judged by either. ``gpu`` is the name
     of the one that measured figures are of, and none of them is compared with another's. ``tolerances`` are

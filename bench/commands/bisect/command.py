@@ -38,7 +38,7 @@ WORKER = Path(__file__).parents[1] / "computed_worker.py"
 
 OPTIONS = {
     "architectures": "comma-separated; default: mobilenet_v3_small",
-    "methods": "comma-separated; default: all",
+    "methods": "comma-separated; default: the core matrix's six",
     "ranks": "comma-separated; default: 4",
     "batch_size": "images in a batch, or several numbers of them; default: 1",
     "image_size": "pixels; default: 224",

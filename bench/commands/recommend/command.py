@@ -49,9 +49,9 @@ PARSERS: dict[str, Callable[[str], float]] = {
     "bytes": parse_bytes, "FLOPs": parse_flops, "ratio": parse_ratio, "accuracy": parse_accuracy,
 }  # fmt: skip
 OPTIONS = {
-    "matrix": "core or full; default: core",
+    "matrix": "core, full, peft, wide or subset; default: core",
     "architectures": "comma-separated; MODULE:NAME for one's own; default: the matrix's",
-    "methods": "comma-separated; MODULE:NAME for one's own; default: all",
+    "methods": "comma-separated; MODULE:NAME for one's own; default: the matrix's",
     "ranks": "comma-separated; default: the matrix's",
     "batch_size": "images in a batch; default: 1",
     "image_size": "pixels; default: 224",

@@ -40,7 +40,6 @@ def test_without_a_baseline_a_cell_is_new() -> None:
     assert kinds(record(), None) == {"the cell": "new"}
 
 
-FEWER_BACKWARD = changed("flops", backward=0, total=1000)
 COMPUTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     (
         "flops.forward",
