@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from statistics import variance
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import stdev, variance
+from typing import Self
 
 from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
@@ -35,6 +36,13 @@ class Spread:
     deviation: float
     freedom: int
     networks: float = 0.0
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[float]]) -> Self:
+        """That of groups of accuracies, each of the seeds of one cell, pooled; at least one has two seeds or more."""
+        freedom = sum(len(group) - 1 for group in groups)
+        squares = sum((len(group) - 1) * variance(group) for group in groups if len(group) > 1)
+        return cls(math.sqrt(squares / freedom), freedom)
 
     @property
     def cause(self) -> str:
@@ -68,9 +76,9 @@ class _Pair:
         """The pooled standard deviation of the peers' seeds, or that of the cell's own where it is larger."""
         groups = [[figure(run) for run in peer.runs] for peer in self.peers if len(peer.runs) > 1]
         own = [figure(run) for run in self.before.runs]
-        freedom = sum(len(group) - 1 for group in groups)
-        pooled = sum((len(group) - 1) * variance(group) for group in groups) / freedom
-        return Spread(math.sqrt(max(pooled, variance(own) if len(own) > 1 else 0.0)), freedom, self.networks)
+        pooled = Spread.of(groups)
+        deviation = max(pooled.deviation, stdev(own) if len(own) > 1 else 0.0)
+        return replace(pooled, deviation=deviation, networks=self.networks)
 
     def tolerance(self, spread: Spread) -> float:
         images = self.now.settings.test_images

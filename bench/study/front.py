@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, variance
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 from peft_update_bench.bench.commands.error import CommandError
@@ -182,14 +182,13 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
             f"{architecture} was adapted with {given} seeds; expected two or more, equally many of each cell"
         )
     groups = [[run.curve[-1] for run in a.runs] for held in by_choice.values() for _, a in held.values()]
-    freedom = sum(len(group) - 1 for group in groups)
-    pooled = sum((len(group) - 1) * variance(group) for group in groups) / freedom
+    spread = Spread.of(groups)
     first = adaptation_of(records[0])
     return Network(
         architecture,
         tuple(_choice(name, [held[condition] for condition in conditions]) for name, held in whole.items()),
         conditions,
-        Spread(math.sqrt(pooled / len(conditions)), freedom),
+        replace(spread, deviation=spread.deviation / math.sqrt(len(conditions))),
         seeds.pop(),
         first.settings.test_images * len(conditions),
         first.target_share,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from statistics import variance
-
 from peft_update_bench.bench.gate.adapting import Spread
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import WorkloadEntry
@@ -30,10 +27,8 @@ def alike(adapted: Baseline) -> float:
     """
     adaptations = [record.adaptation for record in adapted.records.values() if record.adaptation]
     ends = [[run.curve[-1] for run in found.runs] for found in adaptations if len(found.runs) > 1]
-    freedom = sum(len(seeds) - 1 for seeds in ends)
-    if not freedom:
+    if not ends:
         return 0.0
-    pooled = sum((len(seeds) - 1) * variance(seeds) for seeds in ends) / freedom
     seeds = min(len(found.runs) for found in adaptations)
     images = min(found.settings.test_images for found in adaptations)
-    return Spread(math.sqrt(pooled), freedom).tolerance(seeds, seeds, comparisons=1, images=images)
+    return Spread.of(ends).tolerance(seeds, seeds, comparisons=1, images=images)
