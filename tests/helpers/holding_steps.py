@@ -1,0 +1,162 @@
+"""Steps that hold memory which an ordinary call does not show, or replace what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+import torch
+from peft_update_bench.fixtures.update_step import UpdateStep
+from torch import Tensor, nn
+
+KILOBYTES = 1024
+DATA = torch.zeros(64, 64)
+Whole = tuple[Callable[[], object], Any, Any]
+
+
+def small() -> nn.Sequential:
+    """Two layers of 16 kB each."""
+    return nn.Sequential(nn.Linear(64, 64, bias=False), nn.Tanh(), nn.Linear(64, 64, bias=False))
+
+
+def loss_of(network: nn.Module, batch: Tensor) -> Tensor:
+    out: Tensor = network(batch).square().mean()
+    return out
+
+
+def _whole(
+    before: Callable[[], Tensor], after: Callable[[nn.Module], object] = id, *, clears_first: bool = False
+) -> Whole:
+    """A step whose batch is what `before` returns; `after` is called with the network at its end."""
+    network = small()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def step() -> Tensor:
+        if clears_first:
+            optimizer.zero_grad()
+        loss = loss_of(network, before())
+        loss.backward()
+        optimizer.step()
+        if not clears_first:
+            optimizer.zero_grad()
+        after(network)
+        return loss
+
+    return step, network, optimizer
+
+
+def average_now_and_then() -> Whole:
+    """Whose turn never comes."""
+    average, batch = small(), torch.randn(8, 64)
+    calls: list[int] = []
+
+    def after(network: nn.Module) -> None:
+        if len(calls) < 0:
+            average.load_state_dict(network.state_dict())
+
+    return _whole(lambda: batch, after)
+
+
+def teacher_in_part() -> Whole:
+    """Of its layers an ordinary call needs the first."""
+    teacher, batch = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 320)), torch.randn(8, 64)
+    return _whole(lambda: teacher[0](batch).detach())
+
+
+def data_of_the_module() -> Whole:
+    return _whole(lambda: DATA[:8])
+
+
+class SlowWeights(torch.optim.SGD):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network.parameters(), lr=0.1)
+        self.slow = [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def slow_weights() -> UpdateStep:
+    network = small()
+    return UpdateStep(network, SlowWeights(network), torch.randn(8, 64), loss_of)
+
+
+def plain_attribute() -> UpdateStep:
+    network = small()
+    network.unused = torch.randn(64, 64)
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), DATA[:8], loss_of)
+
+
+class Replacing(torch.optim.Optimizer):
+    """Momentum whose states are new ones in each step."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network.parameters(), {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state["m"] = state["m"] * 0.9 + parameter.grad if state else parameter.grad.clone()
+            parameter.sub_(state["m"], alpha=0.1)
+
+
+def replaced_states() -> UpdateStep:
+    network = small()
+    return UpdateStep(network, Replacing(network), torch.randn(8, 64), loss_of)
+
+
+def kept_gradients() -> Whole:
+    batch = torch.randn(8, 64)
+    return _whole(lambda: batch, clears_first=True)
+
+
+def kept_batch(size: int = 256) -> Whole:
+    """Until the next call."""
+    kept: list[Tensor] = []
+
+    def new() -> Tensor:
+        kept[:] = [torch.randn(size, 64)]
+        return kept[0]
+
+    return _whole(new)
+
+
+def from_numpy() -> Whole:
+    """Minibatches that NumPy picks out of a larger array."""
+    data = np.ones((1024, 64), dtype=np.float32)
+    return _whole(lambda: torch.from_numpy(data[np.arange(256)]))
+
+
+def there_and_back() -> Whole:
+    """A tensor that is seen once more by way of NumPy."""
+    batch = torch.ones(256, 64)
+    return _whole(lambda: torch.from_numpy(batch.numpy()))
+
+
+class Samples(torch.utils.data.Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.full((64,), float(index))
+
+
+def loaded() -> Whole:
+    """Batches that another process hands over."""
+    loader = torch.utils.data.DataLoader(Samples(), batch_size=4, num_workers=1)
+    batches = chain.from_iterable(repeat(loader))
+    return _whole(lambda: next(batches))
+
+
+class Twice(UpdateStep):
+    """Does more than its phases: a second batch is there at the same time."""
+
+    def __call__(self) -> Tensor:
+        other = torch.ones(256, 64)
+        loss = super().__call__()
+        return loss + other[0, 0]
+
+
+def overridden() -> UpdateStep:
+    network = small()
+    return Twice(network, torch.optim.SGD(network.parameters(), lr=0.1), torch.randn(8, 64), loss_of)
