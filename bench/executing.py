@@ -16,6 +16,7 @@ from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures import global_state, own_steps
 from peft_update_bench.fixtures.instruments import cuda, measured_memory, repeatability, result
 from peft_update_bench.fixtures.instruments.computed import Computed
+from peft_update_bench.fixtures.instruments.hidden_memory import LARGEST_GAP
 from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
 from peft_update_bench.fixtures.instruments.result import ResultError
 from peft_update_bench.fixtures.instruments.steady import fixed_threads, retained_heap, return_freed_memory
@@ -37,7 +38,10 @@ def measure_memory(measuring: Measuring) -> None:
     if complaint is not None:
         raise complaint
     if "measured_memory" in measuring.run.metrics:
-        measuring.sections["measured_memory"] = {**memory.as_record(), **_gaps(measuring.computed, memory)}
+        gaps = _gaps(measuring.computed, memory)
+        measuring.sections["measured_memory"] = {**memory.as_record(), **gaps}
+        if cell.is_users or cell.is_step:
+            measuring.add_remarks(told_apart(gaps.get("unexplained_gap", 0.0)))
     if "first_step" in measuring.run.metrics:
         measuring.sections["first_step"] = {"seconds": memory.first_seconds}
 
@@ -99,6 +103,19 @@ def _measure_and_check(
         except ResultError as error:
             return memory, error
     return memory, None
+
+
+def told_apart(unexplained_gap: float) -> list[str]:
+    """A remark where a step of a user's own code is further from what was measured than its trace was from the
+    allocator's: what it holds was not found, or is not in the allocator's memory."""
+    if abs(unexplained_gap) <= LARGEST_GAP:
+        return []
+    how = "more" if unexplained_gap < 0 else "less"
+    return [
+        f"its computed peak is {abs(unexplained_gap):.1%} of the transient one {how} than what the allocator handed "
+        "out to it, workspaces apart; known of NumPy's batches, which are in the former and in RSS alone, of what code "
+        "in C++ holds, and of work that comes in some steps only"
+    ]
 
 
 def _gaps(figures: Computed | None, memory: MeasuredMemory) -> dict[str, float]:
