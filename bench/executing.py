@@ -34,7 +34,7 @@ def measure_memory(measuring: Measuring) -> None:
     # Something is built only where something is to be explained.
     measuring.add_remarks(measuring.process.call(must_train, *trained) if memory.unmoved else must_train(*trained))
     if memory.kept_per_step > 0:
-        raise LeakError(f"every step keeps {show(memory.kept_per_step, 'bytes')} more, in the mean of a dozen steps")
+        raise LeakError(f"every step keeps {show(memory.kept_per_step, 'bytes')} more, seen over a dozen steps")
     if complaint is not None:
         raise complaint
     if "measured_memory" in measuring.run.metrics:

@@ -22,7 +22,7 @@ MEASURED = (
     Case(
         "leak",
         "mobilenet_v2-galore-r4",
-        error="every step keeps 8.59 MiB more, in the mean of a dozen steps",
+        error="every step keeps 8.59 MiB more, seen over a dozen steps",
         instrument="measured_memory",
     ),
     # 64 MiB beside some 130; torch's allocator must not see them.
