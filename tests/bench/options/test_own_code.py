@@ -51,7 +51,7 @@ def test_a_network_is_accepted(name: str) -> None:
         ("mine:another_signature", "takes (classes); expected a callable that takes num_classes by keyword"),
         ("mine:nothing", "returns NoneType; expected a callable that takes num_classes by keyword and returns a torch"),
         ("mine:failing", "called with num_classes=10 it raises KeyError: 'weights' (mine.py:"),
-        ("mine:headless", "expected a Linear or a 1×1 Conv2d with 10 outputs, or a builder that returns a fixtures."),
+        ("mine:headless", "expected a Linear or a 1×1 Conv2d with 10 outputs, or a builder that returns a peft"),
         ("mine:shared", "returns the same module at each call; expected a new one"),
         ("mine:unpooled", "returns torch.float32 of shape (1, 10, 48, 48); expected logits of shape (1, 10)"),
         ("mine:Tuples", "its network returns tuple; expected logits (1, 10)"),
@@ -82,8 +82,11 @@ def test_a_network_takes_the_size_that_it_is_for() -> None:
     ("name", "complaint"),
     [
         ("mine:Nowhere", "the module 'mine' has no 'Nowhere'"),
-        ("mine:build", "is of type function; expected a subclass of fixtures.methods.Method, or an instance of one"),
-        ("mine:Training", "is the class Training; expected a subclass of fixtures.methods.Method"),
+        (
+            "mine:build",
+            "is of type function; expected a subclass of peft_update_bench.fixtures.methods.Method, or an instance of ",
+        ),
+        ("mine:Training", "is the class Training; expected a subclass of peft_update_bench.fixtures.methods.Method"),
         ("mine:Unfinished", "does not define adapt(network, rank)"),
         ("mine:Needy", "takes (rate); expected a class that is made without arguments"),
         ("mine:Breaking", "raises OSError: no table (mine.py:"),
