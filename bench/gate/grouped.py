@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 LISTED = 3
 """At most so many cells are named where no pattern is in them."""
@@ -45,10 +46,14 @@ def by_figure(verdicts: Iterable[tuple[Cell, Verdict]]) -> list[Group]:
 
 
 def cells_in_words(cells: Sequence[Cell]) -> str:
-    """Which cells: as architectures × methods × ranks where they are all of these, else the first few of them."""
+    """Which cells: as architectures × methods × ranks where they are all of these, else the first few of them.
+
+    There is no pattern in users' own tests, each of which has a step of its own, nor in steps that are as they are.
+    """
+    methods = _distinct(cell.method for cell in cells)
     parts: list[list[str]] = [
         _distinct(cell.architecture for cell in cells),
-        _distinct(cell.method for cell in cells),
+        [] if methods == [AS_IT_IS] else methods,
         _distinct(f"r{cell.rank}" for cell in cells if cell.rank is not None),
         _distinct(cell.task for cell in cells if cell.task is not None),
         _distinct(f"b{cell.batch_size}" for cell in cells if cell.batch_size is not None),
@@ -56,7 +61,7 @@ def cells_in_words(cells: Sequence[Cell]) -> str:
     number = 1
     for part in parts:
         number *= len(part) or 1
-    if len(cells) > LISTED and number == len(cells):
+    if len(cells) > LISTED and number == len(cells) and any(parts[1:]) and not any(cell.is_tests for cell in cells):
         return " × ".join(", ".join(part) for part in parts if part)
     named = ", ".join(map(str, cells[:LISTED]))
     return f"{named} and {len(cells) - LISTED} more" if len(cells) > LISTED else named

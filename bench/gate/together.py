@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_words
@@ -49,15 +50,20 @@ def paragraph(results: Sequence[Result], baseline: Baseline, also_fails: Collect
 
 
 def _where(results: Sequence[Result], baseline: Baseline, also_fails: Collection[Kind]) -> Iterator[str]:
-    """In which blocks most of the change is, for one cell of each architecture: the first, whose rank is least."""
+    """In which blocks most of the change is, for one cell of each architecture: the first, whose rank is least. Where
+    it is the same in several, they share a line."""
     told: set[str] = set()
+    cells: dict[str, list[Cell]] = {}
     for result in results:
         if result.cell.architecture in told or result.record is None:
             continue
         failing = [verdict for verdict in result.verdicts if fails(verdict, also_fails)]
         if where := where_moved(result.record, baseline.records[result.cell], failing):
             told.add(result.cell.architecture)
-            yield f"most of it in {result.cell}: {where}"
+            cells.setdefault(where, []).append(result.cell)
+    for where, alike in cells.items():
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        yield f"most of it in {alike[0]}{more}: {where}"
 
 
 def _figure(group: Group) -> str:
