@@ -47,8 +47,8 @@ def differences(old: Baseline, new: Baseline) -> Iterator[str]:
     yield f"{old.path} → {new.path}"
     yield from _conditions(old, new)
     yield from _cells(old, new)
-    both = [(cell, v) for cell, result in results.items() if cell in old.records for v in result.verdicts]
-    groups = by_figure(both)
+    both = [cell for cell in results if cell in old.records and cell in new.records]
+    groups = by_figure((cell, verdict) for cell in both for verdict in results[cell].verdicts)
     moved = [group for group in groups if any(_moved(verdict) for _, verdict in group.verdicts)]
     if moved:
         yield ""

@@ -84,10 +84,15 @@ def conditions(run: Baseline, records: Iterable[Record] | None = None) -> Condit
     when = f", {run.time:%Y-%m-%d %H:%M} UTC" if run.time else ""
     return Conditions(
         " or ".join(dict.fromkeys(record.workload.words for record in chosen)),
-        " or ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in chosen)),
+        " or ".join(dict.fromkeys(_packages(record) for record in chosen)),
         " or ".join(dict.fromkeys(str(run.machine.of(record)) for record in chosen)) or str(run.machine),
         f"{commit}{when}",
     )
+
+
+def _packages(record: Record) -> str:
+    """Sorted, as saved baselines have them, because the file that --benchmark-json writes has not."""
+    return ", ".join(f"{package} {version}" for package, version in sorted(record.versions.items()))
 
 
 @dataclass(frozen=True)

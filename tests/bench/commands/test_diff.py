@@ -34,7 +34,7 @@ def test_nothing_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         f"{old} → {new}",
         "commit: none, as before",
         "machine: A CPU, 2 cores, as before",
-        "packages: torch 2.14.1, torchvision 0.29.1, peft 0.21.2, galore-torch 1.0, python 3.11.7, as before",
+        "packages: galore-torch 1.0, peft 0.21.2, python 3.11.7, torch 2.14.1, torchvision 0.29.1, as before",
         "2 cells in both",
         "",
         "The same in every cell: parameters.total, parameters.trainable, parameters.statistics, flops.forward, "
@@ -83,6 +83,18 @@ def test_cells_that_came_and_went(tmp_path: Path, capsys: pytest.CaptureFixture[
         "4 cells new: resnet18 × dora × r1, r2, r4, r8",
         "1 cell no longer there: resnet18-lora-r4",
     ]
+    assert "the cell" not in diff(capsys, old, new)[-1], "which is in one of the two alone"
+
+
+def test_packages_are_compared_whatever_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Saved baselines have them sorted, the file that --benchmark-json writes has not."""
+    orders = ({**VERSIONS, "peft": "0.20"}, dict(sorted(VERSIONS.items())))
+    old, new = (
+        recording(tmp_path / f"{number}.json", extra_info(FFT, versions=versions))
+        for number, versions in enumerate(orders)
+    )
+    assert "packages: peft 0.20 → peft 0.21.2" in diff(capsys, old, new)
+    assert any(line.startswith("packages: ") and line.endswith(", as before") for line in diff(capsys, new, new))
 
 
 def test_measured_figures_of_another_machine_are_shown_as_such(
@@ -121,7 +133,7 @@ def test_another_workload_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_one_recording_is_text_with_a_figure_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = diff(capsys, recording(tmp_path / "1.json", extra_info(LORA)))
-    assert lines[:4] == ["commit none", "machine A CPU, 2 cores", "package torch 2.14.1", "package torchvision 0.29.1"]
+    assert lines[:4] == ["commit none", "machine A CPU, 2 cores", "package galore-torch 1.0", "package peft 0.21.2"]
     assert "workload batch 1 of 3×224×224, 10 classes, AdamW, float32, 1 thread, cpu" in lines
     assert "matrix core" in lines
     assert "resnet18-lora-r4 flops.forward 1,000 FLOPs" in lines
