@@ -10,6 +10,9 @@ Without a run it is the newest committed baseline. Without --output the Markdown
 from __future__ import annotations
 
 import argparse
+import errno
+import html
+import os
 import sys
 from pathlib import Path
 
@@ -55,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--claims",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="re-measure the study's claims for the page, which takes some 15 seconds; default: yes",
+        help="re-measure the study's claims for the page, which takes some 15 seconds or more; default: unless every "
+        "cell of the run is of a network, a method or a step of your own",
     )
 
 
@@ -69,6 +72,10 @@ def _output(word: str) -> Path:
 
 def run(given: argparse.Namespace) -> int:
     """Write what was asked for. Returns 0: a regression is the gate's to fail, the report shows it."""
+    for path in given.output:
+        if not path.parent.is_dir():
+            # Before the page is made, which may take minutes.
+            raise _unwritable(path, os.strerror(errno.ENOENT))
     over_time = None
     if given.history is not None:
         folder = options.read_project(Path.cwd()).storage_folder if given.history == Path() else given.history
@@ -81,7 +88,8 @@ def run(given: argparse.Namespace) -> int:
     drawn_over_time = list(history.figures(over_time)) if over_time else []
     table = matrix.markdown(shown, comparison, [runs.conditions(shown).commit, runs.conditions(shown).sentence])
     if not given.output and not given.figures:
-        print(table, end="")
+        # In a terminal nobody takes entities for the characters that they are.
+        print(html.unescape(table) if sys.stdout.isatty() else table, end="")
     for path in given.output:
         if path.suffix == ".md":
             _write(path, table)
@@ -119,7 +127,8 @@ def _page(
     from peft_update_bench.bench.commands.report.page import Contents, render
 
     found = None
-    if given.claims:
+    is_of_matrix = not all(cell.is_step or cell.is_users for cell in shown.records)
+    if is_of_matrix if given.claims is None else given.claims:
         print("re-measuring the study's claims (--no-claims leaves them out)", file=sys.stderr, flush=True)
         found = claims.measure(list(shown.records.values()))
     return render(Contents(shown, comparison, drawn, over_time, drawn_over_time, found))
@@ -129,6 +138,8 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CommandError(
-            f"--output {path}: {error.strerror}; expected a file in a folder that can be written"
-        ) from None
+        raise _unwritable(path, str(error.strerror)) from None
+
+
+def _unwritable(path: Path, reason: str) -> CommandError:
+    return CommandError(f"--output {path}: {reason}; expected a file in a folder that can be written")

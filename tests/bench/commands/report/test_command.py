@@ -195,3 +195,29 @@ def test_what_cannot_be_done_is_said_in_one_line(
     workload = {**extra_info()["workload"], "batch_size": 8}
     write(Path("batch.json"), baseline_data(extra_info(LORA, workload=workload)))
     assert said in fails_in_one_line(capsys, *arguments)
+
+
+def test_a_page_that_cannot_be_written_is_not_made(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The study's claims, which go into it, take minutes."""
+    page = run_file.parent / "nowhere" / "page.html"
+    said = fails_in_one_line(capsys, run_file, "--output", page)
+    assert f"--output {page}: No such file or directory; expected a file in a folder that can be written" in said
+
+
+def test_a_page_of_a_users_own_network_has_no_claims_of_the_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write(tmp_path / "run.json", baseline_data(extra_info(Cell("mine:build", "fft"))))
+    assert main(["report", str(run), "--output", str(tmp_path / "page.html")]) == 0
+    assert "claims" not in capsys.readouterr().err
+
+
+def test_in_a_terminal_a_name_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write(tmp_path / "run[1].json", baseline_data())
+    assert main(["report", str(run)]) == 0
+    assert "run&#91;1].json" in capsys.readouterr().out, "as Markdown, which others may read"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["report", str(run)]) == 0
+    assert "run[1].json" in capsys.readouterr().out
