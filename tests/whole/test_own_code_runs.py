@@ -77,7 +77,7 @@ def test_every_metric_of_an_own_network_and_method(suite: Suite, pytester: pytes
             ("--architectures=resnet18", "--methods=mine:Raising"),
             'LookupError: no such layer (at `raise LookupError("no such layer")`, mine.py:',
         ),
-        (("--architectures=mine:build", "--methods=mine:Frozen"), "ValueError: optimizer got an empty param"),
+        (("--architectures=mine:build", "--methods=mine:Frozen"), "mine:Frozen: adapt left no parameter to train"),
     ],
 )
 def test_what_is_found_later_fails_the_cell_in_a_sentence(
