@@ -2,7 +2,7 @@
 
     update-bench compare-checkouts BASE HEAD [--architectures …] [--methods …] [--ranks …] [--threads N] …
 
-BASE and HEAD are folders, each a checkout of this repository; with --steps, each a checkout of yours, whose step is
+BASE and HEAD are folders, each a checkout of peft-update-bench; with --steps, each a checkout of yours, whose step is
 imported from it, or from its src, and built by the package that is installed here. Nothing needs to be recorded
 beforehand: the base is measured beside the head, round by round, so that even an absolute slowdown shows, full
 fine-tuning's included.
@@ -230,5 +230,8 @@ def _checkout(folder: str, *, is_ours: bool) -> Path:
             raise CommandError(f"{folder} is no folder; expected a checkout of the repository whose step is named")
         return path
     if not (path / "fixtures" / "update_step.py").is_file():
-        raise CommandError(f"{folder} is no checkout of this repository: it has no fixtures/update_step.py")
+        raise CommandError(
+            f"{folder} is no checkout of peft-update-bench: it has no fixtures/update_step.py; for checkouts of a "
+            "repository of yours name its update steps: --steps MODULE:NAME"
+        )
     return path

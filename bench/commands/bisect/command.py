@@ -3,7 +3,7 @@
     update-bench bisect OLD NEW [--architectures …] [--methods …] [--ranks …]
     update-bench bisect 0.14.0 0.21.2 --package peft --methods dora
 
-OLD and NEW are commits of the repository in the current folder, of which those on the first parent's line that touch
+OLD and NEW are commits of peft-update-bench, in a checkout of it, of which those on the first parent's line that touch
 fixtures/ are looked at; or, with --package, releases of it, installed by pip into temporary folders. Computed figures
 are exact, so a look is enough: half of what is left is ruled out at each, for every change between the two ends.
 What changed and changed back in between is not seen. A version that cannot be measured is passed over.

@@ -14,6 +14,8 @@ from peft_update_bench.bench.commands.bisect.search import ProbeError
 
 FOLDER = "fixtures"
 """What computed figures come from."""
+CODE = f"{FOLDER}/update_step.py"
+"""A file by which a commit of this suite is known: others may have a folder of that name too."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Commits:
 
         Raises ProbeError.
         """
+        if not any(_has_code(end) for end in (old, new)):
+            raise ProbeError(
+                f"neither {old} nor {new} has {CODE}: commits are looked at in a checkout of peft-update-bench alone; "
+                "in a repository of yours record OLD (pytest --benchmark-save=old), keep the file elsewhere, "
+                "and let git search: git bisect run pytest --benchmark-compare=FILE"
+            )
         first = _git("rev-parse", "--verify", "--quiet", f"{old}^{{commit}}").strip()
         listed = _git("rev-list", "--first-parent", "--reverse", f"{first}..{new}", "--", FOLDER).split()
         if not listed:
@@ -48,6 +56,17 @@ class Commits:
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(place, filter="data")
         return Place(place)
+
+
+def _has_code(commit: str) -> bool:
+    """Whether `commit` is of this suite; True where there is no such commit, which is said elsewhere."""
+    known = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"], capture_output=True)
+    return (
+        bool(known.returncode)
+        or not subprocess.run(
+            ["git", "cat-file", "-e", f"{commit}:{CODE}"], capture_output=True, check=False
+        ).returncode
+    )
 
 
 def _git(*words: str) -> str:

@@ -146,6 +146,20 @@ def test_what_cannot_be_done_is_one_line(
     assert complaint in errors[0]
 
 
+def test_a_repository_of_another_kind_is_told_what_works_there(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository.folder / "fixtures").mkdir()
+    (repository.folder / "fixtures" / "images.py").touch()
+    first = repository.commit("First")
+    (repository.folder / "fixtures" / "images.py").write_text("SIZE = 8")
+    repository.commit("Second")
+    assert main(["bisect", first, "HEAD"]) == 2
+    said = capsys.readouterr().err
+    assert f"neither {first} nor HEAD has fixtures/update_step.py" in said
+    assert "git bisect run pytest --benchmark-compare=FILE" in said
+
+
 def test_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """pip is a stand-in; the package that it installs is what the code computes by."""
 

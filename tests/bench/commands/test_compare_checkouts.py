@@ -144,7 +144,8 @@ def test_a_cell_that_neither_has_fails(tmp_path: Path, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         ([], "the following arguments are required: BASE, HEAD"),
-        (["nowhere", "{checkout}"], "nowhere is no checkout of this repository: it has no fixtures/update_step.py"),
+        (["nowhere", "{checkout}"], "nowhere is no checkout of peft-update-bench: it has no fixtures/update_step.py; "),
+        (["nowhere", "{checkout}", "--methods=fft"], "of yours name its update steps: --steps MODULE:NAME"),
         (["{checkout}", "{checkout}", "--methods", "lore"], "--methods is 'lore'; expected one of fft"),
         (["{checkout}", "{checkout}", "--threads", "0"], "--threads is '0'; expected a whole number"),
         (["{checkout}", "{checkout}", "--tolerance", "nan"], "--tolerance latency is 'nan'; expected a fraction"),
