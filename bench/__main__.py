@@ -1,4 +1,4 @@
-"""What is no test: ``update-bench COMMAND`` (``python -m bench`` in a checkout).
+"""The commands beside the tests: ``update-bench COMMAND`` (``python -m bench`` in a checkout).
 
 A command is a module with ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit status. Only
 the one that is called is imported: some import what takes seconds.
@@ -66,6 +66,12 @@ COMMANDS = {
 }
 
 
+DESCRIPTION = (
+    "Reads, compares and explains what pytest records with update benchmarks; see update-bench COMMAND --help. The "
+    "benchmarks themselves are tests: pytest --pyargs peft_update_bench.bench, or your own that use update_benchmark."
+)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
@@ -92,7 +98,7 @@ def _with_negative_values(arguments: Sequence[str]) -> list[str]:
 
 def build_parser(names: Collection[str]) -> argparse.ArgumentParser:
     """The parser, with the arguments of those commands that are among `names`: these are imported."""
-    parser = _Parser(prog="update-bench", description="What is no test.", allow_abbrev=False)
+    parser = _Parser(prog="update-bench", description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
