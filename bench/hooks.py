@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,17 +129,6 @@ def benchmark_cell(request: pytest.FixtureRequest, benchmark: Any) -> Callable[.
             pytest.fail(failure, pytrace=False)
 
     return measure
-
-
-@pytest.fixture(scope="session", autouse=True)
-def headline_for_junit(
-    request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
-) -> Generator[None, None, None]:
-    """What the run came to, as a property of JUnit's test suite."""
-    yield
-    ours = request.config.stash[SESSION]
-    if ours.results:
-        record_testsuite_property("update_benchmark", ours.summary.headline)
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
-from fnmatch import fnmatch
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any, NoReturn
 
 import pytest
-from peft_update_bench.bench import option_hooks, options, session_hooks, session_start
+from peft_update_bench.bench import lost_tests, option_hooks, options, session_hooks, session_start
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.tolerances import Tolerances
-from peft_update_bench.bench.options import OptionError
+from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.other_plugins import refuse_other_plugins
-from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
+from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession, mark_used
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.session import SESSION, Session
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
@@ -23,10 +22,12 @@ from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 MARKER = "update_tolerance"
 
+_DISABLED = "update benchmark: disabled (--benchmark-disable); each step is tried, none is measured or judged"
+
 
 def choose_storage(config: pytest.Config) -> None:
     """Keep baselines where the project's table says, unless the command line names another place."""
-    if config.option.benchmark_storage == DEFAULT_STORAGE:
+    if config.getoption("benchmark_storage", None) == DEFAULT_STORAGE:
         try:
             config.option.benchmark_storage = f"file://{options.read_project(config.rootpath).storage_folder}"
         except OptionError as error:
@@ -46,20 +47,70 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         ours.run.tolerances.asked.update((item.nodeid, asked) for item in tests if (asked := _asked(item)))
     except (OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
-    deselected, is_narrowed = _left_out(config)
-    ours.is_narrowed = is_narrowed
-    ours.lose_tests(_was_collected(config, deselected))
+    _, ours.is_narrowed = lost_tests.left_out(config)
+    ours.lose_tests(lost_tests.was_collected(session))
     if is_first:
+        is_disabled = PytestBenchmarkSession(config).is_disabled
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.write_line(ours.header)
-        session_start.prepare(config, ours)
+            reporter.write_line(_DISABLED if is_disabled else ours.header)
+        if tests and not is_disabled:
+            session_start.prepare(config, ours)
+
+
+def begin_without_tests(session: pytest.Session) -> None:
+    """Where no test asks for the fixture: a run that should have collected some that the baseline has fails for them.
+
+    Any other run is none of ours, whatever it is compared with. Raises UsageError for a baseline that cannot be read.
+    """
+    try:
+        recorded = _recorded(session.config)
+    except baseline.BaselineError as error:
+        raise pytest.UsageError(str(error)) from None
+    if any(map(lost_tests.was_collected(session), recorded)):
+        begin(session, [])
+
+
+def _recorded(config: pytest.Config) -> list[str]:
+    """The ids of the tests in the baseline that was named; none where there is none of ours.
+
+    Raises BaselineError where one that may be ours cannot be read.
+    """
+    theirs = PytestBenchmarkSession(config)
+    if theirs.is_disabled:
+        return []
+    try:
+        run = _read_run(config)
+        storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
+        path = session_start.baseline_path(run, theirs, storage, theirs.compare_option)
+    except (OptionError, baseline.BaselineError):
+        return []
+    try:
+        return [cell.architecture for cell in baseline.read(path).records if cell.is_tests]
+    except baseline.ForeignFileError:
+        return []
 
 
 def _start(config: pytest.Config) -> None:
     """A session of its own, in a run that has no cells of the matrix. Raises OptionError and BaselineError."""
     theirs = PytestBenchmarkSession(config)
     refuse_other_plugins(config)
+    run, location = _read_run(config), config.option.benchmark_storage
+    ours = Session.of(run)
+    storage = run.baseline_folder(options.storage_folder(location))
+    if not theirs.is_disabled:
+        session_start.find_baseline(ours, theirs, storage, theirs.compare_option)
+    config.stash[SESSION] = ours
+    config.pluginmanager.register(session_hooks, "peft-update-bench-hooks-session")
+    session_start.register_reports(config, ours)
+    # Where no place was named, pytest-benchmark's own stays, with a folder for each machine.
+    if location != DEFAULT_STORAGE or run.benchmark.folder:
+        theirs.store_in(storage)
+    ours.gate.machine = baseline.read_machine(theirs.machine_info)
+
+
+def _read_run(config: pytest.Config) -> RunOptions:
+    """What the run was asked for. Raises OptionError."""
     project = options.read_project(config.rootpath)
     location = config.option.benchmark_storage
     # What records a baseline runs all tests of a folder, not the one that was looked at.
@@ -71,7 +122,7 @@ def _start(config: pytest.Config) -> None:
         project,
         option_hooks.typed(config),
         options.tolerances(project.tolerances, config.getoption("update_tolerance", None) or []),
-        records_baseline=theirs.is_saving,
+        records_baseline=PytestBenchmarkSession(config).is_saving,
         command=shlex.join(words),
         is_of_tests=True,
     )
@@ -79,16 +130,7 @@ def _start(config: pytest.Config) -> None:
         raise OptionError(
             f"--metrics names {run.benchmark.name}, which measures networks of the matrix; expected metrics of a step"
         )
-    ours = Session.of(run)
-    storage = run.baseline_folder(options.storage_folder(location))
-    session_start.find_baseline(ours, theirs, storage, theirs.compare_option)
-    config.stash[SESSION] = ours
-    config.pluginmanager.register(session_hooks, "peft-update-bench-hooks-session")
-    session_start.register_reports(config, ours)
-    # Where no place was named, pytest-benchmark's own stays, with a folder for each machine.
-    if location != DEFAULT_STORAGE or run.benchmark.folder:
-        theirs.store_in(storage)
-    ours.gate.machine = baseline.read_machine(theirs.machine_info)
+    return run
 
 
 def _asked(item: pytest.Item) -> dict[str, float]:
@@ -104,38 +146,6 @@ def _asked(item: pytest.Item) -> dict[str, float]:
     return found
 
 
-def _left_out(config: pytest.Config) -> tuple[set[str], bool]:
-    """The ids of tests that were deselected, and whether the run is of a part of the tests."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    stats: Mapping[str, Sequence[pytest.Item]] = reporter.stats if reporter is not None else {}
-    deselected = {item.nodeid for item in stats.get("deselected", ())}
-    narrowing = (config.option.file_or_dir, config.getoption("lf", False), *_ignored(config))
-    return deselected, bool(deselected or any(narrowing))
-
-
-def _ignored(config: pytest.Config) -> tuple[list[Path], list[str]]:
-    """Paths, and patterns of paths, that the command line leaves out."""
-    folder = config.invocation_params.dir
-    paths = [(folder / word).resolve() for word in config.getoption("ignore", None) or ()]
-    return paths, [str(folder / word) for word in config.getoption("ignore_glob", None) or ()]
-
-
-def _was_collected(config: pytest.Config, deselected: Collection[str]) -> Callable[[str], bool]:
-    """Says of a test's id whether it would be in this run, if it were still there."""
-    passes_over = config.getoption("lf", False) or not config.pluginmanager.has_plugin("terminalreporter")
-    folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
-    ignored, patterns = _ignored(config)
-
-    def was_collected(test: str) -> bool:
-        file = (config.rootpath / test.partition("::")[0]).resolve()
-        way = (file, *file.parents)
-        within = any(folder in way for folder in folders)
-        is_ignored = any(place in ignored or any(fnmatch(str(place), glob) for glob in patterns) for place in way)
-        return not passes_over and within and not is_ignored and test not in deselected
-
-    return was_collected
-
-
 class OwnTest:
     """The fixture in one test."""
 
@@ -148,7 +158,8 @@ class OwnTest:
     def measure(
         self, build_step: Callable[..., object], *, method: str = AS_IT_IS, rank: int | None = None
     ) -> Record | None:
-        """Measure, record and judge the step. Returns its record; None where benchmarks are disabled."""
+        """Measure, record and judge the step. Returns its record; None where benchmarks are disabled, and the step is
+        only tried."""
         from peft_update_bench.fixtures import own_steps
         from peft_update_bench.fixtures.imported import ImportedNameError
 
@@ -160,6 +171,9 @@ class OwnTest:
             own_steps.register(self._name, build_step)
         except ImportedNameError as error:
             self._fail(str(error))
+        if self._benchmark.disabled:
+            self._try(cell, ours)
+            return None
         failure = ours.run_cell(cell, self._benchmark)
         self._request.node.user_properties += ours.properties(cell)
         if failure:
@@ -172,15 +186,29 @@ class OwnTest:
             from peft_update_bench.fixtures import own_steps
 
             own_steps.forget(self._name)
+            mark_used(self._benchmark)
+
+    def _try(self, cell: Cell, ours: Session) -> None:
+        """Build the step and do it, as before a measurement, and fail the test where that cannot be done."""
+        from peft_update_bench.bench.measurement import described
+
+        failure = ""
+        with closing(ours.run.benchmark.wall(ours.run).process()) as process:
+            try:
+                described(cell, ours.run, process, None)
+            except ours.run.benchmark.failures() as error:
+                failure = str(error)
+        if failure:
+            self._fail(failure)
 
     def _refuse(self, method: str, rank: int | None) -> None:
         """Fail the test, in a sentence, where it cannot be measured as asked."""
         config = self._request.config
+        was_called, self._was_called = self._was_called, True
         if hasattr(config, "workerinput"):
             self._fail("pytest-xdist runs it beside others, which would spoil what is measured; run it with -n 0")
-        if self._was_called:
+        if was_called:
             self._fail("update_benchmark is called twice; expected once a test, because the record has the test's id")
-        self._was_called = True
         if SESSION not in config.stash:
             session = self._request.session
             begin(session, [self._request.node])
@@ -196,5 +224,8 @@ class OwnTest:
         elif rank is not None and not takes_rank(method):
             self._fail(f"rank is {rank}; {method} takes none")
 
-    def _fail(self, message: str) -> None:
-        pytest.fail(f"{self._name}: {message}", pytrace=False)
+    def _fail(self, message: str) -> NoReturn:
+        """Without the test's id, which pytest puts before it, and which would leave no room for the message."""
+        if SESSION in self._request.config.stash:
+            self._request.config.stash[SESSION].refused[self._name] = message
+        pytest.fail(message, pytrace=False)

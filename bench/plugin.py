@@ -7,7 +7,6 @@ heavy is imported, no option is added, no hook acts.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
@@ -80,22 +79,35 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_benchmark_compare_machine_info(compared_benchmark: dict[str, Any]) -> Generator[None, object, object]:
-    """Of a file of ours pytest-benchmark says nothing: the gate compares machines, by the parts that the file holds."""
-    with warnings.catch_warnings():
-        if "suite" in compared_benchmark:
-            warnings.simplefilter("ignore")
-        return (yield)
+def pytest_benchmark_compare_machine_info(
+    machine_info: object, compared_benchmark: dict[str, Any]
+) -> Generator[None, object, object]:
+    """Of a file of ours pytest-benchmark says nothing: the gate compares machines, by the parts that the file holds.
+
+    Its warning would also end a run in a folder below the project's, to which it cannot relate the storage.
+    """
+    if "suite" in compared_benchmark:
+        compared_benchmark["machine_info"] = machine_info
+    return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Read options and baseline where a test asks for the fixture."""
+    """Read options and baseline where a test asks for the fixture; or where none does any more and a project that names
+    us compares, for the baseline may have some."""
+    config = session.config
     tests = [item for item in session.items if FIXTURE in getattr(item, "fixturenames", ())]
-    if tests and not hasattr(session.config, "workerinput"):
-        from peft_update_bench.bench import own_tests
+    # A run of the matrix has taken the option from pytest-benchmark.
+    compares = config.pluginmanager.has_plugin(f"{HOOKS}-options") and config.getoption("benchmark_compare", None)
+    without_theirs = config.getoption("benchmark_storage", None) is None
+    if not (tests or compares) or without_theirs or hasattr(config, "workerinput"):
+        return
+    from peft_update_bench.bench import own_tests
 
+    if tests:
         own_tests.begin(session, tests)
+    else:
+        own_tests.begin_without_tests(session)
 
 
 @pytest.fixture
@@ -104,6 +116,7 @@ def update_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Generato
 
     Called once with ``build_step``, which returns an ``UpdateStep``, or ``(step, network, optimizer)`` with a callable
     that does one update. With ``method`` and ``rank`` it measures a method on the network of ``build_step(network)``.
+    Returns the record; under ``--benchmark-disable`` the step is only tried, and it returns None.
     """
     from peft_update_bench.bench import own_tests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ def this_machine() -> dict[str, Any]:
     return info
 
 
+def mark_used(benchmark: Any) -> None:
+    """Let pytest-benchmark not warn that a test has not used its fixture, where that test says itself why."""
+    benchmark._mode = benchmark._mode or "update_benchmark"
+
+
 class PytestBenchmarkSession:
     """pytest-benchmark's session of one run of pytest."""
 
@@ -36,6 +42,11 @@ class PytestBenchmarkSession:
         """Whether a baseline is to be saved at the end."""
         option = self._config.option
         return bool(option.benchmark_save or option.benchmark_autosave)
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether benchmarks are only to be tried, by ``--benchmark-disable``."""
+        return bool(self._session.disabled)
 
     @property
     def machine_id(self) -> str:
@@ -84,6 +95,25 @@ class PytestBenchmarkSession:
         session.quiet = session.quiet or not session.histogram
         asked, session.compare_fail = bool(session.compare_fail), []
         return asked
+
+    def judge_no_times_of(self, tests: Collection[str]) -> str:
+        """Let the plugin compare no times of `tests`, by node id, in which no update was timed; others' it does.
+
+        Returns what a reader should know of it, empty for nothing.
+        """
+        session = self._session
+        for recorded in session.compared_mapping.values():
+            for test in tests:
+                recorded.pop(test, None)
+        if not session.compare_fail:
+            return ""
+        others = {benchmark.fullname for benchmark in session.benchmarks} - {*tests}
+        what = "nothing of update_benchmark" if others else "nothing"
+        return f"--benchmark-compare-fail judged {what}: no update was timed."
+
+    @property
+    def draws_histogram(self) -> bool:
+        return bool(self._session.histogram)
 
     def cancel_saving(self) -> bool:
         """Save nothing at the end; whether something would have been saved."""

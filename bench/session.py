@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from textwrap import shorten
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.load import explain_load
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
 from peft_update_bench.bench.gate.summary import Summary, describe
@@ -22,6 +24,9 @@ from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
+
+_BRIEF = 60
+"""Characters of an error in pytest's short summary, before the test's id."""
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 """Where pytest's configuration keeps the run's."""
@@ -48,6 +53,12 @@ class Session:
     """Whether some of the users' tests were left out."""
     lost_tests: list[Cell] = field(default_factory=list)
     """The baseline's cells of users' tests that the run should have collected, and that are no longer there."""
+    is_reporting_lost: bool = False
+    """Whether pytest is being told of these."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why users' tests, by node id, were not measured."""
+    expected_failures: list[str] = field(default_factory=list)
+    """Users' tests that failed as their marker xfail expects, by node id."""
 
     @classmethod
     def of(cls, run: RunOptions) -> Session:
@@ -96,6 +107,11 @@ class Session:
     def matrix_tests(self) -> set[str]:
         """The node ids of the tests that are this suite's own, not a user's."""
         return {name for name, cell in self.tests.items() if not cell.is_tests}
+
+    @property
+    def own_tests(self) -> set[str]:
+        """The node ids of users' tests."""
+        return {name for name, cell in self.tests.items() if cell.is_tests}
 
     def add_tests(self, names: Iterable[str]) -> None:
         """Users' tests, by node id, each of which builds its step."""
@@ -167,16 +183,38 @@ class Session:
         if cell in self.lost:
             assert baseline is not None
             self.results[cell] = _lost(cell)
-            return explain_loss(cell, baseline, self.run.record_command)
+            return explain_loss([cell], baseline, self.run.record_command)
         try:
             result = self.run.benchmark.measure(cell, self.run, self.gate, benchmark)
         except self.run.benchmark.failures() as error:
             self.results[cell] = Result(cell, error=str(error))
-            return f"{cell}: {error}"
+            # pytest puts a test's id before its message; a cell's own test has another.
+            return str(error) if cell.is_tests else f"{cell}: {error}"
         self.results[cell] = result
         assert result.record is not None
         benchmark.extra_info.update(result.record.as_extra_info())
         return explain_failure(result, baseline, self.run.record_command, self.run.also_fails)
+
+    @property
+    def unmeasured(self) -> list[Cell]:
+        """The baseline's cells of users' tests that are in this run, and came to no measurement."""
+        recorded = self.gate.baseline.records if self.gate.baseline else {}
+        measured = {cell.architecture for cell in self.results}
+        return [cell for cell in recorded if cell.architecture in self.tests and cell.architecture not in measured]
+
+    def _remarks_on_tests(self, baseline: Baseline) -> list[str]:
+        """What a reader should know of users' tests that pytest's own report does not say."""
+        remarks = []
+        if self.lost_tests:
+            remarks.append(" ".join(explain_loss(self.lost_tests, baseline, self.run.record_command).splitlines()))
+        if self.unmeasured:
+            number, which = count(len(self.unmeasured), "cell"), cells_in_words(self.unmeasured)
+            remarks.append(
+                f"{number} of {baseline.name} not measured, because skipped, not reached or failed before: {which}."
+            )
+        if xfailed := [self.tests[name] for name in self.expected_failures]:
+            remarks.append(f"Marked xfail, so that the run does not fail for it: {cells_in_words(xfailed)}.")
+        return remarks
 
     @property
     def summary(self) -> Summary:
@@ -186,8 +224,7 @@ class Session:
             recordings[self.gate.baseline.name] = list(self.gate.baseline.records.values())
         remarks += filter(None, (explain_load(what, records) for what, records in recordings.items()))
         if self.gate.baseline:
-            lost = [explain_loss(cell, self.gate.baseline, self.run.record_command) for cell in self.lost_tests]
-            remarks += [" ".join(text.splitlines()) for text in lost]
+            remarks += self._remarks_on_tests(self.gate.baseline)
         if self.unsaved:
             remarks.append(f"No baseline was saved: {self.unsaved}.")
         return Summary(
@@ -201,8 +238,12 @@ class Session:
         )
 
     def in_brief(self, test: str) -> str:
-        """What failed most in the cell of a test, by node id; empty where nothing was judged and failed."""
-        result = self.results.get(self.tests[test]) if test in self.tests else None
+        """What failed most in the cell of a test, by node id; empty where its message says that first."""
+        cell = self.tests.get(test) or next((cell for cell in self.lost_tests if str(cell) == test), None)
+        result = self.results.get(cell) if cell else None
+        refused = self.refused.get(test) or (result.error if result and result.cell.is_tests else "")
+        if refused:
+            return shorten(refused, width=_BRIEF, placeholder=" …")
         return in_brief(result, self.run.also_fails) if result else ""
 
     def properties(self, cell: Cell) -> list[tuple[str, str]]:

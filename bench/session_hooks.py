@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.junitxml import xml_key
 from peft_update_bench.bench import terminal
 from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
-from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
-from peft_update_bench.bench.session import SESSION
+from peft_update_bench.bench.gate.messages import explain_loss
+from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession, mark_used
+from peft_update_bench.bench.session import SESSION, Session
 
 _CPU = ("arch", "brand_raw", "family", "model", "stepping", "count")
 
@@ -51,7 +53,11 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """Metric and change come first in the short summary, where a line ends at the terminal's edge."""
-    if report.when == "call" and report.failed and (brief := config.stash[SESSION].in_brief(report.nodeid)):
+    ours = config.stash[SESSION]
+    if ours.is_reporting_lost:
+        # After the last test's line, which ends at 100 %.
+        return "failed", "", ""
+    if report.when == "call" and report.failed and (brief := ours.in_brief(report.nodeid)):
         return "failed", "F", f"FAILED {brief}"
     return None
 
@@ -64,6 +70,32 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails says why, and need not be warned of too. Around the hook by which xfail changes the outcome."""
+    ours = item.config.stash[SESSION]
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    if call.excinfo is not None and benchmark is not None and item.nodeid in ours.tests:
+        mark_used(benchmark)
+    report = yield
+    if report.skipped and hasattr(report, "wasxfail") and item.nodeid in ours.own_tests:
+        ours.expected_failures.append(item.nodeid)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_benchmark_group_stats(
+    config: pytest.Config, benchmarks: list[dict[str, Any]]
+) -> Generator[None, object, object]:
+    """Where no update was timed, no table of how long the measurements of users' tests took, unless they are drawn."""
+    ours = config.stash[SESSION]
+    if "latency" not in ours.run.metrics and not PytestBenchmarkSession(config).draws_histogram:
+        benchmarks[:] = [entry for entry in benchmarks if entry["fullname"] not in ours.own_tests]
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     """A run with a failure is no baseline: pytest-benchmark saves in this hook, so it is told before.
 
@@ -72,21 +104,48 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     """
     ours = session.config.stash[SESSION]
     ours.run.benchmark.close()
+    theirs = PytestBenchmarkSession(session.config)
+    if "latency" not in ours.run.metrics and (ours.own_tests and (remark := theirs.judge_no_times_of(ours.own_tests))):
+        ours.remarks.append(remark)
+    if not session.config.option.collectonly:
+        _report_lost(session, ours)
+    _tell_junit(session.config, ours)
     # Counted too, because pytest calls a run OK whose interrupt it failed to handle.
     whole = ours.finished == session.testscollected
-    if (exitstatus != pytest.ExitCode.OK or not whole or ours.lost_tests) and PytestBenchmarkSession(
-        session.config
-    ).cancel_saving():
+    if (exitstatus != pytest.ExitCode.OK or not whole or ours.lost_tests) and theirs.cancel_saving():
         ours.unsaved = "the run did not pass"
     with warnings.catch_warnings():
         # With warnings as errors it would end the run without a word on the cells that failed.
         warnings.filterwarnings("ignore", "Not saving anything")
         result = yield
-    if not (ours.unwritten or PytestBenchmarkSession(session.config).saving_failure):
+    if not (ours.unwritten or theirs.saving_failure):
         ours.run.benchmark.forget()
-    if session.exitstatus == pytest.ExitCode.OK and (ours.unwritten or ours.lost_tests):
+    # Where every test is gone, pytest has collected none.
+    passes = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+    if passes and (ours.unwritten or ours.lost_tests):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return result
+
+
+def _report_lost(session: pytest.Session, ours: Session) -> None:
+    """Make each lost test one that failed: in pytest's counts, its short summary, and JUnit's file."""
+    ours.is_reporting_lost = True
+    for cell in ours.lost_tests:
+        assert ours.gate.baseline is not None
+        path, _, name = cell.architecture.partition("::")
+        message = explain_loss([cell], ours.gate.baseline, ours.run.record_command)
+        report = pytest.TestReport(
+            cell.architecture, (path, None, name), {}, "failed", message, "call", user_properties=ours.properties(cell)
+        )
+        session.config.hook.pytest_runtest_logreport(report=report)
+    ours.is_reporting_lost = False
+
+
+def _tell_junit(config: pytest.Config, ours: Session) -> None:
+    """What the run came to, as a property of JUnit's test suite. A fixture would be too late where no test is left."""
+    file = config.stash.get(xml_key, None)
+    if file is not None and ours.results:
+        file.add_global_property("update_benchmark", ours.summary.headline)
 
 
 @pytest.hookimpl(trylast=True)
@@ -95,7 +154,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if failure := PytestBenchmarkSession(config).saving_failure:
         ours.unsaved = failure
         ours.unwritten.append(failure)
-    if not ours.results and not ours.unsaved:
+    if not ours.results and not ours.unsaved and not (ours.finished and ours.unmeasured):
         return
     summary = ours.summary
     failures = config.pluginmanager.get_plugin(Failures.NAME)

@@ -19,12 +19,16 @@ def find_baseline(ours: Session, theirs: PytestBenchmarkSession, storage: Path, 
 
     Raises BaselineError.
     """
-    if not named:
-        return
+    if named:
+        ours.compare_with(baseline.read(baseline_path(ours.run, theirs, storage, named)))
+
+
+def baseline_path(run: options.RunOptions, theirs: PytestBenchmarkSession, storage: Path, named: str | bool) -> Path:
+    """The file in `storage` that is `named`, True for the newest. Raises BaselineError."""
     # A machine's own baseline matters where something is measured; to know the machine takes a second.
-    machine = (lambda: baseline.read_machine(theirs.machine_info)) if ours.run.needs_machine else None
-    path = baseline.find(storage, None if named is True else named, theirs.machine_id, machine)
-    ours.compare_with(baseline.read(path))
+    machine = (lambda: baseline.read_machine(theirs.machine_info)) if run.needs_machine else None
+    wanted = None if named is True else str(named)
+    return baseline.find(storage, wanted, theirs.machine_id, machine, run.record_command)
 
 
 def register_reports(config: pytest.Config, ours: Session) -> None:

@@ -80,7 +80,7 @@ def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
     told = {result.cell for results in summary.together for result in results}
     for result in summary.failing:
         if result.record is None:
-            print(explain_loss(result.cell, before, record_command))
+            print(explain_loss([result.cell], before, record_command))
         elif result.cell not in told:
             print(explain_failure(result, before, record_command))
     print("\n".join(summary.lines(terminal.width(sys.stdout.isatty()))))

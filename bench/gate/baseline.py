@@ -27,6 +27,10 @@ class BaselineError(Exception):
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
+class ForeignFileError(BaselineError):
+    """A file of pytest-benchmark's that holds nothing of this suite."""
+
+
 UNKNOWN = "an unknown CPU"
 
 
@@ -80,7 +84,13 @@ class Baseline:
         return any(row.of(record) is not None for record in self.records.values() for row in measured)
 
 
-def find(storage: Path, wanted: str | None, machine_id: str, machine: Callable[[], Machine] | None = None) -> Path:
+def find(
+    storage: Path,
+    wanted: str | None,
+    machine_id: str,
+    machine: Callable[[], Machine] | None = None,
+    record_command: str = "pytest --benchmark-save=baseline",
+) -> Path:
     """The file that ``--benchmark-compare`` means, by pytest-benchmark's rules.
 
     `wanted` is a number or the beginning of a file name, or a path; None is the newest ``NNNN_*.json`` in the storage's
@@ -89,7 +99,7 @@ def find(storage: Path, wanted: str | None, machine_id: str, machine: Callable[[
     Other machines' baselines may lie in folders of any name. Where `machine` says which one this is, and the newest
     file is of another, a folder's newest file that was measured on this machine is meant.
 
-    Raises BaselineError where no file, or more than one, is meant.
+    Raises BaselineError where no file, or more than one, is meant; `record_command` is what then records one.
     """
     if wanted is not None and _is_file(wanted):
         return Path(wanted)
@@ -98,7 +108,7 @@ def find(storage: Path, wanted: str | None, machine_id: str, machine: Callable[[
     found = sorted((path for folder in folders for path in folder.glob(pattern)), key=lambda path: path.name)
     if not found:
         what = "no baseline (NNNN_*.json)" if wanted is None else f"no baseline {wanted!r}"
-        raise BaselineError(f"{what} in {storage}; record one with: pytest --benchmark-save=baseline")
+        raise BaselineError(f"{what} in {storage}; record one with: {record_command}")
     if wanted is not None and len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise BaselineError(f"--benchmark-compare={wanted} means {len(found)} files in {storage}: {names}; name one")
@@ -154,7 +164,9 @@ def read(path: Path) -> Baseline:
         if record.latency is not None:
             seconds[record.cell] = _median(path, cell_id, entry.get("stats"))
     if not records:
-        raise BaselineError(f"{path}: holds no record of this suite; expected entries of {' or '.join(test_names())}")
+        raise ForeignFileError(
+            f"{path}: holds no record of this suite; expected entries of {' or '.join(test_names())}"
+        )
     return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data))
 
 
@@ -225,9 +237,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _member(path: Path, data: dict[str, Any], key: str, kind: type) -> Any:
     if not isinstance(data.get(key), kind):
-        raise BaselineError(
-            f"{path}: has no {key!r}; expected the JSON that pytest --benchmark-save writes in this suite"
-        )
+        # A run of other benchmarks saves all but this.
+        refused = ForeignFileError if key == "suite" and key not in data else BaselineError
+        raise refused(f"{path}: has no {key!r}; expected the JSON that pytest --benchmark-save writes in this suite")
     return data[key]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
+from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.left_out import left_out
 from peft_update_bench.bench.gate.moved import what_moved
 from peft_update_bench.bench.gate.verdict import FAILING, Kind, Verdict, fails
@@ -53,11 +54,12 @@ def in_brief(result: Result, also_fails: Collection[Kind] = ()) -> str:
     return f"{worst.metric} {kind}"
 
 
-def explain_loss(cell: Cell, baseline: Baseline, record_command: str) -> str:
-    """The message of a cell that the baseline has, and that the run should have and has no longer."""
+def explain_loss(cells: Sequence[Cell], baseline: Baseline, record_command: str) -> str:
+    """The message of cells that the baseline has, and that the run should have and has no longer."""
+    are, were = ("is", "it was") if len(cells) == 1 else ("are", "they were")
     return (
-        f"{cell} is in {baseline.name} and no longer in the run.\n"
-        f"If it was removed on purpose, record a new baseline: {record_command}"
+        f"{cells_in_words(cells)} {are} in {baseline.name} and no longer in the run.\n"
+        f"If {were} removed on purpose, record a new baseline: {record_command}"
     )
 
 

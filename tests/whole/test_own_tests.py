@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -50,6 +51,39 @@ def test_late(request):
 def test_after():
     pass
 """
+BESIDE = """
+def test_beside(benchmark):
+    benchmark.pedantic(sum, args=([1, 2],))
+"""
+ENDS_BEFORE = """
+import pytest
+import step
+
+
+def fails():
+    raise KeyError("boxes")
+
+
+def test_skipped(update_benchmark):
+    pytest.skip("today")
+
+
+def test_ends(update_benchmark):
+    raise RuntimeError
+
+
+def test_refused(update_benchmark):
+    update_benchmark(step.build, rank=2)
+
+
+def test_unbuilt(update_benchmark):
+    update_benchmark(fails)
+
+
+@pytest.mark.xfail
+def test_expected(update_benchmark):
+    update_benchmark(step.build)
+"""
 SAVE, COMPARE = "--benchmark-save=baseline", "--benchmark-compare"
 
 
@@ -71,7 +105,7 @@ class Repository:
         self.write("step.py", STEP.format(channels=channels))
 
     def run(self, *options: str) -> pytest.RunResult:
-        chosen = ("-p", "no:cacheprovider", "--benchmark-quiet", "--update-metrics=flops,memory", *options)
+        chosen = ("-p", "no:cacheprovider", "--update-metrics=flops,memory", *options)
         return self._pytester.runpytest_inprocess(*chosen)
 
     def saved(self, number: int = 1) -> dict[str, object]:
@@ -147,3 +181,110 @@ def test_a_folder_of_tests_is_no_run_of_the_matrix_because_of_testpaths(
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
     assert "update benchmark" not in result.stdout.str()
+
+
+def test_where_none_is_left_all_are_lost(repository: Repository) -> None:
+    """In pytest's counts and JUnit's file too; a run that may have left them out says nothing."""
+    repository.run(SAVE).assert_outcomes(passed=4)
+    for name in ("test_a.py", "test_b.py"):
+        (repository.path / name).unlink()
+    repository.write("test_beside.py", BESIDE)
+    lost = repository.run(COMPARE, "--junitxml=junit.xml")
+    assert lost.ret == 1
+    lost.assert_outcomes(passed=1, failed=4)
+    lost.stdout.fnmatch_lines(
+        [
+            "test_a.py::test_update, test_a.py::test_lora, test_b.py::test_update and 1 more are in 0001_baseline.json "
+            "and no longer in the run. *",
+            "4 cells, against 0001_baseline.json: 4 missing",
+            "FAILED the cell missing test_a.py::test_update*",
+        ]
+    )
+    suites = ElementTree.parse(repository.path / "junit.xml")
+    values = [one.get("value") for one in suites.findall(".//testsuite/properties/property")]
+    assert values == ["4 cells, against 0001_baseline.json: 4 missing"]
+    assert len(suites.findall(".//failure")) == 4
+    assert repository.run(COMPARE, "-k", "update").ret == 1
+    for options in (
+        [], ["-k", "beside", COMPARE], ["-m", "not slow", COMPARE], ["test_beside.py", COMPARE],
+        ["--deselect=test_a.py", "--ignore-glob=*_b.py", COMPARE],
+    ):  # fmt: skip
+        narrowed = repository.run(*options)
+        narrowed.assert_outcomes(passed=1)
+        assert narrowed.ret == 0, options
+        assert "update benchmark" not in narrowed.stdout.str(), options
+    (repository.path / "test_beside.py").unlink()
+    assert repository.run(COMPARE).ret == 1, "pytest's own status says only that nothing was collected"
+
+
+@pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
+def test_a_project_without_a_baseline_may_compare_other_benchmarks(repository: Repository) -> None:
+    for name in ("test_a.py", "test_b.py"):
+        (repository.path / name).unlink()
+    repository.write("test_beside.py", BESIDE)
+    assert repository.run(COMPARE).ret == 0
+    assert repository.run("--benchmark-save=theirs").ret == 0
+    assert repository.run(COMPARE).ret == 0
+    repository.write("baselines/0002_broken.json", "{")
+    broken = repository.run(COMPARE)
+    assert broken.ret == 4
+    broken.stderr.fnmatch_lines(["ERROR: baselines/0002_broken.json: is not complete JSON *"])
+
+
+def test_only_updates_are_timed(repository: Repository) -> None:
+    """How long a measurement took is in no table, and no threshold judges it; other benchmarks are shown."""
+    (repository.path / "test_b.py").unlink()
+    repository.run(SAVE)
+    alone = repository.run(COMPARE, "--benchmark-compare-fail=mean:1%")
+    assert alone.ret == 0
+    alone.stdout.fnmatch_lines(["--benchmark-compare-fail judged nothing: no update was timed."])
+    assert "measurement's own time" not in alone.stdout.str()
+    repository.write("test_beside.py", BESIDE)
+    beside = repository.run(COMPARE)
+    beside.stdout.fnmatch_lines(["*benchmark: 1 tests*", "test_beside*"])
+
+
+def test_a_run_in_a_folder_below(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.write("pyproject.toml", (repository.path / "pyproject.toml").read_text() + 'storage = "perf/baselines"')
+    (repository.path / "test_b.py").unlink()
+    (repository.path / "tests").mkdir()
+    (repository.path / "test_a.py").rename(repository.path / "tests" / "test_a.py")
+    repository.run(SAVE).assert_outcomes(passed=2)
+    monkeypatch.chdir(repository.path / "tests")
+    below = repository.run(COMPARE, "-k", "lora")
+    assert below.ret == 0
+    below.stdout.fnmatch_lines(["1 cell, against 0001_baseline.json: 1 ok"])
+
+
+def test_what_was_not_measured_is_told(repository: Repository) -> None:
+    """And why each failed, at the beginning of a line; nobody is warned that such a test has measured nothing."""
+    for name in ("test_a.py", "test_b.py"):
+        (repository.path / name).unlink()
+    names = ("skipped", "ends", "refused", "unbuilt", "expected")
+    tests = [f"def test_{name}(update_benchmark):\n    update_benchmark(step.build)\n" for name in names]
+    repository.write("test_c.py", "import step\n" + "\n".join(tests))
+    repository.run(SAVE).assert_outcomes(passed=5)
+    repository.write("test_c.py", ENDS_BEFORE)
+    repository.widen(9)
+    result = repository.run(COMPARE, "-W", "error::pytest_benchmark.logger.PytestBenchmarkWarning")
+    result.assert_outcomes(failed=3, skipped=1, xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "3 cells of 0001_baseline.json not measured, because skipped, not reached or failed before: "
+            "test_c.py::test_skipped, test_c.py::test_ends, test_c.py::test_refused.",
+            "Marked xfail, so that the run does not fail for it: test_c.py::test_expected.",
+            "2 cells, against 0001_baseline.json: 1 failed, 1 regressed",
+            "FAILED rank is 2 without a method; expected both or neither test_c.py::test_refused*",
+            "FAILED raises KeyError: 'boxes' (test_c.py:7) when it is built test_c.py::test_unbuilt*",
+        ]
+    )
+
+
+def test_where_benchmarks_are_disabled_steps_are_tried(repository: Repository) -> None:
+    repository.run(SAVE).assert_outcomes(passed=4)
+    repository.widen(9)
+    repository.write("test_b.py", ENDS_BEFORE)
+    tried = repository.run(COMPARE, "--benchmark-disable")
+    tried.assert_outcomes(passed=2, failed=3, skipped=1, xpassed=1)
+    tried.stdout.fnmatch_lines(["update benchmark: disabled (--benchmark-disable); *"])
+    assert "0001_baseline.json:" not in tried.stdout.str(), "nothing is judged"

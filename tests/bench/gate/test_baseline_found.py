@@ -46,8 +46,8 @@ def test_no_baseline(tmp_path: Path) -> None:
         with pytest.raises(BaselineError) as error:
             find(tmp_path, wanted, "machine")
         assert str(error.value) == f"{what} {how}"
-    with pytest.raises(BaselineError, match="no baseline"):
-        find(tmp_path / "nowhere", None, "machine")
+    with pytest.raises(BaselineError, match=r"no baseline .* record one with: pytest --benchmark-storage=nowhere$"):
+        find(tmp_path / "nowhere", None, "machine", record_command="pytest --benchmark-storage=nowhere")
 
 
 def test_an_ambiguous_number(storage: Callable[..., Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.grouped import Group, by_figure
+from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_words
 from peft_update_bench.bench.gate.verdict import Verdict
 
 CELLS = [Cell("resnet18", "dora", rank) for rank in (1, 2, 4)]
@@ -41,3 +41,13 @@ def test_figures_are_in_the_order_of_the_table_and_unknown_ones_last() -> None:
     assert [(group.metric, len(group.cells)) for group in groups] == [
         ("flops.forward", 1), ("memory.peak", 2), ("an.unknown", 1)
     ]  # fmt: skip
+
+
+def test_steps_of_ones_own_are_listed() -> None:
+    """As they are, "× own" says nothing; with methods they may be all of these. A test's step is no other's."""
+    tests = [Cell(f"test_a.py::test_{number}", "own", is_step=True) for number in range(5)]
+    assert cells_in_words(tests) == "test_a.py::test_0, test_a.py::test_1, test_a.py::test_2 and 2 more"
+    steps = [Cell(f"mine:{name}", "own", is_step=True) for name in "abcd"]
+    assert cells_in_words(steps) == "mine:a, mine:b, mine:c and 1 more"
+    both = [Cell(f"mine:{name}", method, is_step=True) for name in "ab" for method in ("own", "fft")]
+    assert cells_in_words(both) == "mine:a, mine:b × own, fft"
