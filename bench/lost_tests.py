@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
-from _pytest.mark.expression import Expression
 
 
 def left_out(config: pytest.Config) -> tuple[set[str], bool]:
@@ -27,7 +27,7 @@ def was_collected(session: pytest.Session) -> Callable[[str], bool]:
         config.getoption("lf", False)
         or not config.pluginmanager.has_plugin("terminalreporter")
         or bool(session.testsfailed)
-        or _names_markers(config)
+        or _types_an_expression(config)
     )
     folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
     ignored, patterns = _ignored(config)
@@ -39,7 +39,7 @@ def was_collected(session: pytest.Session) -> Callable[[str], bool]:
         way = (file, *file.parents)
         within = any(folder in way for folder in folders)
         is_ignored = any(place in ignored or any(fnmatch(str(place), glob) for glob in patterns) for place in way)
-        is_deselected = test in deselected or test.startswith(beginnings) or not _is_named(config, test)
+        is_deselected = test in deselected or test.startswith(beginnings)
         return not passes_over and within and not is_ignored and not is_deselected
 
     return collected
@@ -52,21 +52,8 @@ def _ignored(config: pytest.Config) -> tuple[list[Path], list[str]]:
     return paths, [str(folder / word) for word in config.getoption("ignore_glob", None) or ()]
 
 
-def _names_markers(config: pytest.Config) -> bool:
-    """Whether ``-m`` was typed: of a test that is gone nobody knows the markers.
-
-    Where the project's addopts have it, what it leaves out is in no baseline either.
-    """
-    usual = config._parser.parse_known_args(config.getini("addopts"))
-    return bool(config.option.markexpr != usual.markexpr)
-
-
-def _is_named(config: pytest.Config, test: str) -> bool:
-    """Whether ``-k`` admits a test of this id, by the names that pytest goes by as far as an id has them."""
-    if not config.option.keyword:
-        return True
-    path, *names = test.split("::")
-    known = [name.lower() for name in (*PurePosixPath(path).parts, *names)]
-    return Expression.compile(config.option.keyword).evaluate(
-        lambda word, /, **_: any(word.lower() in name for name in known)
-    )
+def _types_an_expression(config: pytest.Config) -> bool:
+    """Whether ``-k`` or ``-m`` was typed, also among other letters: nobody knows whether it would admit a test that is
+    gone. Where the project's addopts have one, what it leaves out is in no baseline either."""
+    typed = [word for word in map(str, config.invocation_params.args) if re.match(r"-[^-]", word)]
+    return any("k" in word or "m" in word for word in typed)
