@@ -9,6 +9,7 @@ from peft_update_bench.bench import terminal
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.recommend.budget import Answer, Costs, show_figure
 from peft_update_bench.bench.commands.recommend.smaller import Smaller
+from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.units import NOTHING, count, show
 from tabulate import tabulate
@@ -55,7 +56,9 @@ def told(found: Answer, tables: Tables, smaller: Sequence[Smaller], failures: di
         parts.append(f"{_cells(found.left_out, tables, 'left out, the nearest first')}:")
         parts.append(_table(found.left_out, tables, lambda costs: _needs(found, costs), "would need"))
     parts += _notes((*found.feasible, *found.left_out))
-    parts += [f"Not computed: {cell}: {reason}" for cell, reason in failures.items()]
+    for reason in dict.fromkeys(failures.values()):
+        cells = [cell for cell, other in failures.items() if other == reason]
+        parts.append(f"Not computed: {cells_in_words(cells)}: {reason}")
     return parts
 
 
