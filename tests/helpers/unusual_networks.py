@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from peft_update_bench.fixtures.methods import Method, PeriodicWork
 from torch import Tensor, nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, prune
 from torchvision.ops import DeformConv2d
 
 CHANNELS = 16
@@ -227,6 +227,30 @@ def standardised(num_classes: int) -> nn.Module:
     return nn.Sequential(
         Standardised(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)
     )
+
+
+class CentredByRunningMean(nn.Module):
+    """A norm that is none of torch's, whose statistic is a buffer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centre = self.get_buffer("centre")
+        if self.training:
+            centre.lerp_(x.detach().mean((0, 2, 3)), 0.5)
+        return x - centre.view(1, -1, 1, 1)
+
+
+def own_norm(num_classes: int) -> nn.Module:
+    body = nn.Conv2d(3, 8, 3), CentredByRunningMean(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*body, nn.Linear(8, num_classes))
+
+
+def spectral(num_classes: int) -> nn.Module:
+    body = parametrizations.spectral_norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*body, nn.Linear(8, num_classes))
 
 
 def compiled(num_classes: int) -> nn.Module:
