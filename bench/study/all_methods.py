@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from peft_update_bench.bench.cells import MATRICES
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.instruments import computed, result
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
@@ -15,7 +16,6 @@ from peft_update_bench.fixtures.workload import Workload
 
 BATCH_SIZES = (1, 32)
 RANK = 4
-FURTHER_RANKS = {"galore": (32, 64, 128)}
 
 HEADERS = (
     "method", "trained", "to store",
@@ -48,7 +48,7 @@ class Cost:
 def measure(architecture: str) -> Iterator[Cost]:
     """Every method's, at one rank where it takes one, and some at further ones."""
     for method in BUILT_IN:
-        ranks = (RANK, *FURTHER_RANKS.get(method, ())) if takes_rank(method) else (None,)
+        ranks = (RANK, *MATRICES["wide"].further_ranks.get(method, ())) if takes_rank(method) else (None,)
         for rank in ranks:
             yield _cost(architecture, method, rank)
 
@@ -66,8 +66,5 @@ def _cost(architecture: str, method: str, rank: int | None) -> Cost:
         int(figures[BATCH_SIZES[0]].parameters["trainable"]),
         stored,
         {size: found.flops.get("amortised_total", found.flops["total"]) for size, found in figures.items()},
-        {
-            size: max(int(found.memory[name]) for name in ("peak", "refresh_peak") if name in found.memory)
-            for size, found in figures.items()
-        },
+        {size: found.highest_peak for size, found in figures.items()},
     )

@@ -67,9 +67,8 @@ def backward_flops(figures: Figures) -> float:
 
 
 def peak_memory(figures: Figures) -> float:
-    """Of the costliest step: a device must hold GaLore's refreshing one too, however rare it is."""
-    memory = figures.computed.memory
-    return max(int(memory[name]) for name in ("peak", "refresh_peak") if name in memory)
+    """Of the costliest step."""
+    return figures.computed.highest_peak
 
 
 def defined_step_flops(figures: Figures) -> float:

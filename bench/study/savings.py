@@ -105,9 +105,7 @@ def peaks_of(network: str, options: Options) -> dict[tuple[str, Update], int]:
 
     peaks = {}
     for update in (FULL, *updates(options.ranks)):
-        memory = computed.measure(build_step(network, update, options)).memory
-        # A device must hold GaLore's refreshing step too, however rare it is.
-        peaks[network, update] = max(int(memory[name]) for name in ("peak", "refresh_peak") if name in memory)
+        peaks[network, update] = computed.measure(build_step(network, update, options)).highest_peak
     return peaks
 
 

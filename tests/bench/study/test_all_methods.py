@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench.cells import MATRICES
 from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.study import all_methods
 from peft_update_bench.fixtures.instruments import computed
@@ -17,7 +19,8 @@ PAGE = Path(__file__).parents[3] / "fixtures" / "methods" / "README.md"
 
 def test_a_row_is_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(all_methods, "BUILT_IN", {name: BUILT_IN[name] for name in ("head", "galore")})
-    monkeypatch.setattr(all_methods, "FURTHER_RANKS", {"galore": (8,)})
+    wide = replace(MATRICES["wide"], further_ranks={"galore": (8,)})
+    monkeypatch.setitem(MATRICES, "wide", wide)
     monkeypatch.setattr(all_methods, "BATCH_SIZES", (1, 2))
     head, galore, higher = all_methods.measure("mobilenet_v3_small")
     assert [(cost.method, cost.rank) for cost in (head, galore, higher)] == [
