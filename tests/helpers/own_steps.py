@@ -258,17 +258,16 @@ def every_other() -> Whole:
 
 
 def refreshes(every: int) -> Callable[[], Whole]:
-    """Decomposes a weight in each of so many calls."""
+    """Decomposes a matrix in each of so many calls."""
 
     def build() -> Whole:
         step, network, optimizer = whole()
-        assert isinstance(network, Detector)
-        calls = [0]
+        matrix, calls = torch.ones(128, 128), [0]
 
         def sometimes_more() -> object:
             calls[0] += 1
             if calls[0] % every == 0:
-                torch.linalg.svd(network.classes.weight.detach().flatten(1))
+                torch.linalg.svd(matrix)
             return step()
 
         return sometimes_more, network, optimizer
