@@ -60,13 +60,12 @@ class Commits:
 
 def _has_code(commit: str) -> bool:
     """Whether `commit` is of this suite; True where there is no such commit, which is said elsewhere."""
-    known = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"], capture_output=True)
-    return (
-        bool(known.returncode)
-        or not subprocess.run(
-            ["git", "cat-file", "-e", f"{commit}:{CODE}"], capture_output=True, check=False
-        ).returncode
-    )
+    is_known = _succeeds("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    return not is_known or _succeeds("cat-file", "-e", f"{commit}:{CODE}")
+
+
+def _succeeds(*words: str) -> bool:
+    return not subprocess.run(["git", *words], capture_output=True, check=False).returncode
 
 
 def _git(*words: str) -> str:
