@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 
-def left_out(config: pytest.Config) -> tuple[set[str], bool]:
-    """The ids of tests that were deselected, and whether the run is of a part of the tests."""
+def is_narrowed(config: pytest.Config) -> bool:
+    """Whether the run is of a part of the tests."""
+    narrowing = (_deselected(config), config.option.file_or_dir, config.getoption("lf", False), *_ignored(config))
+    return any(narrowing)
+
+
+def _deselected(config: pytest.Config) -> set[str]:
+    """The ids of tests."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     stats: Mapping[str, Sequence[pytest.Item]] = reporter.stats if reporter is not None else {}
-    deselected = {item.nodeid for item in stats.get("deselected", ())}
-    narrowing = (config.option.file_or_dir, config.getoption("lf", False), *_ignored(config))
-    return deselected, bool(deselected or any(narrowing))
+    return {item.nodeid for item in stats.get("deselected", ())}
 
 
 def was_collected(session: pytest.Session) -> Callable[[str], bool]:
@@ -31,7 +35,7 @@ def was_collected(session: pytest.Session) -> Callable[[str], bool]:
     )
     folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
     ignored, patterns = _ignored(config)
-    deselected, _ = left_out(config)
+    deselected = _deselected(config)
     beginnings = tuple(config.getoption("deselect", None) or ())
 
     def collected(test: str) -> bool:

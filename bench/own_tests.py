@@ -47,7 +47,7 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         ours.run.tolerances.asked.update((item.nodeid, asked) for item in tests if (asked := _asked(item)))
     except (OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
-    _, ours.is_narrowed = lost_tests.left_out(config)
+    ours.is_narrowed = lost_tests.is_narrowed(config)
     ours.lose_tests(lost_tests.was_collected(session))
     if is_first:
         is_disabled = PytestBenchmarkSession(config).is_disabled
