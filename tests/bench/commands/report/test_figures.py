@@ -85,16 +85,23 @@ def test_history_names_the_commit_at_which_a_figure_stepped(
     assert "<title>Update benchmark: a.json</title>" in html, "the newest run is the one shown"
 
 
-def test_a_run_that_lacks_a_cell_says_no_data(run_file: Path, tmp_path: Path) -> None:
-    """Where runs before and after it have the cell: in the list, in the chart, and by a line that breaks."""
+def runs_of_which_some_lack_a_cell(run_file: Path, tmp_path: Path, commits: str, lack: str, **suite: Any) -> Path:
+    """A folder with a run of each commit, of which those that `lack` the last cell say so much more of their suite."""
     data = json.loads(run_file.read_text())
     folder = tmp_path / "artifacts"
     folder.mkdir()
-    for day, commit in enumerate("abcd", start=20):
+    for day, commit in enumerate(commits, start=20):
         run = stepped(data, commit, day)
-        if commit in "bd":
+        if commit in lack:
             run["benchmarks"].pop()
+            run["suite"].update(suite)
         write(folder / f"{commit}.json", run)
+    return folder
+
+
+def test_a_run_that_lacks_a_cell_says_no_data(run_file: Path, tmp_path: Path) -> None:
+    """Where runs before and after it have the cell: in the list, in the chart, and by a line that breaks."""
+    folder = runs_of_which_some_lack_a_cell(run_file, tmp_path, "abcd", "bd")
     page = tmp_path / "page.html"
     assert main(["report", "--history", str(folder), "--output", str(page), "--no-claims"]) == 0
     assert "<li>bbbbbbbbb: no data of 1 cell, resnet18-lora-r4</li>" in page.read_text()
@@ -110,15 +117,7 @@ def test_a_run_that_lacks_a_cell_says_no_data(run_file: Path, tmp_path: Path) ->
 
 
 def test_a_run_that_was_asked_for_other_cells_lacks_none(run_file: Path, tmp_path: Path) -> None:
-    data = json.loads(run_file.read_text())
-    folder = tmp_path / "artifacts"
-    folder.mkdir()
-    for day, commit in enumerate("abc", start=20):
-        run = stepped(data, commit, day)
-        if commit == "b":
-            run["benchmarks"].pop()
-            run["suite"]["is_filtered"] = True
-        write(folder / f"{commit}.json", run)
+    folder = runs_of_which_some_lack_a_cell(run_file, tmp_path, "abc", "b", is_filtered=True)
     assert history.read_folder(folder).gaps == {}
 
 
