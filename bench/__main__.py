@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options import OptionError, read_project
 from peft_update_bench.bench.options.number_lists import join_numbers
 

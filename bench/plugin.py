@@ -42,7 +42,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         paths = [str(folder / name) for name in usual] or ["."]
     is_matrix = any(map(_names_the_package, given)) or _lead_here(folder, paths)
     if is_matrix or _names_us(early_config.rootpath):
-        from peft_update_bench.bench import option_hooks
+        from peft_update_bench.bench.session import option_hooks
 
         # Before the options are known: a project's modules may add metrics, kinds of benchmark, and options of these.
         option_hooks.import_project_modules(early_config)
@@ -64,16 +64,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "update_tolerance(NAME=FRACTION, ...): how much figures of the test's update_benchmark may grow"
     )
     if config.stash.get(_IS_MATRIX, False):
-        from peft_update_bench.bench import option_hooks
+        from peft_update_bench.bench.session import option_hooks
 
         # What cannot be done is said before anything is imported that takes longer to load than that to say.
         config.stash[option_hooks.RUN] = option_hooks.read_run(config)
-        from peft_update_bench.bench import hooks, session_hooks
+        from peft_update_bench.bench.session import hooks, session_hooks
 
         config.pluginmanager.register(session_hooks, f"{HOOKS}-session")
         config.pluginmanager.register(hooks, HOOKS)
     elif config.pluginmanager.has_plugin(f"{HOOKS}-options"):
-        from peft_update_bench.bench import own_tests
+        from peft_update_bench.bench.session import own_tests
 
         own_tests.choose_storage(config)
 
@@ -102,7 +102,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     without_theirs = config.getoption("benchmark_storage", None) is None
     if not (tests or compares) or without_theirs or hasattr(config, "workerinput"):
         return
-    from peft_update_bench.bench import own_tests
+    from peft_update_bench.bench.session import own_tests
 
     if tests:
         own_tests.begin(session, tests)
@@ -118,7 +118,7 @@ def update_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Generato
     that does one update. With ``method`` and ``rank`` it measures a method on the network of ``build_step(network)``.
     Returns the record; under ``--benchmark-disable`` the step is only tried, and it returns None.
     """
-    from peft_update_bench.bench import own_tests
+    from peft_update_bench.bench.session import own_tests
 
     test = own_tests.OwnTest(request, benchmark)
     yield test.measure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from peft_update_bench.bench.commands import marked_tables
+from peft_update_bench.bench import marked_tables
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import BaselineError
 from peft_update_bench.bench.record import Record

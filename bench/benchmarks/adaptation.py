@@ -99,7 +99,7 @@ class AdaptationBenchmark(Benchmark):
         check_adaptation(baseline, self.adaptation.settings, cells)
 
     def prepare(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
-        from peft_update_bench.bench.adaptation import reference, updates
+        from peft_update_bench.bench.measuring.adaptation import reference, updates
         from peft_update_bench.bench.processes.local_processes import LocalProcesses
         from peft_update_bench.bench.processes.update_runs import UpdateRuns
 
@@ -118,7 +118,7 @@ class AdaptationBenchmark(Benchmark):
         return Wall(plain=self.failures())
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
-        from peft_update_bench.bench.adaptation import record, reference, updates
+        from peft_update_bench.bench.measuring.adaptation import record, reference, updates
 
         assert self._updates is not None, "a run prepares a benchmark before it measures"
         benchmark.group = f"{cell.architecture} (time spent waiting; updates run beside each other)"
@@ -128,7 +128,7 @@ class AdaptationBenchmark(Benchmark):
 
     @classmethod
     def failures(cls) -> tuple[type[Exception], ...]:
-        from peft_update_bench.bench.adaptation import FAILURES
+        from peft_update_bench.bench.measuring.adaptation import FAILURES
 
         return FAILURES
 

@@ -132,7 +132,7 @@ class InstructionsBenchmark(Benchmark):
         self._counted[cell] = counted
 
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
-        from peft_update_bench.bench.measurement import described, record_of, update_once
+        from peft_update_bench.bench.measuring.measurement import described, record_of, update_once
 
         process = self._process_of(run)
         workload, parts = described(cell, run, process, gate.check_step)
@@ -163,7 +163,7 @@ class InstructionsBenchmark(Benchmark):
     @classmethod
     def failures(cls) -> tuple[type[Exception], ...]:
         from peft_update_bench.bench.gate.baseline import BaselineError
-        from peft_update_bench.bench.measurement import FAILURES
+        from peft_update_bench.bench.measuring.measurement import FAILURES
         from peft_update_bench.fixtures.instruments.instructions import InstructionsError
 
         return (InstructionsError, BaselineError, *FAILURES)

@@ -18,11 +18,11 @@ from peft_update_bench.bench.units import count
 if TYPE_CHECKING:
     from peft_update_bench.bench.cells import Cell
     from peft_update_bench.bench.gate.gate import Gate, Result
-    from peft_update_bench.bench.measured import Measurement
+    from peft_update_bench.bench.measuring.measured import Measurement
+    from peft_update_bench.bench.measuring.neighbours import Neighbours
+    from peft_update_bench.bench.measuring.remembered import Remembered
     from peft_update_bench.bench.options import RunOptions
     from peft_update_bench.bench.processes.cell_process import Process
-    from peft_update_bench.bench.processes.neighbours import Neighbours
-    from peft_update_bench.bench.remembered import Remembered
     from peft_update_bench.fixtures.workload import Workload
 
 
@@ -114,12 +114,12 @@ class UpdateBenchmark(Benchmark):
     def _unknown(self, run: RunOptions, cells: Sequence[Cell]) -> list[Cell]:
         """Those of `cells` that no earlier run has computed by the same code; the others are then known."""
         if self._remembers and self.cluster is None:
-            from peft_update_bench.bench.remembered import Remembered
+            from peft_update_bench.bench.measuring.remembered import Remembered
 
             self._memory = Remembered.of(run, cells)
         if self._memory is None:
             return [*cells]
-        from peft_update_bench.bench.measured import Measurement
+        from peft_update_bench.bench.measuring.measured import Measurement
 
         found = {cell: self._memory.find(cell) for cell in cells}
         self._known = {cell: Measurement(record) for cell, record in found.items() if record is not None}
@@ -127,7 +127,7 @@ class UpdateBenchmark(Benchmark):
 
     def _measure_beside_each_other(self, run: RunOptions, cells: Sequence[Cell], visibly: Visibly) -> None:
         """All but latency; where that is asked for, to the end: it is timed beside nothing."""
-        from peft_update_bench.bench.processes import neighbours
+        from peft_update_bench.bench.measuring import neighbours
 
         if self._connection is not None:
             self._beside = neighbours.on_cluster(cells, run, self.cluster_executor(run, alike=False))
@@ -151,7 +151,7 @@ class UpdateBenchmark(Benchmark):
     def measure(self, cell: Cell, run: RunOptions, gate: Gate, benchmark: Any) -> Result:
         if "latency" not in run.metrics:
             return gate.judge(self._measure(cell, run, gate, benchmark).record)
-        from peft_update_bench.bench.timing import measure_latency_again
+        from peft_update_bench.bench.measuring.timing import measure_latency_again
 
         process = self._where(run)
         measured = self._named(self._time(cell, run, process, gate, benchmark))
@@ -168,7 +168,7 @@ class UpdateBenchmark(Benchmark):
     @classmethod
     def failures(cls) -> tuple[type[Exception], ...]:
         from peft_update_bench.bench.gate.baseline import BaselineError
-        from peft_update_bench.bench.measurement import FAILURES
+        from peft_update_bench.bench.measuring.measurement import FAILURES
 
         return (*FAILURES, BaselineError)
 
@@ -209,7 +209,7 @@ class UpdateBenchmark(Benchmark):
             benchmark.group = f"{cell.subject} (time spent waiting; cells are measured beside each other)"
             measured = _accepted(benchmark.pedantic(self._beside.result, args=(cell,)), gate)
         else:
-            from peft_update_bench.bench.measurement import measure
+            from peft_update_bench.bench.measuring.measurement import measure
 
             group = "update_benchmark" if cell.is_tests else cell.subject
             benchmark.group = f"{group} (the measurement's own time; no update was timed)"
@@ -221,8 +221,8 @@ class UpdateBenchmark(Benchmark):
     def _time(self, cell: Cell, run: RunOptions, process: Process, gate: Gate, benchmark: Any) -> Measurement:
         """Measure a cell, its latency too. pytest-benchmark's rounds are the updates that were timed in pairs, and
         nothing else."""
-        from peft_update_bench.bench.measurement import measure
-        from peft_update_bench.bench.timing import measure_latency_of
+        from peft_update_bench.bench.measuring.measurement import measure
+        from peft_update_bench.bench.measuring.timing import measure_latency_of
 
         benchmark.group = cell.subject
         if self._beside is not None and cell in self._beside:

@@ -21,8 +21,8 @@ from statistics import median
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.checkout_client import RemoteClock, Worker, WorkerError
-from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
 from peft_update_bench.bench.options import OptionError, RunOptions

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from peft_update_bench.bench import metrics, terminal
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError

@@ -21,7 +21,7 @@ from typing import Any
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.metrics import Evidence, Row

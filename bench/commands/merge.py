@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peft_update_bench.bench import benchmarks, terminal
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.commands.shards import join, read_shard
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options import OptionError
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from tabulate import tabulate

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_update_bench.bench import metrics
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.workloads import differences
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 
 class _Entry(BaseModel):
-    """What a shard's file says under ``suite.shard`` (``bench/session.py`` writes it)."""
+    """What a shard's file says under ``suite.shard`` (``bench/session/session.py`` writes it)."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 

@@ -2,7 +2,8 @@
 
 Options, gate, summary, Markdown, page, charts, history, recommend and ``--help`` follow from it. A metric is an
 instrument (``fixtures/instruments/``), a section of the record (``bench/record/``), the function that measures it (such
-as those in ``bench/computing.py``) and its row in ``table.py``. A metric from elsewhere is added with :func:`add`.
+as those in ``bench/measuring/computing.py``) and its row in ``table.py``. A metric from elsewhere is added with
+:func:`add`.
 
 Nothing heavy is imported here: options and ``--help`` read the table before torch is needed.
 """

@@ -11,9 +11,9 @@ _PAGES_OF_LIBRARIES = 3 * 2**20
 """How many of these a process maps depends on what of their files the kernel has at hand: the same cell took 13.6 MiB
 in one session of a machine, and 14.9 to 15.7 in the next, by the same code too."""
 _RECORD = "peft_update_bench.bench.record"
-_COMPUTE = "peft_update_bench.bench.computing:compute"
-_EXECUTE = "peft_update_bench.bench.executing:measure_memory"
-_TIME = "peft_update_bench.bench.timing:measure_latency"
+_COMPUTE = "peft_update_bench.bench.measuring.computing:compute"
+_EXECUTE = "peft_update_bench.bench.measuring.executing:measure_memory"
+_TIME = "peft_update_bench.bench.measuring.timing:measure_latency"
 _FLOPS = Column("FLOPs")
 _PEAK = Column("peak memory")
 _INSTRUCTIONS = Column("instructions")

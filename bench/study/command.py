@@ -16,11 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peft_update_bench.bench.commands import marked_tables
-from peft_update_bench.bench.commands.error import CommandError
-from peft_update_bench.bench.commands.marked_tables import MarkerError
+from peft_update_bench.bench import marked_tables
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import BaselineError
+from peft_update_bench.bench.marked_tables import MarkerError
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study.table_names import DEFAULT, TABLES
 

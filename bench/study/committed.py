@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.record import Record

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate.adapting import Spread
 from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.record import Adaptation, Record

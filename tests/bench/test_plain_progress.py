@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measuring.neighbours import Neighbours
 from peft_update_bench.bench.plain_progress import PlainProgress
-from peft_update_bench.bench.processes.neighbours import Neighbours
 
 
 class Terminal(io.StringIO):

@@ -16,7 +16,7 @@ from peft_update_bench.bench.gate.messages import explain_failure
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.record import AdaptationSettings, Record
-from peft_update_bench.bench.session import Session
+from peft_update_bench.bench.session.session import Session
 
 from tests.helpers.adaptation_records import SETTINGS
 from tests.helpers.records import LATENCY, changed, record

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from peft_update_bench.bench import computing, executing, measurement, timing
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measuring import computing, executing, measurement, timing
 from peft_update_bench.fixtures import update_step
 from peft_update_bench.fixtures.update_step import UpdateStep
 from peft_update_bench.fixtures.workload import Workload

@@ -20,7 +20,7 @@ import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.moved import what_moved
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
-from peft_update_bench.bench.measurement import record_of
+from peft_update_bench.bench.measuring.measurement import record_of
 from peft_update_bench.bench.metrics import default_tolerances
 from peft_update_bench.fixtures.instruments.instructions import Instructions, Workers
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step

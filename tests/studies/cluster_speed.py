@@ -25,9 +25,9 @@ from statistics import median
 from typing import Any
 
 from peft_update_bench.bench import options
-from peft_update_bench.bench.adaptation import updates
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measuring.adaptation import updates
 from peft_update_bench.bench.processes.cluster import Cluster
 from peft_update_bench.bench.processes.executor import Executor, Task
 from peft_update_bench.bench.processes.local_processes import LocalProcesses

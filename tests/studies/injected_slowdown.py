@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
-from peft_update_bench.bench.timing import until
+from peft_update_bench.bench.measuring.timing import until
 from peft_update_bench.fixtures.instruments import latency
 from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
 from peft_update_bench.fixtures.instruments.calibration import calibration_step

@@ -20,10 +20,10 @@ from functools import partial
 from statistics import fmean, variance
 
 from peft_update_bench.bench import options
-from peft_update_bench.bench.adaptation import updates
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.measuring.adaptation import updates
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
 from peft_update_bench.bench.processes.update_runs import UpdateRuns

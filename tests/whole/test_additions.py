@@ -21,7 +21,7 @@ import os
 
 from peft_update_bench.bench import benchmarks, metrics
 from peft_update_bench.bench.benchmarks.base import Benchmark
-from peft_update_bench.bench.measurement import record_of
+from peft_update_bench.bench.measuring.measurement import record_of
 from peft_update_bench.bench.metrics import Column, Evidence, Figure, Metric
 from peft_update_bench.bench.record.part import Part
 

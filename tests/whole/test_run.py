@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from peft_update_bench.bench import timing
-from peft_update_bench.bench.measured import Measurement
+from peft_update_bench.bench.measuring import timing
+from peft_update_bench.bench.measuring.measured import Measurement
 from peft_update_bench.fixtures.instruments.clock import Clock
 from peft_update_bench.fixtures.methods.lora import LoRA
 from peft_update_bench.fixtures.update_step import UpdateStep

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from peft_update_bench.bench import metrics, options
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.bisect import commits, releases
 from peft_update_bench.bench.commands.bisect.search import Change, Figures, ProbeError, Search
-from peft_update_bench.bench.commands.error import CommandError
 from peft_update_bench.bench.gate.grouped import by_figure
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.options import OptionError, RunOptions

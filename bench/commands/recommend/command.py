@@ -25,7 +25,7 @@ from pathlib import Path
 
 from peft_update_bench.bench import benchmarks, options, terminal
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.recommend import accuracy, devices
 from peft_update_bench.bench.commands.recommend.budget import Answer, Costs, Limit, answer
 from peft_update_bench.bench.commands.recommend.quantities import (
@@ -147,7 +147,7 @@ def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None, 
     Accuracies come from `adapted`, instructions from `counted` where its workload is the run's.
     """
     # What takes seconds to import is not needed before something is computed, or for --help.
-    from peft_update_bench.bench.measurement import FAILURES, measure
+    from peft_update_bench.bench.measuring.measurement import FAILURES, measure
     from peft_update_bench.bench.processes.cell_process import CellProcess
 
     cells = run.selection.cells()
@@ -184,7 +184,7 @@ def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None, 
 
 def _find_smaller(found: Answer, run: RunOptions) -> list[Smaller]:
     """What smaller images come to, where nothing fits; progress goes to stderr."""
-    from peft_update_bench.bench.measurement import FAILURES, measure
+    from peft_update_bench.bench.measuring.measurement import FAILURES, measure
     from peft_update_bench.bench.processes.cell_process import CellProcess
 
     with closing(CellProcess(run.cell_seconds, FAILURES)) as process:

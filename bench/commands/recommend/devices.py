@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.recommend.budget import Limit
 from peft_update_bench.bench.commands.recommend.quantities import parse_bytes
 from peft_update_bench.bench.metrics import budgets

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from peft_update_bench.bench import options
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import figures, history, matrix, runs
 from peft_update_bench.bench.commands.report.figures import Figure
 from peft_update_bench.bench.commands.report.runs import Comparison

@@ -12,7 +12,7 @@ from typing import Any
 
 import vl_convert
 from peft_update_bench.bench import metrics
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import charts
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions
 from peft_update_bench.bench.gate.baseline import Baseline

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import change_points, charts
 from peft_update_bench.bench.commands.report.figures import Figure, figure
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions, judge, kind_of_benchmark

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from peft_update_bench.bench import benchmarks, metrics, options
 from peft_update_bench.bench.cells import Cell, leaves_out
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.gate import Result, judge_saved

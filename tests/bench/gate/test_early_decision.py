@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
-from peft_update_bench.bench.timing import until
+from peft_update_bench.bench.measuring.timing import until
 from peft_update_bench.fixtures.instruments.clock import Duration
 from peft_update_bench.fixtures.instruments.interval import Interval
 from peft_update_bench.fixtures.instruments.latency import DEFAULT_LIMITS, SamplingLimits, Until, sample_rounds

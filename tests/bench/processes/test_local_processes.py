@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measuring.neighbours import divided
 from peft_update_bench.bench.processes.cell_process import CellProcess
 from peft_update_bench.bench.processes.child_process import MeasurementError, ProcessEndedError
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
-from peft_update_bench.bench.processes.neighbours import divided
 
 from tests.helpers.alive import gone
 from tests.helpers.misbehaviour import fail, hang_in_a_kernel, print_and_end

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench import marked_tables
 from peft_update_bench.bench.cells import MATRICES
-from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.study import all_methods
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.methods.names import BUILT_IN

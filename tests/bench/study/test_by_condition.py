@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from peft_update_bench.bench.commands.error import CommandError
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.study.by_condition import accuracies, within_budgets
 
 from tests.bench.study.test_front import of_seeds

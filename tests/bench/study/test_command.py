@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench import marked_tables
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands import marked_tables
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.study import committed, front_tables, tables
 from peft_update_bench.bench.study.command import make

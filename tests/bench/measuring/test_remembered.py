@@ -8,23 +8,33 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
-from peft_update_bench.bench import options, remembered
+from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.measuring import remembered
+from peft_update_bench.bench.measuring.remembered import Remembered
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.remembered import Remembered
 from peft_update_bench.fixtures import digests
 
 from tests.helpers.records import FFT, record
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 KNOWN = "2 cells computed by an earlier run of the same code; --remember no computes anew"
 
 
 def run_options(**given: str) -> RunOptions:
     return options.read({"metrics": "flops,memory", **given}, {"latency": 0.1})
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """What the process has imported; a digest of all that the tests have by now would take seconds each time."""
+    few = {name: module for name, module in sys.modules.items() if name.startswith("galore_torch")}
+    monkeypatch.setattr(digests, "sys", SimpleNamespace(modules=few))
+    return few
 
 
 @pytest.fixture
@@ -41,6 +51,12 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rem
 
 
 FFT_CELL = Cell("resnet18", "fft")
+
+
+def module(file: Path) -> ModuleType:
+    made = ModuleType(file.stem)
+    made.__file__ = str(file)
+    return made
 
 
 def found(memory: Remembered | None, cell: Cell = FFT_CELL) -> Record | None:
@@ -69,12 +85,11 @@ def test_another_workload_or_metric_is_another_cell(
 
 
 def test_a_file_of_the_suite_or_of_a_conftest_counts_by_its_content(
-    memory: Callable[..., Remembered | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory: Callable[..., Remembered | None], tmp_path: Path, modules: dict[str, ModuleType]
 ) -> None:
     conftest = tmp_path / "conftest.py"
     conftest.write_text("one = 1")
-    monkeypatch.setitem(sys.modules, "some.conftest", type(sys)("conftest"))
-    sys.modules["some.conftest"].__file__ = str(conftest)
+    modules["some.conftest"] = module(conftest)
     keep(memory())
     conftest.touch()
     assert found(memory()) is not None
@@ -96,7 +111,10 @@ def test_a_file_of_a_package_counts_by_its_time(
 
 
 def test_a_module_whose_name_begins_like_a_package_s_is_none_of_its(
-    memory: Callable[..., Remembered | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory: Callable[..., Remembered | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    modules: dict[str, ModuleType],
 ) -> None:
     (tmp_path / "edited").mkdir()
     (tmp_path / "edited" / "__init__.py").touch()
@@ -104,8 +122,7 @@ def test_a_module_whose_name_begins_like_a_package_s_is_none_of_its(
     beside.write_text("one = 1")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(digests, "required_modules", lambda: ["edited"])
-    monkeypatch.setitem(sys.modules, "edited_besides", type(sys)("edited_besides"))
-    sys.modules["edited_besides"].__file__ = str(beside)
+    modules["edited_besides"] = module(beside)
     keep(memory())
     beside.write_text("one = 2")
     assert found(memory()) is None

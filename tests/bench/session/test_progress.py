@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.plain_progress import in_words
-from peft_update_bench.bench.progress import Progress
+from peft_update_bench.bench.session.progress import Progress
 
 from tests.helpers.sessions import session
 

@@ -6,8 +6,8 @@ import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.summary import Summary
-from peft_update_bench.bench.measurement import NotTrainingError, record_of
-from peft_update_bench.bench.still_parameters import explain, must_train, train
+from peft_update_bench.bench.measuring.measurement import NotTrainingError, record_of
+from peft_update_bench.bench.measuring.still_parameters import explain, must_train, train
 from peft_update_bench.fixtures.methods.lora import LoRA
 from peft_update_bench.fixtures.network import Network
 from peft_update_bench.fixtures.update_step import build_update_step
@@ -62,7 +62,7 @@ class Deaf(LoRA):
 
 
 def remarks(name: str, method: str) -> list[str]:
-    cell = Cell(f"tests.bench.test_still_parameters:{name}", method, None if method == "fft" else 2)
+    cell = Cell(f"tests.bench.measuring.test_still_parameters:{name}", method, None if method == "fft" else 2)
     losses, still = train(build_update_step(cell.architecture, cell.method, cell.rank, SMALL))
     return must_train(cell, SMALL, losses, still)
 
@@ -89,7 +89,7 @@ def test_a_parameter_without_use_is_told() -> None:
 def test_adapters_that_do_nothing_fail(name: str) -> None:
     """Zeros in the network excuse only what moves without them."""
     with pytest.raises(NotTrainingError, match=r"leave trained parameters as they were: stem\.lora_[AB]"):
-        remarks(name, "tests.bench.test_still_parameters:Deaf")
+        remarks(name, "tests.bench.measuring.test_still_parameters:Deaf")
 
 
 def test_a_loss_that_is_not_finite_fails() -> None:
@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_fails() -> None:
 
 
 def test_what_does_not_exist_is_not_explained() -> None:
-    cell = Cell("tests.bench.test_still_parameters:one", "fft")
+    cell = Cell("tests.bench.measuring.test_still_parameters:one", "fft")
     assert explain(cell, SMALL, ["fc.weight"]) == ([], ["fc.weight"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from peft_update_bench.bench.executing import told_apart
+from peft_update_bench.bench.measuring.executing import told_apart
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.measurement import NotTrainingError
+from peft_update_bench.bench.measuring.measurement import NotTrainingError
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload

@@ -8,15 +8,16 @@ from contextlib import closing
 from typing import Any, NoReturn
 
 import pytest
-from peft_update_bench.bench import lost_tests, option_hooks, options, session_hooks, session_start
+from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.tolerances import Tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
-from peft_update_bench.bench.other_plugins import refuse_other_plugins
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession, mark_used
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.session import SESSION, Session
+from peft_update_bench.bench.session import lost_tests, option_hooks, session_hooks, session_start
+from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
+from peft_update_bench.bench.session.session import SESSION, Session
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
@@ -190,7 +191,7 @@ class OwnTest:
 
     def _try(self, cell: Cell, ours: Session) -> None:
         """Build the step and do it, as before a measurement, and fail the test where that cannot be done."""
-        from peft_update_bench.bench.measurement import described
+        from peft_update_bench.bench.measuring.measurement import described
 
         failure = ""
         with closing(ours.run.benchmark.wall(ours.run).process()) as process:

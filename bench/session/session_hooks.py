@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from peft_update_bench.bench import terminal
 from peft_update_bench.bench.benchmarks import test_names
-from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
 from peft_update_bench.bench.gate.messages import explain_loss
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession, mark_used
-from peft_update_bench.bench.session import SESSION, Session
+from peft_update_bench.bench.session.failures import Failures
+from peft_update_bench.bench.session.session import SESSION, Session
 
 _CPU = ("arch", "brand_raw", "family", "model", "stepping", "count")
 

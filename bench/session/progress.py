@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 from peft_update_bench.bench.plain_progress import time_left
-from peft_update_bench.bench.session import Session
+from peft_update_bench.bench.session.session import Session
 
 
 class Progress:

@@ -9,9 +9,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from peft_update_bench.bench import still_parameters
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.measurement import LeakError, Measuring, NotRepeatableError, build_step, users_warnings
+from peft_update_bench.bench.measuring import still_parameters
+from peft_update_bench.bench.measuring.measurement import (
+    LeakError,
+    Measuring,
+    NotRepeatableError,
+    build_step,
+    users_warnings,
+)
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures import global_state, own_steps
 from peft_update_bench.fixtures.instruments import cuda, measured_memory, repeatability, result

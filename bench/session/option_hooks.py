@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench import options
-from peft_update_bench.bench.other_plugins import refuse_other_plugins
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
+from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
 
 OF_TESTS = ("metrics", "threads", "cell_seconds", "unstable")
 """Those that mean something to a test that builds its step."""
@@ -20,7 +20,7 @@ OF_TESTS = ("metrics", "threads", "cell_seconds", "unstable")
 RUN = pytest.StashKey[options.RunOptions]()
 """What a run of the matrix was asked for."""
 
-_FOLDER = Path(__file__).resolve().parent
+_FOLDER = Path(__file__).resolve().parents[1]
 
 
 def import_project_modules(config: pytest.Config) -> None:
@@ -69,7 +69,7 @@ def read_run(config: pytest.Config) -> options.RunOptions:
         project = options.read_project(config.rootpath)
         tolerances = options.tolerances(project.tolerances, config.getoption("update_tolerance"))
         # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
-        elsewhere = [] if config.rootpath == _FOLDER.parent else ["--pyargs", __name__.rpartition(".")[0]]
+        elsewhere = [] if config.rootpath == _FOLDER.parent else ["--pyargs", "peft_update_bench.bench"]
         if config.option.benchmark_storage == DEFAULT_STORAGE:
             config.option.benchmark_storage = f"file://{project.storage_folder}"
         elif elsewhere:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
-from peft_update_bench.bench.session import Session
+from peft_update_bench.bench.session.session import Session
 
 
 class Failures:

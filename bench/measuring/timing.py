@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
-from peft_update_bench.bench import still_parameters
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.gate.tolerances import of_cell
-from peft_update_bench.bench.measured import Measurement
-from peft_update_bench.bench.measurement import Measuring, build_step, gpu_of, users_warnings
+from peft_update_bench.bench.measuring import still_parameters
+from peft_update_bench.bench.measuring.measured import Measurement
+from peft_update_bench.bench.measuring.measurement import Measuring, build_step, gpu_of, users_warnings
 from peft_update_bench.bench.metrics import METRICS
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process

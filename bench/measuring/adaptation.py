@@ -8,8 +8,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.measurement import FAILURES as MEASUREMENT_FAILURES
-from peft_update_bench.bench.measurement import as_run, record_of
+from peft_update_bench.bench.measuring.measurement import FAILURES as MEASUREMENT_FAILURES
+from peft_update_bench.bench.measuring.measurement import as_run, record_of
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.update_runs import Found
 from peft_update_bench.bench.record import Flops, Memory, Record, installed_versions

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from peft_update_bench.bench import option_hooks, options, session_start
+from peft_update_bench.bench import options
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
-from peft_update_bench.bench.session import SESSION, Session
+from peft_update_bench.bench.session import option_hooks, session_start
+from peft_update_bench.bench.session.session import SESSION, Session
 
-_FOLDER = Path(__file__).resolve().parent
+_FOLDER = Path(__file__).resolve().parents[1]
 
 MARKERS = {
     "instrument_cost": ("test_instruments.py", "what a computed metric costs"),

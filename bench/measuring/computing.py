@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from peft_update_bench.bench import still_parameters
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.measurement import LeakError, Measuring, build_step, users_warnings
+from peft_update_bench.bench.measuring import still_parameters
+from peft_update_bench.bench.measuring.measurement import LeakError, Measuring, build_step, users_warnings
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures import global_state
 from peft_update_bench.fixtures.instruments import computed, result, whole

@@ -15,7 +15,7 @@ from typing import Any
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.gate.tolerances import asked_by
-from peft_update_bench.bench.measured import Measurement
+from peft_update_bench.bench.measuring.measured import Measurement
 from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process

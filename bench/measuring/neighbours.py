@@ -14,8 +14,8 @@ from itertools import groupby
 from typing import Any
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.measured import Measurement
-from peft_update_bench.bench.measurement import measure
+from peft_update_bench.bench.measuring.measured import Measurement
+from peft_update_bench.bench.measuring.measurement import measure
 from peft_update_bench.bench.options import RunOptions, import_modules
 from peft_update_bench.bench.plain_progress import PlainProgress
 from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench import options
-from peft_update_bench.bench.failures import Failures
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.progress import Progress
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
-from peft_update_bench.bench.session import Session
+from peft_update_bench.bench.session.failures import Failures
+from peft_update_bench.bench.session.progress import Progress
+from peft_update_bench.bench.session.session import Session
 
 
 def find_baseline(ours: Session, theirs: PytestBenchmarkSession, storage: Path, named: str | bool) -> None:
