@@ -256,8 +256,7 @@ def test_the_matrix_stands_before_the_many_that_moved(chrome: Chrome, moved_page
     assert "features.3" in chrome.find_element(By.ID, "verdict").text, "the cause is told once, before the figures"
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)], ids=["wide-light", "narrow-dark"])
 def test_axe_finds_nothing(chrome: Chrome, moved_page: Path, width: int, dark: bool) -> None:
     """Keyboard, names, structure and contrast, of the whole page with everything unfolded."""
     assert open_page(chrome, moved_page, width, dark) == []
