@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
@@ -259,19 +259,25 @@ def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:
 
     Each would import them for itself, and this one at the end. bitsandbytes, which peft imports where it is installed,
     takes as long as the rest of peft, and is needed where a user's own network has its layers. It would use a GPU when
-    it is imported, after which no process could be forked that does.
+    it is imported, after which no process could be forked that does. SciPy, which transformers imports where it is
+    installed, is for losses of its own.
     """
     from peft_update_bench.bench.metrics import METRICS, load
     from peft_update_bench.bench.record import installed_versions
     from peft_update_bench.fixtures import gpus
     from peft_update_bench.fixtures.hidden_package import hidden
+    from peft_update_bench.fixtures.instruments.steady import no_garbage_collection
 
     with warnings.catch_warnings():
         # What packages warn of while they are imported is no cell's.
         warnings.simplefilter("ignore")
-        with gpus.hidden():
-            with nullcontext() if for_users else hidden("bitsandbytes"):
-                import_module("peft")
+        # Of what is imported nothing is garbage, and the collector would look at all of it time and again.
+        with gpus.hidden(), no_garbage_collection(collect_first=False):
+            with ExitStack() as unneeded:
+                for package in () if for_users else ("bitsandbytes", "scipy"):
+                    unneeded.enter_context(hidden(package))
+                # Asked now, it remembers that there is none; else it would look for it when it makes its first layer.
+                import_module("peft.import_utils").is_bnb_available()
             for name in names:
                 load(METRICS[name].measure)
             installed_versions()

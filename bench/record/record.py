@@ -29,8 +29,10 @@ from peft_update_bench.bench.record.where import Where
 from peft_update_bench.fixtures.methods.names import BUILT_IN
 from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, create_model, model_validator
 
-PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": "galore_torch"}
-"""What a record's figures depend on: distribution name to module name."""
+PACKAGES = ("torch", "torchvision", "peft", "galore-torch")
+"""The distributions that a record's figures depend on."""
+_TELLING = frozenset({"torch", "torchvision", "peft"})
+"""Those whose module, of the same name, tells its version."""
 
 
 SCHEMA = 3
@@ -140,8 +142,8 @@ def installed_versions(method: str = "") -> dict[str, str]:
     `method` is done, where only its records depend on one."""
     versions = {
         # A module knows its own version even where another copy's metadata stands earlier on the path.
-        distribution: getattr(import_module(module), "__version__", None) or version(distribution)
-        for distribution, module in PACKAGES.items()
+        package: import_module(package).__version__ if package in _TELLING else version(package)
+        for package in PACKAGES
     }
     through = BUILT_IN[method].through if method in BUILT_IN else ""
     if through and through not in PACKAGES:
