@@ -62,20 +62,14 @@ def _write(path: Path, text: str) -> None:
         raise CommandError(f"--output {path} cannot be written ({error.strerror})") from None
 
 
-def _record_command(metrics: Sequence[str]) -> str:
-    """What records a baseline of the kind of benchmark that `metrics` are of."""
-    kind = next(name for name in benchmarks.BENCHMARKS if {*metrics} & {*benchmarks.kind(name).metrics()})
-    named = "" if kind == benchmarks.DEFAULT else f" --metrics {','.join(metrics)}"
-    return f"pytest --benchmark-save=baseline{named}"
-
-
 def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
     """Print the verdicts on the whole. Returns the exit status."""
     whole = runs.read(path)
     before = runs.read(runs.newest(before=whole) if other == NEWEST else Path(other))
     comparison = runs.compare_runs(whole, before)
     found = comparison.summary
-    record_command = _record_command(metrics)
+    named = "" if runs.kind_of_benchmark(whole) == benchmarks.DEFAULT else f" --metrics {','.join(metrics)}"
+    record_command = f"pytest --benchmark-save=baseline{named}"
     summary = Summary(found.results, tuple(metrics), before.name, record_command, found.remarks, before)
     told = {result.cell for results in summary.together for result in results}
     for result in summary.failing:

@@ -49,7 +49,7 @@ SCHEMAS = {
 """What each version of a record added. All of them are read; the newest is written."""
 
 
-Workload = Annotated[
+AnyWorkload = Annotated[
     Annotated[WorkloadEntry, Tag("matrix")] | Annotated[StepWorkload, Tag("step")], Discriminator(kind_of_workload)
 ]
 """Of a cell of the matrix, or of a user's own step."""
@@ -76,7 +76,7 @@ class Record(Part):
     method: str
     rank: PositiveInt | None = None
     batch_size: PositiveInt | None = None
-    workload: Workload
+    workload: AnyWorkload
     remarks: list[str] | None = None
     tolerances: dict[str, Fraction] | None = None
     versions: dict[str, str]

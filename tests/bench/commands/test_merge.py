@@ -249,10 +249,15 @@ def test_the_whole_is_judged_once(
 def test_a_baseline_of_the_same_kind_is_to_be_recorded(
     shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    conditions = {"valgrind": "3.19.0", "libc": "glibc 2.36", "machine": "x86_64", "python": "3.11"}
+    phases = {"total": 5, **dict.fromkeys(("forward", "backward", "optimizer", "zero_grad", "other"), 1)}
+    named: dict[str, dict[str, int]] = {"operators": {}, "functions": {}, "python_calls": {}}
+    counted = {"instructions": {**phases, **named, "conditions": conditions}}
+    dearer = {"instructions": {**counted["instructions"], "total": 6, "other": 2}}
     said = {"metrics": ["instructions"]}
-    dearer = changed("flops", forward=1100, total=3100)
-    before = write(tmp_path / "before.json", {**recorded(CELLS), "suite": {"matrix": "full", "is_filtered": False}})
-    shards = shard(1, said=said), shard(2, said=said, **dearer), shard(3, said=said)
+    entries = {**recorded(CELLS, **counted), "suite": {"matrix": "full", "is_filtered": False}}
+    before = write(tmp_path / "before.json", entries)
+    shards = shard(1, said=said, **counted), shard(2, said=said, **dearer), shard(3, said=said, **counted)
     _, out, _ = merge(capsys, *shards, "--output", tmp_path / "all.json", "--compare", before)
     assert "record a new baseline: pytest --benchmark-save=baseline --metrics instructions\n" in out
 
