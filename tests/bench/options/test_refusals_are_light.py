@@ -61,7 +61,7 @@ def test_a_refusal_imports_nothing_heavy(tmp_path: Path, option: str, complaint:
 
 def test_a_mistyped_option_is_refused_before_the_session_is_imported(tmp_path: Path) -> None:
     """Records are pydantic's models, which with what judges them take longer to import than pytest itself."""
-    imported = r"\| +(pydantic|peft_update_bench\.bench\.session)$"
+    imported = r"\| +(pydantic|peft_update_bench\.bench\.session\.session)$"
     refused, listed = run_pytest(tmp_path, "--ranks=0"), run_pytest(tmp_path, "--collect-only")
     assert (refused.returncode, listed.returncode) == (pytest.ExitCode.USAGE_ERROR, 0)
     assert "--ranks is '0'; expected a whole number of at least 1" in refused.stderr
