@@ -104,7 +104,7 @@ class Metric:
 
     ``words``      how a sentence names it
     ``section``    the section's pydantic model, as MODULE:NAME
-    ``measure``    the function that measures it, as MODULE:NAME (``bench/measuring/measurement.py`` says how);
+    ``measure``    the function that measures it, as MODULE:NAME; it is given a ``Measuring`` (``bench/measuring/``);
                    metrics with the same one are measured in one call. Empty where another metric's does it.
     ``benchmark``  whose ``--metrics`` may name it; empty where none does
     ``in_baselines``  whether a run that saves a baseline measures it, though nobody named it: later runs may name it
