@@ -1,4 +1,4 @@
-"""What commands share."""
+"""What ends a command, also one of the study's."""
 
 
 class CommandError(Exception):

@@ -68,9 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
         # What cannot be done is said before anything is imported that takes longer to load than that to say.
         config.stash[option_hooks.RUN] = option_hooks.read_run(config)
-        from peft_update_bench.bench.session import hooks, session_hooks
+        from peft_update_bench.bench.session import end, hooks
 
-        config.pluginmanager.register(session_hooks, f"{HOOKS}-session")
+        config.pluginmanager.register(end, f"{HOOKS}-session")
         config.pluginmanager.register(hooks, HOOKS)
     elif config.pluginmanager.has_plugin(f"{HOOKS}-options"):
         from peft_update_bench.bench.session import own_tests

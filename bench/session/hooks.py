@@ -11,7 +11,7 @@ import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
-from peft_update_bench.bench.session import option_hooks, session_start
+from peft_update_bench.bench.session import option_hooks, start
 from peft_update_bench.bench.session.session import SESSION, Session
 
 _FOLDER = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not config.option.collectonly:
             run.benchmark.connect(run)
         storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
-        session_start.find_baseline(session, theirs, storage, compare)
+        start.find_baseline(session, theirs, storage, compare)
     except (options.OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the progress line, put our storage in pytest-benchmark's place, and show it the baseline for its table."""
     ours, theirs = session.config.stash[SESSION], PytestBenchmarkSession(session.config)
-    session_start.register_reports(session.config, ours)
+    start.register_reports(session.config, ours)
     theirs.store_in(ours.run.baseline_folder(options.storage_folder(session.config.option.benchmark_storage)))
     if "latency" not in ours.run.metrics and theirs.show_no_times():
         ours.remarks.append("--benchmark-compare-fail judged nothing: no update was timed.")
@@ -111,7 +111,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for item in session.items
         if isinstance(item, pytest.Function) and "benchmark_cell" in item.fixturenames
     }
-    session_start.prepare(session.config, ours)
+    start.prepare(session.config, ours)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from peft_update_bench.bench.gate.tolerances import Tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession, mark_used
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.session import lost_tests, option_hooks, session_hooks, session_start
+from peft_update_bench.bench.session import end, lost_tests, option_hooks, start
 from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
 from peft_update_bench.bench.session.session import SESSION, Session
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
@@ -56,7 +56,7 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         if reporter is not None:
             reporter.write_line(_DISABLED if is_disabled else ours.header)
         if tests and not is_disabled:
-            session_start.prepare(config, ours)
+            start.prepare(config, ours)
 
 
 def begin_without_tests(session: pytest.Session) -> None:
@@ -83,7 +83,7 @@ def _recorded(config: pytest.Config) -> list[str]:
     try:
         run = _read_run(config)
         storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
-        path = session_start.baseline_path(run, theirs, storage, theirs.compare_option)
+        path = start.baseline_path(run, theirs, storage, theirs.compare_option)
     except (OptionError, baseline.BaselineError):
         return []
     try:
@@ -100,10 +100,10 @@ def _start(config: pytest.Config) -> None:
     ours = Session.of(run)
     storage = run.baseline_folder(options.storage_folder(location))
     if not theirs.is_disabled:
-        session_start.find_baseline(ours, theirs, storage, theirs.compare_option)
+        start.find_baseline(ours, theirs, storage, theirs.compare_option)
     config.stash[SESSION] = ours
-    config.pluginmanager.register(session_hooks, "peft-update-bench-hooks-session")
-    session_start.register_reports(config, ours)
+    config.pluginmanager.register(end, "peft-update-bench-hooks-session")
+    start.register_reports(config, ours)
     # Where no place was named, pytest-benchmark's own stays, with a folder for each machine.
     if location != DEFAULT_STORAGE or run.benchmark.folder:
         theirs.store_in(storage)
