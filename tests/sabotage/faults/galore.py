@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from galore_torch import GaLoreAdamW
 from peft_update_bench.fixtures.architectures import Network
-from peft_update_bench.fixtures.methods.galore import GaLore
+from peft_update_bench.fixtures.methods.galore import GaLore, GaLoreAdamW
 from torch import Tensor
 
 from tests.sabotage.faults.registry import Patch, fault

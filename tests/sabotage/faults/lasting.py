@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from galore_torch import GaLoreAdamW
 from peft.tuners.lora.layer import Conv2d
 from peft_update_bench.fixtures import update_step
 from peft_update_bench.fixtures.architectures import Network
 from peft_update_bench.fixtures.methods import METHODS
+from peft_update_bench.fixtures.methods.galore import GaLoreAdamW
 from peft_update_bench.fixtures.methods.lora import LoRA
 from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
