@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
+from torch.ao.quantization import FakeQuantize, MovingAveragePerChannelMinMaxObserver
 from torch.nn import functional
 
 Whole = tuple[Callable[[], object], Any, Any]
@@ -155,6 +156,29 @@ def hooked() -> Whole:
         return loss
 
     return step, network, list(optimizers.values())
+
+
+def fake_quantized() -> Whole:
+    """Ranges that get their size from the first call."""
+    ranges = FakeQuantize(MovingAveragePerChannelMinMaxObserver.with_args(ch_axis=1), quant_min=0, quant_max=255)
+    return _called(nn.Sequential(ranges, nn.Conv2d(3, 8, 3)))
+
+
+def scripted() -> Whole:
+    return _called(torch.jit.script(nn.Conv2d(3, 8, 3)))
+
+
+def _called(network: nn.Module) -> Whole:
+    optimizer, images = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9), torch.randn(2, 3, 32, 32)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = network(images).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, network, optimizer
 
 
 # Steps that are wrong, in one way each.
