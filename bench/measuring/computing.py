@@ -70,9 +70,11 @@ def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Comp
             )
         if "result" in names:
             with global_state.default_dtype_of(cell.architecture):
+                build = partial(build_update_step, cell.architecture, cell.method, cell.rank, workload)
                 # Of the suite's own, tests have seen that they merge; where memory is measured, that sees it too.
                 if cell.is_users and not {"measured_memory", "first_step"} & {*names}:
-                    build = partial(build_update_step, cell.architecture, cell.method, cell.rank, workload)
                     result.check(build(), build)
-                figures = replace(figures, result=result.compute(step, int(figures.memory["optimizer_states"])))
+                moving = () if step.is_steady else result.moved_by(build())
+                states = int(figures.memory["optimizer_states"])
+                figures = replace(figures, result=result.compute(step, states, moving))
     return figures, remarks
