@@ -14,6 +14,7 @@ from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
 from peft_update_bench.bench.gate.messages import explain_loss
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession, mark_used
+from peft_update_bench.bench.session import option_hooks
 from peft_update_bench.bench.session.failures import Failures
 from peft_update_bench.bench.session.session import SESSION, Session
 
@@ -168,7 +169,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(line)
     for line in workflow_commands(summary) if is_wanted(os.environ) else ():
         terminalreporter.write_line(line)
-    path: Path | None = config.getoption("update_markdown", None)
+    path: Path | None = option_hooks.value(config, "markdown")
     if path is not None:
         try:
             path.write_text(summary.markdown, encoding="utf-8")

@@ -17,6 +17,9 @@ from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
 OF_TESTS = ("metrics", "threads", "cell_seconds", "unstable")
 """Those that mean something to a test that builds its step."""
 
+_DEST = "peft_update_bench_"
+"""Where values of ours are kept: an option of others called ``--update-metrics`` is kept under ``update_metrics``."""
+
 RUN = pytest.StashKey[options.RunOptions]()
 """What a run of the matrix was asked for."""
 
@@ -47,7 +50,9 @@ class OptionHooks:
         def add(name: str, **details: Any) -> None:
             words = name.replace("_", "-")
             names = [flag for flag in (f"--{words}", f"--update-{words}") if flag not in taken]
-            group.addoption(*names, dest=f"update_{name}", **details)
+            # Without a name it would be a word that every run must have.
+            if names:
+                group.addoption(*names, dest=f"{_DEST}{name}", **details)
 
         for name, text in options.all_options().items():
             if self._names is None or name in self._names:
@@ -56,9 +61,14 @@ class OptionHooks:
         add("markdown", metavar="PATH", type=Path, help="write the verdict table to this file, as Markdown")
 
 
+def value(config: pytest.Config, name: str) -> Any:
+    """What was typed for the option called `name`, without dashes; None where nothing was, or there is no such one."""
+    return config.getoption(f"{_DEST}{name}", None)
+
+
 def typed(config: pytest.Config) -> dict[str, str | None]:
     """The options as typed, by name without dashes; None where one was not."""
-    return {name: config.getoption(f"update_{name}", None) for name in options.all_options()}
+    return {name: value(config, name) for name in options.all_options()}
 
 
 def read_run(config: pytest.Config) -> options.RunOptions:
@@ -67,7 +77,7 @@ def read_run(config: pytest.Config) -> options.RunOptions:
     try:
         refuse_other_plugins(config)
         project = options.read_project(config.rootpath)
-        tolerances = options.tolerances(project.tolerances, config.getoption("update_tolerance"))
+        tolerances = options.tolerances(project.tolerances, value(config, "tolerance") or [])
         # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
         elsewhere = [] if config.rootpath == _FOLDER.parent else ["--pyargs", "peft_update_bench.bench"]
         if config.option.benchmark_storage == DEFAULT_STORAGE:

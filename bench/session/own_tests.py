@@ -122,7 +122,7 @@ def _read_run(config: pytest.Config) -> RunOptions:
     run = options.read_for(
         project,
         option_hooks.typed(config),
-        options.tolerances(project.tolerances, config.getoption("update_tolerance", None) or []),
+        options.tolerances(project.tolerances, option_hooks.value(config, "tolerance") or []),
         records_baseline=PytestBenchmarkSession(config).is_saving,
         command=shlex.join(words),
         is_of_tests=True,

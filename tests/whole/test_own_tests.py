@@ -280,6 +280,16 @@ def test_what_was_not_measured_is_told(repository: Repository) -> None:
     )
 
 
+def test_options_of_our_names_stay_whose_they_are(repository: Repository) -> None:
+    """Of two options one has our longer name alone, and the other both of ours, which is then left out."""
+    options = "--update-threads", "--cell-seconds", "--update-cell-seconds"
+    lines = [f'    parser.addoption("{option}", type=int, default=0)' for option in options]
+    repository.write("conftest.py", "\n".join(["def pytest_addoption(parser):", *lines]))
+    result = repository.run("--update-threads=7", "test_a.py")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["2 cells, no baseline compared *"])
+
+
 def test_where_benchmarks_are_disabled_steps_are_tried(repository: Repository) -> None:
     repository.run(SAVE).assert_outcomes(passed=4)
     repository.widen(9)
