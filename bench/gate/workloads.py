@@ -47,8 +47,18 @@ def check_workload(baseline: Baseline, workload: WorkloadEntry, cells: Iterable[
 
 
 def check_step(baseline: Baseline, cell: Cell, workload: StepWorkload) -> None:
-    """As :func:`check_workload`, for a user's own step, which says itself what its workload is."""
+    """As :func:`check_workload`, for a user's own step, which says itself what its workload is.
+
+    A test that measures another method, or another rank, than it did is refused too: it would pass as a new cell.
+    """
     record = baseline.records.get(cell)
+    if record is None and cell.is_tests:
+        before = next((other for other in baseline.records if other.architecture == cell.architecture), None)
+        if before is not None:
+            raise BaselineError(
+                f"was recorded with {_method(before)} in {baseline.path}, this run with {_method(cell)}; figures of "
+                "two methods are not compared: if the change is meant, record a new baseline"
+            )
     if record is not None and record.workload != workload:
         raise BaselineError(
             f"was recorded under another workload in {baseline.path}: {differences(record.workload, workload)}; "
@@ -77,6 +87,10 @@ def check_adaptation(baseline: Baseline, settings: Mapping[str, AdaptationSettin
                 f"{differences(adaptations[cell].settings, settings[cell.task])}; "
                 "run with the baseline's options, or name another baseline with --benchmark-compare=NUMBER"
             )
+
+
+def _method(cell: Cell) -> str:
+    return f"method {cell.method}" + ("" if cell.rank is None else f" of rank {cell.rank}")
 
 
 def differences(recorded: BaseModel, this_run: BaseModel) -> str:

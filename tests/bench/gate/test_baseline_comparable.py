@@ -170,3 +170,23 @@ def test_a_users_own_step_is_refused_under_another_workload() -> None:
         "was recorded under another workload in baselines/0001_a.json: optimizer SGD, this run Adam; threads 1, this "
         "run 2; figures of two workloads are not compared: if the change is meant, record a new baseline"
     )
+
+
+def test_a_test_is_refused_with_another_method_or_rank() -> None:
+    """It keeps its id, and would otherwise be a new cell, which passes."""
+    name = "test_a.py::test_update"
+    judge, workload = (
+        gate(record(Cell(name, "lora", 2, is_step=True), workload=STEP_WORKLOAD)),
+        StepWorkload(**STEP_WORKLOAD),
+    )
+    judge.check_step(Cell("test_a.py::test_other", "lora", 8, is_step=True), workload)
+    for now, words in (
+        (Cell(name, "lora", 8, is_step=True), "lora of rank 8"),
+        (Cell(name, AS_IT_IS, is_step=True), "own"),
+    ):
+        with pytest.raises(BaselineError) as error:
+            judge.check_step(now, workload)
+        assert str(error.value) == (
+            f"was recorded with method lora of rank 2 in baselines/0001_a.json, this run with method {words}; figures "
+            "of two methods are not compared: if the change is meant, record a new baseline"
+        )
