@@ -40,7 +40,11 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     session = config.stash[SESSION]
     output_json["suite"] = session.suite_entry
     ours = {f"{name}.py" for name in test_names()}
-    for entry in output_json["benchmarks"]:
+    entries, names = output_json["benchmarks"], session.own_tests
+    # A test that was run again, as by a marker of pytest-rerunfailures, is there once, as it ended.
+    last = {entry["fullname"]: entry for entry in entries if entry["fullname"] in names}
+    entries[:] = [entry for entry in entries if last.get(entry["fullname"], entry) is entry]
+    for entry in entries:
         path, _, test = entry["fullname"].partition("::")
         # Seen from another repository the file lies in the installed package, wherever that is.
         if (file := Path(path).name) in ours and entry["fullname"] in session.matrix_tests:

@@ -55,6 +55,13 @@ BESIDE = """
 def test_beside(benchmark):
     benchmark.pedantic(sum, args=([1, 2],))
 """
+RUNS_AGAIN = """
+from _pytest.runner import runtestprotocol
+
+
+def pytest_runtest_protocol(item, nextitem):
+    runtestprotocol(item, log=False, nextitem=nextitem)
+"""
 ENDS_BEFORE = """
 import pytest
 import step
@@ -278,6 +285,15 @@ def test_what_was_not_measured_is_told(repository: Repository) -> None:
             "FAILED raises KeyError: 'boxes' (test_c.py:7) when it is built test_c.py::test_unbuilt*",
         ]
     )
+
+
+def test_a_test_that_is_run_again_is_recorded_once(repository: Repository) -> None:
+    """As pytest-rerunfailures does it by a marker; a file that had it twice would be refused ever after."""
+    repository.write("conftest.py", RUNS_AGAIN)
+    repository.run(SAVE).assert_outcomes(passed=4)
+    held = repository.run(COMPARE)
+    assert held.ret == 0
+    held.stdout.fnmatch_lines(["4 cells, against 0001_baseline.json: 4 ok"])
 
 
 def test_options_of_our_names_stay_whose_they_are(repository: Repository) -> None:
