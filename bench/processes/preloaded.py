@@ -6,11 +6,9 @@ from contextlib import suppress
 from importlib import import_module
 
 from peft_update_bench.fixtures import gpus
-from peft_update_bench.fixtures.instruments.steady import no_garbage_collection
 from peft_update_bench.fixtures.methods.names import BUILT_IN
 
-# Of what is imported nothing is garbage, and the collector would look at all of it time and again.
-with gpus.hidden(), no_garbage_collection(collect_first=False):
+with gpus.hidden():
     for name in (
         "peft_update_bench.bench.processes.child_process",
         "peft_update_bench.fixtures.instruments.measured_memory",

@@ -16,7 +16,7 @@ QUICK = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("network", "method"), zip(QUICK, cycle(METHODS), strict=False))
+@pytest.mark.parametrize(("network", "method"), [*zip(QUICK, cycle(METHODS), strict=False)])
 def test_quick(network: str, method: str) -> None:
     outcome = compare(network, method)
     assert outcome.verdict in ("ok", "refused"), outcome.detail
