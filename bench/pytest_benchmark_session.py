@@ -63,7 +63,15 @@ class PytestBenchmarkSession:
 
     @property
     def compare_option(self) -> str | bool:
-        """What ``--benchmark-compare`` names: True for the newest file, False where it was not given."""
+        """What ``--benchmark-compare`` names: True for the newest file, False where it was not given.
+
+        Nor is it where a project's addopts have it and saving is typed: nobody could record a first baseline, or a
+        change that is meant.
+        """
+        typed = [str(word).partition("=")[0] for word in self._config.invocation_params.args]
+        saves = "--benchmark-save" in typed or "--benchmark-autosave" in typed
+        if saves and "--benchmark-compare" not in typed:
+            return False
         compare = self._config.option.benchmark_compare
         return True if compare is True else (compare or False)
 

@@ -78,7 +78,7 @@ def _recorded(config: pytest.Config) -> list[str]:
     Raises BaselineError where one that may be ours cannot be read.
     """
     theirs = PytestBenchmarkSession(config)
-    if theirs.is_disabled:
+    if theirs.is_disabled or not theirs.compare_option:
         return []
     try:
         run = _read_run(config)

@@ -296,6 +296,24 @@ def test_a_test_that_is_run_again_is_recorded_once(repository: Repository) -> No
     held.stdout.fnmatch_lines(["4 cells, against 0001_baseline.json: 4 ok"])
 
 
+@pytest.mark.filterwarnings("ignore:Can't compare")  # which pytest-benchmark says of a first baseline
+def test_what_addopts_compare_can_be_recorded(repository: Repository) -> None:
+    """A first baseline, and a meant change, by the command that a failing run names; without it, it is judged."""
+    table = (
+        '[tool.pytest.ini_options]\naddopts = ["--benchmark-compare"]\npythonpath = ["."]\n[tool.peft-update-bench]\n'
+    )
+    repository.write("pyproject.toml", table)
+    assert repository.run(SAVE).ret == 0
+    repository.widen(9)
+    repository.run().assert_outcomes(failed=4)
+    repository.run(SAVE, COMPARE).assert_outcomes(failed=4)
+    assert repository.run(SAVE).ret == 0
+    assert repository.run().ret == 0
+    for name in ("test_a.py", "test_b.py"):
+        repository.write(name, "def test_other():\n    pass\n")
+    assert repository.run().ret == 1
+
+
 def test_options_of_our_names_stay_whose_they_are(repository: Repository) -> None:
     """Of two options one has our longer name alone, and the other both of ours, which is then left out."""
     options = "--update-threads", "--cell-seconds", "--update-cell-seconds"
