@@ -59,5 +59,5 @@ def _ignored(config: pytest.Config) -> tuple[list[Path], list[str]]:
 def _types_an_expression(config: pytest.Config) -> bool:
     """Whether ``-k`` or ``-m`` was typed, also among other letters: nobody knows whether it would admit a test that is
     gone. Where the project's addopts have one, what it leaves out is in no baseline either."""
-    typed = [word for word in map(str, config.invocation_params.args) if re.match(r"-[^-]", word)]
-    return any("k" in word or "m" in word for word in typed)
+    # Behind a letter that takes a value, as in -pno:randomly, is no further option.
+    return any(re.match(r"-[^-cnoprW]*[km]", str(word)) for word in config.invocation_params.args)

@@ -222,6 +222,7 @@ def test_where_none_is_left_all_are_lost(repository: Repository) -> None:
         assert "update benchmark" not in narrowed.stdout.str(), options
     (repository.path / "test_beside.py").unlink()
     assert repository.run(COMPARE).ret == 1, "pytest's own status says only that nothing was collected"
+    assert repository.run(COMPARE, "-pno:mock").ret == 1, "no -k or -m is among its letters"
 
 
 @pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
