@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -84,7 +85,23 @@ class BaselineStorage(FileStorage):
                 number += 1
                 target = self.path / f"{number:04}_{save}.json"
                 with suppress(FileExistsError):
-                    os.link(temporary, target)
+                    _move_to_new(temporary, target)
                     return target
         finally:
-            Path(temporary).unlink()
+            Path(temporary).unlink(missing_ok=True)
+
+
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What file systems say that have no second names for a file, such as FAT and some that are mounted from elsewhere."""
+
+
+def _move_to_new(file: str, target: Path) -> None:
+    """Let `target` be the complete `file`. Raises FileExistsError where it is there already, OSError where it cannot be
+    written."""
+    try:
+        os.link(file, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        target.open("x").close()
+        Path(file).replace(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -34,6 +35,17 @@ def test_numbers_go_on_at_the_root(tmp_path: Path) -> None:
         storage(folder).save({"run": number}, "baseline")
     assert names(folder) == ["0001_baseline.json", "0002_baseline.json"]
     assert json.loads((folder / "0002_baseline.json").read_text()) == {"run": 2}
+
+
+def test_a_file_system_without_links_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for number in (1, 2):
+        storage(tmp_path).save({"run": number}, "baseline")
+    assert names(tmp_path) == ["0001_baseline.json", "0002_baseline.json"]
+    assert json.loads((tmp_path / "0002_baseline.json").read_text()) == {"run": 2}
 
 
 def test_a_storage_outside_the_current_folder_has_a_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
