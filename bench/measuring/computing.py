@@ -71,10 +71,10 @@ def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Comp
         if "result" in names:
             with global_state.default_dtype_of(cell.architecture):
                 build = partial(build_update_step, cell.architecture, cell.method, cell.rank, workload)
+                moving = result.moved_by(step, build)
                 # Of the suite's own, tests have seen that they merge; where memory is measured, that sees it too.
                 if cell.is_users and not {"measured_memory", "first_step"} & {*names}:
-                    result.check(build(), build)
-                moving = () if step.is_steady else result.moved_by(build())
+                    result.check(build(), build, moving)
                 states = int(figures.memory["optimizer_states"])
                 figures = replace(figures, result=result.compute(step, states, moving))
     return figures, remarks

@@ -105,7 +105,7 @@ def _measure_and_check(
         if difference:
             return memory, NotRepeatableError(difference)
         try:
-            result.check(step, build)
+            result.check(step, build, result.moved_by(step, build))
         except ResultError as error:
             return memory, error
     return memory, None
