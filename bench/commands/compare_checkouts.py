@@ -25,7 +25,7 @@ from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.checkout_client import RemoteClock, Worker, WorkerError
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
-from peft_update_bench.bench.options import OptionError, RunOptions
+from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.fixtures.instruments.clock import Duration
 from peft_update_bench.fixtures.instruments.latency import (
     DECIDING_LIMITS,
@@ -214,11 +214,7 @@ def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
         given.accept = " ".join(given.accept.encode(errors="replace").decode().split())
         if not given.accept:
             raise CommandError("--accept is empty; expected why the slowdown is meant")
-    try:
-        tolerances = options.tolerances({}, [f"latency={given.tolerance}"])
-        run = options.read(words, tolerances)
-    except OptionError as error:
-        raise CommandError(str(error)) from None
+    run = options.read(words, options.tolerances({}, [f"latency={given.tolerance}"]))
     is_ours = run.selection.steps is None
     return _checkout(given.base, is_ours=is_ours), _checkout(given.head, is_ours=is_ours), run
 

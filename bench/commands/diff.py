@@ -19,7 +19,6 @@ from pathlib import Path
 
 from peft_update_bench.bench import metrics, terminal
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print. Returns 0 whatever moved: the gate fails, the difference is read."""
-    lines = differences(runs.read(given.old), runs.read(given.new)) if given.new else _as_text(given.old)
+    lines = differences(baseline.read(given.old), baseline.read(given.new)) if given.new else _as_text(given.old)
     print("\n".join(lines))
     return 0
 
@@ -127,7 +126,7 @@ def _as_text(path: Path) -> Iterable[str]:
         try:
             return [path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")]
         except OSError:
-            raise CommandError(str(error)) from None
+            raise error from None
     return [*_head(found), *(line for cell in found.records for line in _figures(found, cell))]
 
 

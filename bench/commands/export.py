@@ -23,6 +23,7 @@ from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import runs
+from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.metrics import Evidence, Row
 from peft_update_bench.bench.record import Record
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the JSON. Raises CommandError where the run cannot be read or the file not be written."""
-    found = runs.read(given.measured or runs.newest())
+    found = baseline.read(given.measured or runs.newest())
     text = json.dumps(FORMATS[given.format](found), indent=1) + "\n"
     if given.output is None:
         print(text, end="")

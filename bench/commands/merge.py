@@ -21,6 +21,7 @@ from peft_update_bench.bench import benchmarks, terminal
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.commands.shards import join, read_shard
+from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss
 from peft_update_bench.bench.gate.summary import Summary
 from peft_update_bench.bench.storage import text_of
@@ -64,8 +65,8 @@ def _write(path: Path, text: str) -> None:
 
 def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
     """Print the verdicts on the whole. Returns the exit status."""
-    whole = runs.read(path)
-    before = runs.read(runs.newest(before=whole) if other == NEWEST else Path(other))
+    whole = baseline.read(path)
+    before = baseline.read(runs.newest(before=whole) if other == NEWEST else Path(other))
     comparison = runs.compare_runs(whole, before)
     found = comparison.summary
     named = "" if runs.kind_of_benchmark(whole) == benchmarks.DEFAULT else f" --metrics {','.join(metrics)}"

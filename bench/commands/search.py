@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.options import OptionError
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from tabulate import tabulate
 
@@ -78,10 +77,7 @@ def run(given: argparse.Namespace) -> int:
     words = {
         name: getattr(given, name) for name in (*named, *(name.replace("-", "_") for name in _AS_IN_THE_BENCHMARK))
     }
-    try:
-        asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
-    except OptionError as error:
-        raise CommandError(str(error)) from None
+    asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
     # Seconds of imports, which --help and a refused option should not wait for.
     from peft_update_bench.bench.processes.child_process import MeasurementError
     from peft_update_bench.bench.processes.local_processes import LocalProcesses

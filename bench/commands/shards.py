@@ -10,7 +10,7 @@ from typing import Any
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.commands.report import runs
+from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.workloads import differences
 from peft_update_bench.bench.record import Record
@@ -61,7 +61,7 @@ class Shard:
 
 def read_shard(path: Path) -> Shard:
     """Read a shard's file. Raises CommandError for anything but a complete and valid one."""
-    run = runs.read(path)
+    run = baseline.read(path)
     data = json.loads(path.read_text(encoding="utf-8"))
     said = data["suite"].get("shard")
     if said is None:

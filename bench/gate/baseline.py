@@ -13,11 +13,12 @@ from typing import Any, NoReturn
 
 from peft_update_bench.bench.benchmarks import BENCHMARKS, kind, test_names
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.metrics import rows
 from peft_update_bench.bench.record import Record, RecordError, read_record
 
 
-class BaselineError(Exception):
+class BaselineError(CommandError):
     """A baseline that cannot be used: which file, what is wrong, what was expected.
 
     One line, whatever the file holds: keys and names from it may carry line breaks and terminal sequences.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
+from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options.nearest import did_you_mean
 
 T = TypeVar("T")
@@ -13,7 +14,7 @@ _MOST_DIGITS = 9
 """Of a whole number. Python refuses to read thousands of digits, with an error of its own."""
 
 
-class OptionError(Exception):
+class OptionError(CommandError):
     """A bad option: what was given and what is allowed."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
 
 FOLDER = Path("baselines")
@@ -28,10 +28,7 @@ FASHION_CONDITIONS = (
 
 def newest(folder: Path) -> Baseline:
     """The newest baseline in `folder`. Raises CommandError where none is there, or it cannot be read."""
-    try:
-        return baseline.read(baseline.find(folder, None, ""))
-    except BaselineError as error:
-        raise CommandError(str(error)) from None
+    return baseline.read(baseline.find(folder, None, ""))
 
 
 def counted() -> list[Baseline]:
@@ -39,7 +36,7 @@ def counted() -> list[Baseline]:
 
     Raises CommandError where the first is missing, or one cannot be read.
     """
-    return [newest(FOLDER / "instructions"), *map(_read, _numbered(METHODS / "instructions"))]
+    return [newest(FOLDER / "instructions"), *map(baseline.read, _numbered(METHODS / "instructions"))]
 
 
 def adapted(folder: Path) -> list[Record]:
@@ -50,14 +47,7 @@ def adapted(folder: Path) -> list[Record]:
     paths = _numbered(folder)
     if not paths:
         raise CommandError(f"{folder}: holds no run; expected one, recorded as fixtures/training/README.md says")
-    return [record for path in paths for record in _read(path).records.values()]
-
-
-def _read(path: Path) -> Baseline:
-    try:
-        return baseline.read(path)
-    except BaselineError as error:
-        raise CommandError(str(error)) from None
+    return [record for path in paths for record in baseline.read(path).records.values()]
 
 
 def _numbered(folder: Path) -> list[Path]:

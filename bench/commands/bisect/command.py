@@ -25,12 +25,11 @@ from pathlib import Path
 
 from peft_update_bench.bench import metrics, options
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.bisect import commits, releases
 from peft_update_bench.bench.commands.bisect.search import Change, Figures, ProbeError, Search
 from peft_update_bench.bench.gate.grouped import by_figure
 from peft_update_bench.bench.gate.verdict import Verdict
-from peft_update_bench.bench.options import OptionError, RunOptions
+from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.units import count
 from peft_update_bench.fixtures.workload import Workload
 
@@ -61,20 +60,14 @@ def run(given: argparse.Namespace) -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         source = releases.Releases if given.package else commits.Commits
-        try:
-            found = source.between(given.old, given.new, Path(folder), given.package or "")
-        except ProbeError as error:
-            raise CommandError(str(error)) from None
+        found = source.between(given.old, given.new, Path(folder), given.package or "")
 
         def probe(version: str) -> Figures:
             print(f"looking at {found.described(version)}", file=sys.stderr, flush=True)
             return _measure(found.prepare(version), run)
 
         search = Search(found.versions, probe)
-        try:
-            changes = search.changes
-        except ProbeError as error:
-            raise CommandError(str(error)) from None
+        changes = search.changes
     seconds = time.monotonic() - start
     for change in changes:
         print(_told(change, search, found.described))
@@ -87,10 +80,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _options(given: argparse.Namespace) -> RunOptions:
     words = {name: getattr(given, name) or DEFAULTS.get(name) for name in OPTIONS}
-    try:
-        return options.read({**words, "metrics": "flops,memory"}, {})
-    except OptionError as error:
-        raise CommandError(str(error)) from None
+    return options.read({**words, "metrics": "flops,memory"}, {})
 
 
 def _measure(place: releases.Place, run: RunOptions) -> Figures:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from peft_update_bench.bench.command_error import CommandError
+
 Figures = dict[tuple[str, str], float]
 """By cell and figure."""
 
 
-class ProbeError(Exception):
-    """A version that cannot be measured; the message is one line."""
+class ProbeError(CommandError):
+    """A version that cannot be measured: the search passes over it, unless it is an end."""
 
 
 @dataclass(frozen=True)

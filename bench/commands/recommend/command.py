@@ -38,9 +38,9 @@ from peft_update_bench.bench.commands.recommend.quantities import (
 from peft_update_bench.bench.commands.recommend.smaller import Smaller, find_smaller
 from peft_update_bench.bench.commands.recommend.words import ROWS, Tables, told
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.metrics import budgets
-from peft_update_bench.bench.options import OptionError, RunOptions
+from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count
 from pytest_benchmark.utils import get_machine_id
@@ -126,19 +126,13 @@ def _limits(given: argparse.Namespace, device: devices.Device | None) -> list[Li
 
 def _options(given: argparse.Namespace) -> RunOptions:
     words = {name: getattr(given, name) for name in OPTIONS}
-    try:
-        return options.read({**words, "metrics": "flops,memory"}, {})
-    except OptionError as error:
-        raise CommandError(str(error)) from None
+    return options.read({**words, "metrics": "flops,memory"}, {})
 
 
 def _baseline(path: str | None, storage: Path) -> Baseline | None:
     if path is None and not list(storage.glob("[0-9][0-9][0-9][0-9]_*.json")):
         return None
-    try:
-        return baseline.read(Path(path) if path else baseline.find(storage, None, get_machine_id()))
-    except BaselineError as error:
-        raise CommandError(str(error)) from None
+    return baseline.read(Path(path) if path else baseline.find(storage, None, get_machine_id()))
 
 
 def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None, counted: Baseline | None) -> Collected:

@@ -21,6 +21,7 @@ from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import figures, history, matrix, runs
 from peft_update_bench.bench.commands.report.figures import Figure
 from peft_update_bench.bench.commands.report.runs import Comparison
+from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 
 ENDINGS = (".html", ".md")
@@ -106,13 +107,13 @@ def _shown(path: Path | None, over_time: history.History | None) -> Baseline:
     """The run named; else the newest of the history; else the newest baseline."""
     if path is None and over_time is not None:
         return over_time.runs[-1]
-    return runs.read(path or runs.newest())
+    return baseline.read(path or runs.newest())
 
 
 def _comparison(shown: Baseline, other: str | None) -> Comparison | None:
     if other is None:
         return None
-    return runs.compare_runs(shown, runs.read(runs.newest(before=shown) if other == NEWEST else Path(other)))
+    return runs.compare_runs(shown, baseline.read(runs.newest(before=shown) if other == NEWEST else Path(other)))
 
 
 def _page(

@@ -26,14 +26,6 @@ FEW = 5
 """So many figures that moved stand before the matrix."""
 
 
-def read(path: Path) -> Baseline:
-    """Read a run. Raises CommandError for anything but a complete and valid one."""
-    try:
-        return baseline.read(path)
-    except BaselineError as error:
-        raise CommandError(str(error)) from None
-
-
 def newest(before: Baseline | None = None) -> Path:
     """The newest committed baseline of the benchmark that `before` is a run of; where it is `before` itself, the one
     before it. Raises CommandError."""
@@ -147,10 +139,7 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
     adaptations = [record.adaptation for record in run.records.values() if record.adaptation]
     settings: dict[str, AdaptationSettings] = {found.task: found.settings for found in adaptations}
     if settings:
-        try:
-            check_adaptation(other, settings, common)
-        except BaselineError as error:
-            raise CommandError(str(error)) from None
+        check_adaptation(other, settings, common)
     results = judge(run, dict.fromkeys(run.records, other))
     absent = tuple(cell for cell in other.records if cell not in run.records)
     if run.is_filtered or leaves_out(run.matrix, other.matrix):

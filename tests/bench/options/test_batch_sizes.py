@@ -10,7 +10,7 @@ from peft_update_bench.bench import options
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell, Selection
 from peft_update_bench.bench.commands.report.runs import compare_runs
-from peft_update_bench.bench.commands.report.runs import read as read_run
+from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.options import OptionError, RunOptions
@@ -129,7 +129,7 @@ def test_runs_are_compared_by_what_they_have(tmp_path: Path) -> None:
     cells = [Cell("resnet18", "lora", 4, batch_size=size) for size in (1, 16)]
     both = write(tmp_path / "0001_a.json", baseline_data(*map(extra_info, cells)))
     alone = write(tmp_path / "0002_b.json", baseline_data(extra_info(cells[0])))
-    comparison = compare_runs(read_run(alone), read_run(both))
+    comparison = compare_runs(baseline.read(alone), baseline.read(both))
     assert comparison.passes
     assert comparison.left_out == (cells[1],)
 

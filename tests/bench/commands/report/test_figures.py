@@ -11,9 +11,10 @@ import pytest
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.report import charts, figures, history, runs
+from peft_update_bench.bench.commands.report import charts, figures, history
 from peft_update_bench.bench.commands.report.page import Contents, render
 from peft_update_bench.bench.commands.report.pareto import front
+from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, Machine
 
 from tests.helpers.adaptation_records import SETTINGS, adapted
@@ -39,14 +40,14 @@ def test_figures_are_written_by_name(run_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_figure_says_its_workload_versions_and_machine(run_file: Path) -> None:
-    for figure in figures.of_run(runs.read(run_file)):
+    for figure in figures.of_run(baseline.read(run_file)):
         described = figure.specification["description"]
         for said in ("batch 1 of 3×224×224", "torch 2.14.1", "galore-torch 1.0", "A CPU, 2 cores"):
             assert said in described
 
 
 def test_a_run_without_ranks_has_no_chart_against_rank(tmp_path: Path) -> None:
-    run = runs.read(write(tmp_path / "run.json", baseline_data(extra_info(FFT))))
+    run = baseline.read(write(tmp_path / "run.json", baseline_data(extra_info(FFT))))
     assert [figure.name for figure in figures.of_run(run)] == ["resnet18-memory-by-category"]
 
 

@@ -11,6 +11,7 @@ from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.commands.report.treemap import Treemap
 from peft_update_bench.bench.commands.report.where import Pair, Where, where
+from peft_update_bench.bench.gate import baseline
 
 from tests.helpers.records import FFT, LORA, baseline_data, extra_info, write
 
@@ -24,10 +25,10 @@ def place(blocks: dict[str, list[int]], operators: dict[str, list[int]] = OPERAT
 
 
 def compared(tmp_path: Path, now: list[dict[str, Any]], before: list[dict[str, Any]] | None) -> Where:
-    run = runs.read(write(tmp_path / "now.json", baseline_data(*now)))
+    run = baseline.read(write(tmp_path / "now.json", baseline_data(*now)))
     if before is None:
         return where(run, None)
-    other = runs.read(write(tmp_path / "before.json", baseline_data(*before)))
+    other = baseline.read(write(tmp_path / "before.json", baseline_data(*before)))
     return where(run, runs.compare_runs(run, other))
 
 
