@@ -208,7 +208,7 @@ def _accepted(comparisons: Iterable[Comparison], reason: str) -> str:
 
 
 def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
-    words = {name: value for name, value in vars(given).items() if name in OPTIONS}
+    words = {name: getattr(given, name) for name in OPTIONS}
     if given.accept is not None:
         # One line that can be printed, whatever was typed: it stands in a summary.
         given.accept = " ".join(given.accept.encode(errors="replace").decode().split())

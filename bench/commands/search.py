@@ -32,15 +32,21 @@ SEED = 1000
 """None of those that results come from, which count from 0."""
 RANK = 4
 
-_AS_IN_THE_BENCHMARK = {
+OPTIONS = {
+    "methods": "default: all that are built in",
+    "architectures": "default: %(default)s",
+    "tasks": "shift, unseen; default: both",
     "data": "the images, by name; default: the adaptation benchmark's",
-    "data-root": "the folder that holds them, where the package does not",
-    "image-size": "their side in pixels",
+    "data_root": "the folder that holds them, where the package does not",
+    "image_size": "their side in pixels",
     "corruption": "of the task shift",
     "severity": "of the corruption",
     "weights": "the networks' first weights",
+    "steps": "of each update; default: the adaptation benchmark's",
+    "workers": "processes, each with one thread; default: one a core",
+    "cache_dir": "where trained networks are kept; default: the user's cache folder",
 }
-"""Options that mean here what they mean beside ``--metrics adaptation``."""
+"""They mean here what they mean beside ``--metrics adaptation``."""
 
 Scores = Mapping[str, Mapping[float, Mapping[str, float]]]
 """Validation accuracy, a fraction, by method, rate, and network with task."""
@@ -54,15 +60,10 @@ def choose(scores: Scores) -> dict[str, float]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--methods", help="default: all that are built in")
-    parser.add_argument("--architectures", default="resnet18,mobilenet_v2", help="default: %(default)s")
-    parser.add_argument("--tasks", help="shift, unseen; default: both")
-    for option, help_text in _AS_IN_THE_BENCHMARK.items():
-        parser.add_argument(f"--{option}", help=help_text)
+    for name, meaning in OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
+    parser.set_defaults(architectures="resnet18,mobilenet_v2")
     parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES), help="default: %(default)s")
-    parser.add_argument("--steps", help="of each update; default: the adaptation benchmark's")
-    parser.add_argument("--workers", help="processes, each with one thread; default: one a core")
-    parser.add_argument("--cache-dir", help="where trained networks are kept; default: the user's cache folder")
     parser.add_argument(
         "--output",
         type=Path,
@@ -73,10 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Search, print the scores as Markdown, and write the file where one is named. Raises CommandError."""
     rates = _rates(given.rates)
-    named = ("methods", "architectures", "tasks", "steps", "workers", "cache_dir")
-    words = {
-        name: getattr(given, name) for name in (*named, *(name.replace("-", "_") for name in _AS_IN_THE_BENCHMARK))
-    }
+    words = {name: getattr(given, name) for name in OPTIONS}
     asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
     # Seconds of imports, which --help and a refused option should not wait for.
     from peft_update_bench.bench.processes.child_process import MeasurementError

@@ -36,14 +36,12 @@ from peft_update_bench.fixtures.workload import Workload
 WORKER = Path(__file__).parents[1] / "computed_worker.py"
 
 OPTIONS = {
-    "architectures": "comma-separated; default: mobilenet_v3_small",
+    "architectures": "comma-separated; default: %(default)s",
     "methods": "comma-separated; default: the core matrix's six",
-    "ranks": "comma-separated; default: 4",
+    "ranks": "comma-separated; default: %(default)s",
     "batch_size": "images in a batch, or several numbers of them; default: 1",
     "image_size": "pixels; default: 224",
 }
-DEFAULTS = {"architectures": "mobilenet_v3_small", "ranks": "4"}
-"""Of each method one cell: a look takes seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,11 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--package", metavar="NAME", help="look among releases of this package, such as peft")
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
+    # Of each method one cell: a look takes seconds.
+    parser.set_defaults(architectures="mobilenet_v3_small", ranks="4")
 
 
 def run(given: argparse.Namespace) -> int:
     """Search, print what moved where, return the exit status. Raises CommandError for bad input."""
-    run = _options(given)
+    words = {name: getattr(given, name) for name in OPTIONS}
+    run = options.read({**words, "metrics": "flops,memory"}, {})
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         source = releases.Releases if given.package else commits.Commits
@@ -76,11 +77,6 @@ def run(given: argparse.Namespace) -> int:
     looks = f"{count(search.probes, 'look')} at {count(len(search.versions), found.noun)} in {seconds:.0f} s"
     print(f"{count(len(changes), 'change')} found, {looks}")
     return int(bool(changes))
-
-
-def _options(given: argparse.Namespace) -> RunOptions:
-    words = {name: getattr(given, name) or DEFAULTS.get(name) for name in OPTIONS}
-    return options.read({**words, "metrics": "flops,memory"}, {})
 
 
 def _measure(place: releases.Place, run: RunOptions) -> Figures:

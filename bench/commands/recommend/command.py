@@ -90,7 +90,8 @@ def run(given: argparse.Namespace) -> int:
     """Print the answer, piped as Markdown; 1 where no cell fits. Raises CommandError for bad input."""
     device = devices.named(given.device) if given.device else None
     limits = _limits(given, device)
-    run = _options(given)
+    words = {name: getattr(given, name) for name in OPTIONS}
+    run = options.read({**words, "metrics": "flops,memory"}, {})
     project = options.read_project(Path.cwd())
     known = _baseline(given.baseline, project.baselines_of(benchmarks.DEFAULT))
     adapted = _baseline(given.adaptation, project.baselines_of("adaptation"))
@@ -122,11 +123,6 @@ def _limits(given: argparse.Namespace, device: devices.Device | None) -> list[Li
         raise CommandError("no budget is given; expected at least one of --memory, --flops, --latency, --flash, "
                            "--accuracy or --device, such as --memory 64MB")  # fmt: skip
     return list(chosen.values())
-
-
-def _options(given: argparse.Namespace) -> RunOptions:
-    words = {name: getattr(given, name) for name in OPTIONS}
-    return options.read({**words, "metrics": "flops,memory"}, {})
 
 
 def _baseline(path: str | None, storage: Path) -> Baseline | None:
