@@ -21,7 +21,7 @@ from typing import Any
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.command_error import CommandError
+from peft_update_bench.bench.commands.output import writing
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
@@ -54,12 +54,8 @@ def run(given: argparse.Namespace) -> int:
     if given.output is None:
         print(text, end="")
         return 0
-    try:
+    with writing(given.output):
         given.output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(
-            f"--output {given.output}: {error.strerror}; expected a file in a folder that can be written"
-        ) from None
     return 0
 
 

@@ -18,15 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peft_update_bench.bench import benchmarks, terminal
-from peft_update_bench.bench.command_error import CommandError
+from peft_update_bench.bench.commands.output import writing
 from peft_update_bench.bench.commands.report import runs
+from peft_update_bench.bench.commands.report.runs import NEWEST
 from peft_update_bench.bench.commands.shards import join, read_shard
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss
 from peft_update_bench.bench.gate.summary import Summary
 from peft_update_bench.bench.storage import text_of
-
-NEWEST = "the newest baseline"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,24 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the whole and, where asked to, judge it. Raises CommandError where the files are not all of one run."""
     shards = [read_shard(path) for path in given.shards]
-    _write(given.output, text_of(join(shards, takes_uncommitted=given.uncommitted == "same")))
+    whole = text_of(join(shards, takes_uncommitted=given.uncommitted == "same"))
+    with writing(given.output):
+        given.output.write_text(whole, encoding="ascii")
     if given.compare is None:
         print(f"{given.output}: {len(shards[0].cells)} cells of {len(shards)} shards")
         return 0
     return _judge(given.output, given.compare, shards[0].metrics)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="ascii")
-    except OSError as error:
-        raise CommandError(f"--output {path} cannot be written ({error.strerror})") from None
-
-
 def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
     """Print the verdicts on the whole. Returns the exit status."""
     whole = baseline.read(path)
-    before = baseline.read(runs.newest(before=whole) if other == NEWEST else Path(other))
+    before = runs.compared_with(whole, other)
     comparison = runs.compare_runs(whole, before)
     found = comparison.summary
     named = "" if runs.kind_of_benchmark(whole) == benchmarks.DEFAULT else f" --metrics {','.join(metrics)}"

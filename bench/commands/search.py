@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.command_error import CommandError
+from peft_update_bench.bench.commands.output import writing
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from tabulate import tabulate
 
@@ -113,10 +114,8 @@ def run(given: argparse.Namespace) -> int:
     print(report(scores))
     if given.output is not None:
         found = json.dumps(_result({**others, **scores}, conditions), indent=1) + "\n"
-        try:
+        with writing(given.output):
             write_atomically(given.output, found.encode("ascii"))
-        except OSError as error:
-            raise CommandError(f"--output {given.output} cannot be written ({error.strerror})") from None
     runs.forget()
     return 0
 

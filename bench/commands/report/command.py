@@ -10,22 +10,19 @@ Without a run it is the newest committed baseline. Without --output the Markdown
 from __future__ import annotations
 
 import argparse
-import errno
 import html
-import os
 import sys
 from pathlib import Path
 
 from peft_update_bench.bench import options
-from peft_update_bench.bench.command_error import CommandError
+from peft_update_bench.bench.commands.output import writing
 from peft_update_bench.bench.commands.report import figures, history, matrix, runs
 from peft_update_bench.bench.commands.report.figures import Figure
-from peft_update_bench.bench.commands.report.runs import Comparison
+from peft_update_bench.bench.commands.report.runs import NEWEST, Comparison
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 
 ENDINGS = (".html", ".md")
-NEWEST = "the newest baseline"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,9 +71,8 @@ def _output(word: str) -> Path:
 def run(given: argparse.Namespace) -> int:
     """Write what was asked for. Returns 0: a regression is the gate's to fail, the report shows it."""
     for path in given.output:
-        if not path.parent.is_dir():
-            # Before the page is made, which may take minutes.
-            raise _unwritable(path, os.strerror(errno.ENOENT))
+        with writing(path):
+            path.parent.stat()  # before the page is made, which may take minutes
     over_time = None
     if given.history is not None:
         folder = options.read_project(Path.cwd()).storage_folder if given.history == Path() else given.history
@@ -84,7 +80,9 @@ def run(given: argparse.Namespace) -> int:
     for line in over_time.unreadable if over_time else ():
         print(f"left out: {line}", file=sys.stderr)
     shown = _shown(given.measured, over_time)
-    comparison = _comparison(shown, given.compare)
+    comparison = None
+    if given.compare is not None:
+        comparison = runs.compare_runs(shown, runs.compared_with(shown, given.compare))
     drawn = list(figures.of_run(shown))
     drawn_over_time = list(history.figures(over_time)) if over_time else []
     table = matrix.markdown(shown, comparison, [runs.conditions(shown).commit, runs.conditions(shown).sentence])
@@ -92,10 +90,10 @@ def run(given: argparse.Namespace) -> int:
         # In a terminal nobody takes entities for the characters that they are.
         print(html.unescape(table) if sys.stdout.isatty() else table, end="")
     for path in given.output:
-        if path.suffix == ".md":
-            _write(path, table)
-        else:
-            _write(path, _page(given, shown, comparison, drawn, over_time, drawn_over_time))
+        is_table = path.suffix == ".md"
+        text = table if is_table else _page(given, shown, comparison, drawn, over_time, drawn_over_time)
+        with writing(path):
+            path.write_text(text, encoding="utf-8")
     if given.figures:
         written = [*drawn, *drawn_over_time]
         figures.write(written, given.figures)
@@ -108,12 +106,6 @@ def _shown(path: Path | None, over_time: history.History | None) -> Baseline:
     if path is None and over_time is not None:
         return over_time.runs[-1]
     return baseline.read(path or runs.newest())
-
-
-def _comparison(shown: Baseline, other: str | None) -> Comparison | None:
-    if other is None:
-        return None
-    return runs.compare_runs(shown, baseline.read(runs.newest(before=shown) if other == NEWEST else Path(other)))
 
 
 def _page(
@@ -133,14 +125,3 @@ def _page(
         print("re-measuring the study's claims (--no-claims leaves them out)", file=sys.stderr, flush=True)
         found = claims.measure(list(shown.records.values()))
     return render(Contents(shown, comparison, drawn, over_time, drawn_over_time, found))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(path, str(error.strerror)) from None
-
-
-def _unwritable(path: Path, reason: str) -> CommandError:
-    return CommandError(f"--output {path}: {reason}; expected a file in a folder that can be written")

@@ -22,6 +22,8 @@ from pytest_benchmark.utils import get_machine_id
 
 MOVED: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new")
 """What a reader looks at first, in this order."""
+NEWEST = "the newest baseline"
+"""What ``--compare`` means without a name."""
 FEW = 5
 """So many figures that moved stand before the matrix."""
 
@@ -44,6 +46,11 @@ def newest(before: Baseline | None = None) -> Path:
             f"{path} is the first baseline in {storage}; name what to compare with: --compare OTHER.json"
         )
     return older[-1]
+
+
+def compared_with(run: Baseline, other: str) -> Baseline:
+    """What ``--compare`` names: a file, or NEWEST. Raises CommandError."""
+    return baseline.read(newest(before=run) if other == NEWEST else Path(other))
 
 
 def kind_of_benchmark(run: Baseline) -> str:

@@ -313,7 +313,9 @@ def test_a_search_cannot_write_its_output(
     assert search(f"--output={tmp_path}") == 2
     told = capsys.readouterr()
     assert re.search(r"^\| lora +\| 50.0%", told.out, re.MULTILINE)
-    assert told.err == f"update-bench search: --output {tmp_path} cannot be written (Is a directory)\n"
+    assert told.err == (
+        f"update-bench search: --output {tmp_path}: Is a directory; expected a file in a folder that can be written\n"
+    )
 
 
 def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], tmp_path: Path) -> None:

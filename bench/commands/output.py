@@ -1,0 +1,20 @@
+"""The file that ``--output`` names: why it cannot be written, in the same words by every command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from peft_update_bench.bench.command_error import CommandError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within it `path` is written. Raises CommandError where that cannot be done."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"--output {path}: {error.strerror}; expected a file in a folder that can be written"
+        ) from None
