@@ -124,7 +124,7 @@ def _of_machine(newest: Path, storage: Path, machine: Callable[[], Machine]) -> 
     """
     kinds = {kind(name).folder for name in BENCHMARKS}
     folders = [path for path in sorted(storage.iterdir()) if path.is_dir() and path.name not in kinds]
-    others = [files[-1] for folder in folders if (files := sorted(folder.glob(_NUMBERED)))]
+    others = [files[-1] for folder in folders if (files := numbered(folder))]
     if not others:
         return newest
     this = machine()
@@ -136,6 +136,11 @@ def _of_machine(newest: Path, storage: Path, machine: Callable[[], Machine]) -> 
 
 
 _NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The baselines in `folder`, the newest last; none where there is no folder. None is read."""
+    return sorted(folder.glob(_NUMBERED))
 
 
 def read(path: Path) -> Baseline:

@@ -36,7 +36,7 @@ def counted() -> list[Baseline]:
 
     Raises CommandError where the first is missing, or one cannot be read.
     """
-    return [newest(FOLDER / "instructions"), *map(baseline.read, _numbered(METHODS / "instructions"))]
+    return [newest(FOLDER / "instructions"), *map(baseline.read, baseline.numbered(METHODS / "instructions"))]
 
 
 def adapted(folder: Path) -> list[Record]:
@@ -44,11 +44,7 @@ def adapted(folder: Path) -> list[Record]:
 
     Raises CommandError where no run is there, or one cannot be read.
     """
-    paths = _numbered(folder)
+    paths = baseline.numbered(folder)
     if not paths:
         raise CommandError(f"{folder}: holds no run; expected one, recorded as fixtures/training/README.md says")
     return [record for path in paths for record in baseline.read(path).records.values()]
-
-
-def _numbered(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*.json"))

@@ -126,7 +126,7 @@ def _limits(given: argparse.Namespace, device: devices.Device | None) -> list[Li
 
 
 def _baseline(path: str | None, storage: Path) -> Baseline | None:
-    if path is None and not list(storage.glob("[0-9][0-9][0-9][0-9]_*.json")):
+    if path is None and not baseline.numbered(storage):
         return None
     return baseline.read(Path(path) if path else baseline.find(storage, None, get_machine_id()))
 

@@ -40,7 +40,7 @@ def newest(before: Baseline | None = None) -> Path:
         raise CommandError(f"{error}; or name a run's JSON") from None
     if before is None or path.resolve() != before.path.resolve():
         return path
-    older = sorted(p for p in storage.glob("[0-9][0-9][0-9][0-9]_*.json") if p.name < path.name)
+    older = [p for p in baseline.numbered(storage) if p.name < path.name]
     if not older:
         raise CommandError(
             f"{path} is the first baseline in {storage}; name what to compare with: --compare OTHER.json"
