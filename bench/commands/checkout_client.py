@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -37,8 +37,7 @@ class Worker:
     """A process that holds one cell's step from one checkout."""
 
     def __init__(self, checkout: Path, cell: Cell, workload: Workload) -> None:
-        # A checkout may be older than a setting, so it is given those only that differ from the default.
-        settings = {"cell": asdict(cell), "workload": _changed(workload) | {"threads": workload.threads}}
+        settings = {"cell": asdict(cell), "workload": workload.changed() | {"threads": workload.threads}}
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
         threads = str(workload.threads)
         self.process = subprocess.Popen(
@@ -97,9 +96,3 @@ def _modules(cell: Cell) -> str:
     which this command is run, and on the path that it was given. A user's own step is the checkout's."""
     after = "src" if cell.is_step else str(Path.cwd())
     return os.pathsep.join([".", after, *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def _changed(workload: Workload) -> dict[str, Any]:
-    default = Workload()
-    names = (entry.name for entry in fields(workload))
-    return {name: getattr(workload, name) for name in names if getattr(workload, name) != getattr(default, name)}

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from peft_update_bench.bench import metrics, options
@@ -31,7 +31,6 @@ from peft_update_bench.bench.gate.grouped import by_figure
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.units import count
-from peft_update_bench.fixtures.workload import Workload
 
 WORKER = Path(__file__).parents[1] / "computed_worker.py"
 
@@ -82,13 +81,11 @@ def run(given: argparse.Namespace) -> int:
 def _measure(place: releases.Place, run: RunOptions) -> Figures:
     """The computed figures of the run's cells, with the code and the packages of `place`. Raises ProbeError."""
     cells = {str(cell): asdict(cell) for cell in run.selection.cells()}
-    default = Workload()
-    chosen = {entry.name: getattr(run.workload, entry.name) for entry in fields(Workload)}
-    workload = {name: value for name, value in chosen.items() if value != getattr(default, name)}
+    settings = json.dumps({"cells": cells, "workload": run.workload.changed()})
     paths = [*map(str, place.packages), ".", *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         # -P: the script's own folder must not be searched for modules. Old packages warn of much beside new ones.
-        [sys.executable, "-P", "-W", "ignore", WORKER, json.dumps({"cells": cells, "workload": workload})],
+        [sys.executable, "-P", "-W", "ignore", WORKER, settings],
         cwd=place.checkout, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

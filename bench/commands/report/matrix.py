@@ -12,7 +12,7 @@ from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.summary import escape, indented, kind_of
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.units import count, show
+from peft_update_bench.bench.units import NOTHING, count, show
 from tabulate import tabulate
 
 Figure = int | float
@@ -68,7 +68,7 @@ def matrix(run: Baseline, comparison: Comparison | None) -> Matrix:
         for cell, record in records.items()
     ]
     lost = [result for result in comparison.results.values() if result.record is None] if comparison else []
-    rows += [Row(result.cell, tuple(Entry(None, "–") for _ in columns), kind_of(result)) for result in lost]
+    rows += [Row(result.cell, tuple(Entry(None, NOTHING) for _ in columns), kind_of(result)) for result in lost]
     return Matrix(tuple(column for _, column in columns), tuple(rows))
 
 
@@ -81,7 +81,7 @@ def moved_row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
         verdict.kind,
         show(verdict.before, verdict.unit),
         show(verdict.now, verdict.unit),
-        verdict.whole_change if both else verdict.note or "–",
+        verdict.whole_change if both else verdict.note or NOTHING,
     )
 
 
