@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peft_update_bench.bench.cells import MATRICES
+from peft_update_bench.bench.study.front import name_of
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.instruments import computed, result
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
@@ -38,11 +39,10 @@ class Cost:
     peaks: dict[int, int]
 
     def row(self) -> list[str]:
-        name = self.method if self.rank is None else f"{self.method}, r={self.rank}"
         costs = [
             words for size in self.flops for words in (show(self.flops[size], "FLOPs"), show(self.peaks[size], "bytes"))
         ]
-        return [name, f"{self.trained:,}", show(self.stored, "bytes"), *costs]
+        return [name_of(self.method, self.rank), f"{self.trained:,}", show(self.stored, "bytes"), *costs]
 
 
 def measure(architecture: str) -> Iterator[Cost]:

@@ -9,7 +9,7 @@ from statistics import fmean
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study import front, front_tables
 from peft_update_bench.bench.study.front import Choice, Network
-from peft_update_bench.bench.units import show
+from peft_update_bench.bench.units import NOTHING, show
 
 Table = tuple[list[str], list[list[str]]]
 """Headers and rows."""
@@ -58,7 +58,11 @@ def _by_method(networks: Networks) -> list[list[str]]:
             held.setdefault(choice.name, []).append(choice)
     by_accuracy = sorted(held, key=lambda name: -fmean(choice.accuracy for choice in held[name]))
     return [
-        [name, show(max(map(_peak, held[name])), "bytes"), *(_accuracy(name, network) for network in networks)]
+        [
+            name,
+            show(max(choice.peak or 0.0 for choice in held[name]), "bytes"),
+            *(_accuracy(name, network) for network in networks),
+        ]
         for name in by_accuracy
     ]
 
@@ -67,16 +71,16 @@ def _accuracy(name: str, network: Network | None) -> str:
     choices = network.choices if network else ()
     choice = next((choice for choice in choices if choice.name == name), None)
     if network is None or choice is None:
-        return "–"
+        return NOTHING
     best = max(choices, key=lambda choice: choice.accuracy)
     verdict = " best" if choice is best else " equal" if network.equals(choice, best) else ""
-    return f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}{verdict}"
+    return f"{network.shown(choice)}{verdict}"
 
 
 def _by_budget(networks: Networks) -> Iterable[list[str]]:
     least = min(network.least_peak for network in networks if network)
     for limit in (limit for limit in front_tables.BUDGETS if limit >= least):
-        found = [_best(network, limit) if network else "–" for network in networks]
+        found = [_best(network, limit) if network else NOTHING for network in networks]
         yield [front_tables.limit_in_words(limit), *found]
 
 
@@ -86,7 +90,3 @@ def _best(network: Network, limit: float) -> str:
         return front_tables.none_in_words(network)
     equal = f"; equal: {', '.join(choice.name for choice in best.equal)}" if best.equal else ""
     return f"{best.choice.name} {best.choice.accuracy:.1%} ({best.sure}){equal}"
-
-
-def _peak(choice: Choice) -> float:
-    return choice.costs["peak memory"] or 0.0

@@ -15,6 +15,7 @@ from peft_update_bench.bench.metrics import row
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.record.update import WorkloadEntry
 from peft_update_bench.bench.study import committed, front
+from peft_update_bench.bench.study.front import name_of
 from peft_update_bench.bench.units import NOTHING, show
 from peft_update_bench.fixtures.methods.names import BUILT_IN
 from tabulate import tabulate
@@ -35,7 +36,7 @@ class Column:
 
     def lacks(self, choices: Sequence[Choice], architecture: str) -> str:
         """Which of `choices` have no figure, in words; empty where all have one."""
-        lacking = [_name(choice) for choice in choices if choice not in self.figures]
+        lacking = [name_of(*choice) for choice in choices if choice not in self.figures]
         if not lacking:
             return ""
         where = f"{self.title}: {' and '.join(self.sources)} {'has' if len(self.sources) == 1 else 'have'}"
@@ -51,7 +52,7 @@ def table(architecture: str) -> str:
     """
     columns = _columns(architecture)
     choices = sorted(columns[0].figures, key=_place)
-    rows = [[_name(choice), *(column.figures.get(choice, NOTHING) for column in columns)] for choice in choices]
+    rows = [[name_of(*choice), *(column.figures.get(choice, NOTHING) for column in columns)] for choice in choices]
     told = [words for column in columns if (words := column.lacks(choices, architecture))]
     text = tabulate(rows, ["method", *(column.title for column in columns)], tablefmt="pipe", disable_numparse=True)
     why = f"\n\nA dash is a figure that no baseline has. {'. '.join(told)}." if told else ""
@@ -95,9 +96,9 @@ def _accuracy(data: str, folder: Path, architecture: str) -> Column:
     of_network = [record for record in committed.adapted(folder) if record.architecture == architecture]
     by_choice: dict[Choice, str] = {}
     for network in front.networks(of_network):
-        shown = {choice.name: f"{choice.accuracy:.1%} ± {100 * network.margin:.1f}" for choice in network.choices}
-        choices = {(r.method, r.rank): _name((r.method, r.rank)) for r in of_network}
-        by_choice |= {choice: shown[name] for choice, name in choices.items() if name in shown}
+        shown = {choice.name: network.shown(choice) for choice in network.choices}
+        choices = {(r.method, r.rank) for r in of_network}
+        by_choice |= {choice: shown[name] for choice in choices if (name := name_of(*choice)) in shown}
     return Column(f"accuracy, {data}", [str(folder)], by_choice)
 
 
@@ -123,12 +124,6 @@ def _latency(record: Record) -> str | None:
 
 def _instructions(record: Record) -> str | None:
     return show(record.instructions.total, "").strip() if record.instructions else None
-
-
-def _name(choice: Choice) -> str:
-    """As :mod:`front` names it."""
-    method, rank = choice
-    return method if rank is None else f"{method}, r={rank}"
 
 
 def _place(choice: Choice) -> tuple[int, int]:

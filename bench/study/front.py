@@ -56,6 +56,11 @@ class Choice:
     accuracy: float
     costs: Mapping[str, float | None]
 
+    @property
+    def peak(self) -> float | None:
+        """Bytes that an update needs at its peak."""
+        return self.costs["peak memory"]
+
 
 @dataclass(frozen=True)
 class Network:
@@ -81,6 +86,10 @@ class Network:
 
         return float(t.ppf((1 + CONFIDENCE) / 2, self.spread.freedom)) * self._error
 
+    def shown(self, choice: Choice) -> str:
+        """The accuracy of `choice` with its interval: ``91.2% ± 0.8``."""
+        return f"{choice.accuracy:.1%} ± {100 * self.margin:.1f}"
+
     @property
     def alike(self) -> float:
         """How far a method may be below another, as a fraction, and be said to equal it."""
@@ -89,7 +98,7 @@ class Network:
     @property
     def least_peak(self) -> float:
         """Bytes that the choice needs which needs the fewest."""
-        return min(peak for choice in self.choices if (peak := choice.costs["peak memory"]) is not None)
+        return min(choice.peak for choice in self.choices if choice.peak is not None)
 
     @property
     def _error(self) -> float:
@@ -117,7 +126,7 @@ class Network:
 
     def best(self, limit: float) -> Best | None:
         """The most accurate choice whose peak is at most `limit` bytes; None where none is."""
-        fitting = [c for c in self.choices if (peak := c.costs["peak memory"]) is not None and peak <= limit]
+        fitting = [choice for choice in self.choices if choice.peak is not None and choice.peak <= limit]
         if not fitting:
             return None
         first = max(fitting, key=lambda choice: choice.accuracy)
@@ -160,8 +169,7 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
     by_choice: dict[str, dict[Condition, tuple[Record, Adaptation]]] = {}
     for record in records:
         adaptation = adaptation_of(record)
-        name = record.method if record.rank is None else f"{record.method}, r={record.rank}"
-        held = by_choice.setdefault(name, {})
+        held = by_choice.setdefault(name_of(record.method, record.rank), {})
         condition = condition_of(adaptation)
         if condition in held:
             raise CommandError(
@@ -203,6 +211,11 @@ def _choice(name: str, held: Sequence[tuple[Record, Adaptation]]) -> Choice:
         known = [value for value in found if value is not None]
         costs[cost.name] = cost.together(known) if len(known) == len(found) else None
     return Choice(name, fmean(adaptation.accuracy_after for _, adaptation in held), costs)
+
+
+def name_of(method: str, rank: int | None) -> str:
+    """A choice's name in the tables: ``lora, r=4``."""
+    return method if rank is None else f"{method}, r={rank}"
 
 
 def adaptation_of(record: Record) -> Adaptation:

@@ -14,7 +14,7 @@ from peft_update_bench.bench.study.front import (
     networks,
     told,
 )
-from peft_update_bench.bench.units import count, show
+from peft_update_bench.bench.units import NOTHING, count, show
 
 BUDGETS = tuple(size * 2**20 for size in (8, 16, 32, 64, 128, 256))
 """Bytes at the peak of an update."""
@@ -27,11 +27,10 @@ def front_rows(records: Sequence[Record]) -> list[list[str]]:
     rows = []
     for network in networks(records):
         fronts = {cost.name: network.front(cost.name) for cost in COSTS}
-        margin = 100 * network.margin
         for choice in sorted(network.choices, key=lambda choice: -choice.accuracy):
             shown = [show(choice.costs[cost.name], cost.unit) for cost in COSTS]
             holding = ", ".join(name for name, front in fronts.items() if choice in front) or "none"
-            rows.append([network.architecture, choice.name, f"{choice.accuracy:.1%} ± {margin:.1f}", *shown, holding])
+            rows.append([network.architecture, choice.name, network.shown(choice), *shown, holding])
     return rows
 
 
@@ -53,11 +52,10 @@ def budget_rows(records: Sequence[Record]) -> list[list[str]]:
             words = [network.architecture, limit_in_words(limit)]
             best = network.best(limit)
             if best is None:
-                rows.append([*words, none_in_words(network), "–", "–", "–"])
+                rows.append([*words, none_in_words(network), NOTHING, NOTHING, NOTHING])
                 continue
             equal = ", ".join(choice.name for choice in best.equal) or "none"
-            accuracy = f"{best.choice.accuracy:.1%} ± {100 * network.margin:.1f}"
-            rows.append([*words, best.choice.name, accuracy, best.sure, equal])
+            rows.append([*words, best.choice.name, network.shown(best.choice), best.sure, equal])
     return rows
 
 

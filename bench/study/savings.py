@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import humanize
+from peft_update_bench.bench.units import NOTHING
 from peft_update_bench.fixtures.architecture_names import CORE_ARCHITECTURES
 from peft_update_bench.fixtures.decoder_names import ATTENTIONS, DECODER_NAMES, DEFAULT_SEQUENCE_LENGTH
 from peft_update_bench.fixtures.methods import takes_rank
@@ -187,7 +188,7 @@ def _ratio_table(comparisons: Sequence[Comparison]) -> str:
     rows: dict[Update, list[str]] = {}
     for comparison in comparisons:
         cells = rows.setdefault(comparison.update, [str(comparison.update), f"{comparison.on_mobilenets:+.1%}"])
-        cells.append("–" if comparison.ratio is None else f"{comparison.ratio:.2f}")
+        cells.append(NOTHING if comparison.ratio is None else f"{comparison.ratio:.2f}")
     return _markdown(
         ["", "saved on MobileNets", *(f"as a fraction of {name}" for name in DECODER_NAMES)], list(rows.values())
     )

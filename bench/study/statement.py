@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.units import NOTHING
 
 Verdict = Literal[
     "reproduced",
@@ -103,7 +104,7 @@ def check(statement: Statement, records: Sequence[Record]) -> Finding:
 
 
 def _figure(answer: Answer | None) -> str:
-    return "–" if answer is None else answer.figure
+    return NOTHING if answer is None else answer.figure
 
 
 def reaches(theirs: float, ours: float) -> bool:
