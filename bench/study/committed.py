@@ -39,6 +39,11 @@ def counted() -> list[Baseline]:
     return [newest(FOLDER / "instructions"), *map(baseline.read, baseline.numbered(METHODS / "instructions"))]
 
 
+def by_condition() -> list[list[Record]]:
+    """The records of each of FASHION_CONDITIONS. Raises as :func:`adapted`."""
+    return [adapted(folder) for folder in FASHION_CONDITIONS]
+
+
 def adapted(folder: Path) -> list[Record]:
     """The records of every run in `folder`, each of other methods, other networks or another shift.
 

@@ -1,9 +1,9 @@
-"""The study's tables as Markdown, each a function of a run's records; those on cost look at none."""
+"""The study's tables as Markdown. Some are of a run's records; others of committed baselines, or computed anew."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from functools import partial
 
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
@@ -33,14 +33,11 @@ def make(name: str, records: Records) -> str:
     return _MAKERS[name](records)
 
 
-def _statements(statements: Iterable[Statement]) -> Callable[[Records], str]:
-    def make(records: Records) -> str:
-        return _markdown(HEADERS, [check(statement, records).row() for statement in statements])
-
-    return make
+def statements(listed: Iterable[Statement], records: Records) -> str:
+    return _markdown(HEADERS, [check(statement, records).row() for statement in listed])
 
 
-def counts(_: Records) -> str:
+def counts() -> str:
     """FLOPs by three counters: full fine-tuning's backward pass, and what LoRA r=1 seems to save."""
     counters: tuple[tuple[str, cost.Cost, cost.Cost], ...] = (
         ("in truth", cost.backward_flops, cost.step_flops),
@@ -58,7 +55,7 @@ def counts(_: Records) -> str:
     return _markdown(["", *(name for name, _, _ in counters)], rows)
 
 
-def peaks(_: Records) -> str:
+def peaks() -> str:
     """Peak memory that LoRA saves, by both definitions."""
     rows = [
         [
@@ -84,20 +81,13 @@ def batch_table(peaks: Iterable[memory_by_batch.Peak]) -> tuple[list[str], list[
     return headers, list(rows.values())
 
 
-def batches(_: Records) -> str:
-    return _markdown(*batch_table(memory_by_batch.measure()))
-
-
-def saved_beside_decoders(_: Records) -> str:
+def saved_beside_decoders() -> str:
     options = savings.Options()
     return savings.savings_table(savings.measure(options), options.ranks)
 
 
-def _all_methods(architecture: str) -> Callable[[Records], str]:
-    def make(_: Records) -> str:
-        return _markdown(all_methods.HEADERS, [cost.row() for cost in all_methods.measure(architecture)])
-
-    return make
+def costs_of_methods(architecture: str) -> str:
+    return _markdown(all_methods.HEADERS, [cost.row() for cost in all_methods.measure(architecture)])
 
 
 def cells(records: Records) -> str:
@@ -117,57 +107,28 @@ def within_budgets(records: Records) -> str:
     return _markdown(front_tables.BUDGET_HEADERS, front_tables.budget_rows(records))
 
 
-def _of_committed(make: Callable[[Records], str], folder: Path) -> Callable[[Records], str]:
-    """A table of the committed runs in `folder`, whatever run the others are of."""
-
-    def made(_: Records) -> str:
-        return make(committed.adapted(folder))
-
-    return made
-
-
-def _fashion(make: Callable[[Iterable[Records]], by_condition.Table]) -> Callable[[Records], str]:
-    """A table of the committed runs on Fashion-MNIST, condition by condition."""
-
-    def made(_: Records) -> str:
-        return _markdown(*make(map(committed.adapted, committed.FASHION_CONDITIONS)))
-
-    return made
-
-
-def _statements_by_both(_: Records) -> str:
-    return fashion.statements()
-
-
-def _figures(architecture: str) -> Callable[[Records], str]:
-    def make(_: Records) -> str:
-        return figures.table(architecture)
-
-    return make
-
-
 _MAKERS: dict[str, Callable[[Records], str]] = {
-    "study-cost": _statements(cost.STATEMENTS),
-    "study-accuracy": _statements(accuracy.STATEMENTS),
-    "study-counts": counts,
-    "study-peaks": peaks,
-    "study-batches": batches,
-    "study-savings": saved_beside_decoders,
+    "study-cost": partial(statements, cost.STATEMENTS),
+    "study-accuracy": partial(statements, accuracy.STATEMENTS),
+    "study-counts": lambda _: counts(),
+    "study-peaks": lambda _: peaks(),
+    "study-batches": lambda _: _markdown(*batch_table(memory_by_batch.measure())),
+    "study-savings": lambda _: saved_beside_decoders(),
     "study-cells": cells,
     "front": fronts,
     "front-budgets": within_budgets,
-    "methods-resnet18": _all_methods("resnet18"),
-    "methods-mobilenet_v2": _all_methods("mobilenet_v2"),
-    "figures-resnet18": _figures("resnet18"),
-    "figures-mobilenet_v2": _figures("mobilenet_v2"),
-    "fashion-accuracy": _statements_by_both,
-    "digits-front": _of_committed(fronts, committed.DIGITS),
-    "digits-budgets": _of_committed(within_budgets, committed.DIGITS),
-    "fashion-conditions": _fashion(by_condition.accuracies),
-    "fashion-budgets": _fashion(by_condition.within_budgets),
-    "fashion-cells": _of_committed(cells, committed.FASHION),
-    "fashion-front": _of_committed(fronts, committed.FASHION),
-    "fashion-classes-front": _of_committed(fronts, committed.FASHION_CLASSES),
+    "methods-resnet18": lambda _: costs_of_methods("resnet18"),
+    "methods-mobilenet_v2": lambda _: costs_of_methods("mobilenet_v2"),
+    "figures-resnet18": lambda _: figures.table("resnet18"),
+    "figures-mobilenet_v2": lambda _: figures.table("mobilenet_v2"),
+    "digits-front": lambda _: fronts(committed.adapted(committed.DIGITS)),
+    "digits-budgets": lambda _: within_budgets(committed.adapted(committed.DIGITS)),
+    "fashion-accuracy": lambda _: _markdown(fashion.HEADERS, fashion.rows()),
+    "fashion-conditions": lambda _: _markdown(*by_condition.accuracies(committed.by_condition())),
+    "fashion-budgets": lambda _: _markdown(*by_condition.within_budgets(committed.by_condition())),
+    "fashion-cells": lambda _: cells(committed.adapted(committed.FASHION)),
+    "fashion-front": lambda _: fronts(committed.adapted(committed.FASHION)),
+    "fashion-classes-front": lambda _: fronts(committed.adapted(committed.FASHION_CLASSES)),
 }
 
 
