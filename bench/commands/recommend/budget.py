@@ -13,11 +13,6 @@ from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.units import show
 
 
-def show_figure(budget: Budget, value: float | None) -> str:
-    """A figure with its unit, a dash where there is none."""
-    return show(value, budget.unit)
-
-
 @dataclass(frozen=True)
 class Costs:
     """A cell's figures, by the budget that limits them; one that is not known is absent.
@@ -51,9 +46,6 @@ class Costs:
         instructions = counted.instructions.total if counted and counted.instructions else None
         return cls(replace(record.cell, task=None), found, frozen, instructions)
 
-    def figure(self, name: str) -> float | None:
-        return self.figures.get(name)
-
 
 @dataclass(frozen=True)
 class Limit:
@@ -71,11 +63,11 @@ class Limit:
 
     @property
     def shown(self) -> str:
-        return show_figure(self.budget, self.value)
+        return show(self.value, self.budget.unit)
 
     def used(self, costs: Costs) -> float:
         """The share of the limit that a cell takes, above 1 where it does not fit; infinite where it is not known."""
-        figure = costs.figure(self.name)
+        figure = costs.figures.get(self.name)
         if figure is None:
             return math.inf
         if self.budget.at_least:
@@ -84,13 +76,13 @@ class Limit:
 
     def shortfall(self, costs: Costs) -> str:
         """What would have to change for a cell to fit, in words."""
-        figure = costs.figure(self.name)
+        figure = costs.figures.get(self.name)
         if figure is None:
             return f"a known {self.budget.words} ({self.budget.unknown})"
         if self.budget.unit == "accuracy":
             points = (self.value - figure) * 100
             return f"{points:.1f} points more {self.budget.more}"
-        difference = show_figure(self.budget, figure - self.value)
+        difference = show(figure - self.value, self.budget.unit)
         return f"{difference} more {self.budget.more} (+{figure / self.value - 1:.0%})"
 
 
@@ -126,10 +118,10 @@ def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: str | None, alik
     """
     feasible = [costs for costs in cells if all(limit.used(costs) <= 1 for limit in limits)]
     if by is None:
-        by = "accuracy" if feasible and all(costs.figure("accuracy") is not None for costs in feasible) else "memory"
+        by = "accuracy" if feasible and all("accuracy" in costs.figures for costs in feasible) else "memory"
 
     def rank(costs: Costs) -> tuple[float, float]:
-        figure = costs.figure(by)
+        figure = costs.figures.get(by)
         if figure is None:
             return math.inf, costs.figures["memory"]
         return (-figure if budgets()[by].at_least else figure), costs.figures["memory"]
@@ -152,9 +144,9 @@ def _in_places(ordered: Sequence[Costs], alike: float) -> tuple[tuple[Costs, ...
     places: list[int] = []
     while len(found) < len(ordered):
         rest = ordered[len(found) :]
-        best = rest[0].figure("accuracy")
+        best = rest[0].figures.get("accuracy")
         # Not a bit of rounding decides: accuracies are counts of images divided.
-        equal = [c for c in rest if best is None or best - (c.figure("accuracy") or 0.0) <= alike + 1e-9]
+        equal = [c for c in rest if best is None or best - (c.figures.get("accuracy") or 0.0) <= alike + 1e-9]
         places += [len(found) + 1] * len(equal)
         found += sorted(equal, key=lambda costs: (costs.figures["flash"], costs.figures["memory"]))
     return tuple(found), tuple(places)

@@ -199,13 +199,13 @@ def _conditions(run: RunOptions, known: Baseline | None, adapted: Baseline | Non
         f"{workload.optimizer}, {workload.dtype}."
     ]
     if known is not None and collected.from_baseline:
-        timed = any(costs.figure("latency") is not None for costs in collected.costs)
+        timed = any(costs.figures.get("latency") is not None for costs in collected.costs)
         clock = "; latency is of its machine, another's ratio is only roughly the same" if timed else ""
         parts.append(f"{count(collected.from_baseline, 'cell')} from {known.name}{clock}.")
     computed = len(collected.costs) - collected.from_baseline
     if computed:
         parts.append(f"{count(computed, 'cell')} computed now, with latency not known.")
-    if adapted is not None and any(costs.figure("accuracy") is not None for costs in collected.costs):
+    if adapted is not None and any(costs.figures.get("accuracy") is not None for costs in collected.costs):
         settings = next(iter(adapted.records.values())).workload
         assert isinstance(settings, WorkloadEntry), "only networks of the matrix are adapted"
         parts.append(

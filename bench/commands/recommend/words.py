@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from peft_update_bench.bench import terminal
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.recommend.budget import Answer, Costs, show_figure
+from peft_update_bench.bench.commands.recommend.budget import Answer, Costs
 from peft_update_bench.bench.commands.recommend.smaller import Smaller
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.metrics import budgets
@@ -88,13 +88,13 @@ def _table(
     title: str,
     places: dict[Cell, int] | None = None,
 ) -> str:
-    shown = [b for b in budgets().values() if any(costs.figure(b.name) is not None for costs in rows)]
+    shown = [b for b in budgets().values() if any(costs.figures.get(b.name) is not None for costs in rows)]
     counted = any(costs.instructions is not None for costs in rows)
     body = [
         [
             *([str(places[costs.cell])] if places else []),
             str(costs.cell),
-            *(show_figure(b, costs.figure(b.name)) for b in shown),
+            *(show(costs.figures.get(b.name), b.unit) for b in shown),
             *([_instructions(costs)] if counted else []),
             last(costs),
         ]

@@ -13,7 +13,7 @@ import altair as alt
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.report.pareto import front
 from peft_update_bench.bench.metrics import Curve, Row
-from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.record import Adaptation, Record
 from peft_update_bench.bench.units import show
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
@@ -187,7 +187,7 @@ def _coinciding(level: Rows, highest: float) -> Rows:
 
 def accuracy_against(
     records: Sequence[Record],
-    cost: Callable[[Record], int],
+    cost: Callable[[Adaptation], int],
     axis: str,
     unit: str,
     scale: float,
@@ -200,11 +200,11 @@ def accuracy_against(
     adapted = [(record, record.adaptation) for record in records if record.adaptation is not None]
     if not adapted:
         return None
-    best = front([(cost(record), adaptation.accuracy_after) for record, adaptation in adapted])
+    best = front([(cost(adaptation), adaptation.accuracy_after) for _, adaptation in adapted])
     rows: Rows = [
         {
-            "cell": _label(record.cell), "method": record.method, "cost": cost(record) / scale,
-            "accuracy": adaptation.accuracy_after * 100, axis: show(cost(record), unit),
+            "cell": _label(record.cell), "method": record.method, "cost": cost(adaptation) / scale,
+            "accuracy": adaptation.accuracy_after * 100, axis: show(cost(adaptation), unit),
             "after the update": f"{adaptation.accuracy_after:.1%}", "before": f"{adaptation.accuracy_before:.1%}",
             "front": index in best,
         }

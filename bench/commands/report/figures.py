@@ -72,17 +72,13 @@ def _conditions(run: Baseline, records: list[Record]) -> Conditions:
 
 
 def _accuracy(task: str, records: list[Record]) -> list[tuple[str, str, charts.Chart | None, list[Record]]]:
-    def memory(record: Record) -> int:
-        assert record.adaptation is not None
-        return record.adaptation.peak_memory
-
-    def flops(record: Record) -> int:
-        assert record.adaptation is not None
-        return record.adaptation.flops_total
-
     margin = _margin(records)
-    against_memory = charts.accuracy_against(records, memory, "peak memory, MiB", "bytes", charts.MIB, margin)
-    against_flops = charts.accuracy_against(records, flops, "FLOPs of the whole update, G", "FLOPs", 1e9, margin)
+    against_memory = charts.accuracy_against(
+        records, lambda found: found.peak_memory, "peak memory, MiB", "bytes", charts.MIB, margin
+    )
+    against_flops = charts.accuracy_against(
+        records, lambda found: found.flops_total, "FLOPs of the whole update, G", "FLOPs", 1e9, margin
+    )
     return [
         (f"{task}-accuracy-memory", f"Accuracy ({task}) against peak memory", against_memory, records),
         (f"{task}-accuracy-flops", f"Accuracy ({task}) against FLOPs", against_flops, records),
