@@ -29,11 +29,8 @@ from peft_update_bench.bench.record.where import Where
 from peft_update_bench.fixtures.methods.names import BUILT_IN
 from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, create_model, model_validator
 
-PACKAGES = ("torch", "torchvision", "peft", "galore-torch")
-"""The distributions that a record's figures depend on."""
-_TELLING = frozenset({"torch", "torchvision", "peft"})
-"""Those whose module, of the same name, tells its version."""
-
+PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": None}
+"""The distributions that a record's figures depend on, each with the module that tells its version, if one does."""
 
 SCHEMA = 3
 SCHEMAS = {
@@ -142,8 +139,8 @@ def installed_versions(method: str = "") -> dict[str, str]:
     `method` is done, where only its records depend on one."""
     versions = {
         # A module knows its own version even where another copy's metadata stands earlier on the path.
-        package: import_module(package).__version__ if package in _TELLING else version(package)
-        for package in PACKAGES
+        package: import_module(module).__version__ if module else version(package)
+        for package, module in PACKAGES.items()
     }
     through = BUILT_IN[method].through if method in BUILT_IN else ""
     if through and through not in PACKAGES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from peft_update_bench.bench.record.part import Count, Part, Ratio
+from peft_update_bench.bench.units import count
 from peft_update_bench.fixtures.instruments.interval import Interval
 from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
@@ -24,7 +25,7 @@ class WorkloadEntry(Part):
     def words(self) -> str:
         return (
             f"batch {self.batch_size} of 3×{self.image_size}×{self.image_size}, {self.num_classes} classes, "
-            f"{self.optimizer}, {self.dtype}, {_threads(self.threads)}, {self.device}"
+            f"{self.optimizer}, {self.dtype}, {count(self.threads, 'thread')}, {self.device}"
         )
 
 
@@ -39,11 +40,7 @@ class StepWorkload(Part):
 
     @property
     def words(self) -> str:
-        return f"{self.batch}, {self.optimizer}, {self.dtype}, {_threads(self.threads)}, {self.device}"
-
-
-def _threads(threads: int) -> str:
-    return "1 thread" if threads == 1 else f"{threads} threads"
+        return f"{self.batch}, {self.optimizer}, {self.dtype}, {count(self.threads, 'thread')}, {self.device}"
 
 
 def kind_of_workload(data: Any) -> str:
