@@ -1,7 +1,7 @@
 """The commands beside the tests: ``update-bench COMMAND`` (``python -m bench`` in a checkout).
 
-A command is a module with ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit status. Only
-the one that is called is imported: some import what takes seconds.
+A command is a module with ``add_arguments(parser)`` and ``run(given)``, which returns the exit status. Only the one
+that is called is imported: some import what takes seconds.
 """
 
 from __future__ import annotations
