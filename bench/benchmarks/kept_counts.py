@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench.unfinished import Unfinished
 from peft_update_bench.fixtures import digests
+from peft_update_bench.fixtures.files import users_cache
 from peft_update_bench.fixtures.instruments.instructions import Conditions, Instructions, conditions
-from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
     from peft_update_bench.bench.cells import Cell
@@ -28,7 +28,7 @@ class KeptCounts:
         self._cells = [cell for cell in cells if not cell.is_tests]
         code = digests.by_users_name(name for cell in self._cells for name in (cell.architecture, cell.method))
         self._unfinished = Unfinished(
-            user_cache_path("peft-update-bench"),
+            users_cache(),
             {"code": digests.of_process(), "conditions": conditions().as_record()},
             {
                 cell: {

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from peft_update_bench.bench.record import Record, RecordError, read_record
 from peft_update_bench.fixtures import digests
-from peft_update_bench.fixtures.files import keep_newest, write_atomically
-from platformdirs import user_cache_path
+from peft_update_bench.fixtures.files import keep_newest, users_cache, write_atomically
 
 if TYPE_CHECKING:
     from peft_update_bench.bench.cells import Cell
@@ -32,7 +31,7 @@ class Remembered:
 
     def __init__(self, run: RunOptions) -> None:
         self._run = run
-        self._folder = user_cache_path("peft-update-bench") / "computed" / digests.of_process()
+        self._folder = users_cache() / "computed" / digests.of_process()
 
     @classmethod
     def of(cls, run: RunOptions, cells: Iterable[Cell]) -> Remembered | None:

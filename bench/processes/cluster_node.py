@@ -21,7 +21,7 @@ from peft_update_bench.bench.processes.cell_process import CellProcess
 from peft_update_bench.bench.processes.child_process import MeasurementError
 from peft_update_bench.bench.processes.executor import Wall, do, unpack
 from peft_update_bench.bench.record.made_on import MadeOn
-from platformdirs import user_cache_path
+from peft_update_bench.fixtures.files import users_cache
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _node_id() -> str:
 def _fetch(files: Mapping[str, Any], folder: Path | None) -> dict[str, int]:
     """Write the files that this node has not, each complete or not at all; how many bytes of each were brought."""
     ray: Any = import_module("ray")
-    folder = folder or user_cache_path("peft-update-bench")  # as fixtures/training/cache.py has it, which imports torch
+    folder = folder or users_cache()
     brought = {}
     for name, reference in files.items():
         if (folder / name).exists():

@@ -23,9 +23,9 @@ from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.bench.unfinished import Unfinished
 from peft_update_bench.fixtures import digests
 from peft_update_bench.fixtures.data import tasks
-from peft_update_bench.fixtures.training import adaptation
+from peft_update_bench.fixtures.files import users_cache
+from peft_update_bench.fixtures.training import adaptation, pretraining
 from peft_update_bench.fixtures.training.adaptation import Outcome, Update
-from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
 from peft_update_bench.fixtures.training.plan import Plan
 from tqdm import tqdm
 
@@ -68,7 +68,7 @@ class UpdateRuns:
         self._start_executor = start
         self._executor: Executor | None = None
         self._futures: dict[Update, Future[Found]] = {}
-        self._unfinished = Unfinished(cache_folder or DEFAULT_FOLDER, _conditions(plan, kind), _keys(self._updates))
+        self._unfinished = Unfinished(cache_folder or users_cache(), _conditions(plan, kind), _keys(self._updates))
         self.folder = self._unfinished.folder
         kept = {update: found for update in self._updates if (found := self._read(update)) is not None}
         self.kept = len(kept)
@@ -201,12 +201,12 @@ class TrainedNetwork:
 def train(architecture: str, task: str, plan: Plan, cache_folder: Path | None) -> TrainedNetwork:
     """Train the network of an architecture and a task, or find it trained. The function of a task."""
     torch.set_num_threads(1)
-    folder = cache_folder or DEFAULT_FOLDER
-    path = adaptation.trained_file(architecture, tasks.load(task, plan.data), plan, folder)
+    folder = cache_folder or users_cache()
+    _, path = pretraining.pretrained(architecture, tasks.load(task, plan.data), plan, folder)
     return TrainedNetwork(path.name, path.read_bytes())
 
 
 def do_update(update: Update, plan: Plan, cache_folder: Path | None) -> Outcome:
     """The function of an update's task."""
     torch.set_num_threads(1)
-    return adaptation.run(update, plan, cache_folder or DEFAULT_FOLDER)
+    return adaptation.run(update, plan, cache_folder or users_cache())

@@ -26,10 +26,10 @@ from peft_update_bench.bench.processes.update_runs import Found
 from peft_update_bench.bench.record import SCHEMA, Record
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures.data import tasks
+from peft_update_bench.fixtures.files import users_cache
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
-from peft_update_bench.fixtures.training import adaptation
+from peft_update_bench.fixtures.training import adaptation, pretraining
 from peft_update_bench.fixtures.training.adaptation import Outcome
-from peft_update_bench.fixtures.training.cache import DEFAULT_FOLDER
 
 from tests.sabotage.cases import Case, Instrument, Range
 from tests.sabotage.injection import injected
@@ -90,16 +90,16 @@ def adapt(cell: Cell, given: AdaptationOptions) -> list[Outcome]:
     """Each seed's update, done here: nothing of a fault may be kept for a run without it."""
     with fixed_threads(1):
         return [
-            adaptation.run(update, given.plan, given.cache_folder or DEFAULT_FOLDER) for update in updates(cell, given)
+            adaptation.run(update, given.plan, given.cache_folder or users_cache()) for update in updates(cell, given)
         ]
 
 
 def train_on_the_source(cell: Cell, run: RunOptions) -> None:
     """A fault in the update must not come into the trained network, which is kept."""
     if isinstance(run.benchmark, AdaptationBenchmark) and cell.task is not None:
-        plan, folder = run.benchmark.adaptation.plan, run.benchmark.adaptation.cache_folder or DEFAULT_FOLDER
+        plan, folder = run.benchmark.adaptation.plan, run.benchmark.adaptation.cache_folder or users_cache()
         with fixed_threads(1):
-            adaptation.pretrain(cell.architecture, tasks.load(cell.task, plan.data), plan, folder)
+            pretraining.pretrained(cell.architecture, tasks.load(cell.task, plan.data), plan, folder)
 
 
 def judge(fault: str | None, name: str, instrument: Instrument) -> Result:

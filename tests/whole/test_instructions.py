@@ -143,7 +143,7 @@ def test_a_cell_that_cannot_be_done_says_so_before_it_is_counted(suite: Suite, c
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The user's, of a run that is not within a test."""
-    monkeypatch.setattr(kept_counts, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(kept_counts, "users_cache", lambda: tmp_path / "peft-update-bench")
     monkeypatch.setattr(kept_counts, "os", SimpleNamespace(environ={}))
     return tmp_path / "peft-update-bench" / "unfinished"
 
@@ -174,7 +174,7 @@ def test_where_nothing_can_be_kept_it_counts_all_the_same(suite: Suite, cache: P
 
 
 def test_within_a_test_nothing_is_kept(suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(kept_counts, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(kept_counts, "users_cache", lambda: tmp_path / "peft-update-bench")
     assert suite(head="the step was not counted within 3000 s").ret == 1
     assert not [*tmp_path.rglob("unfinished")]
 

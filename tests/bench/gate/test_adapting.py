@@ -290,9 +290,9 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
     """A search of one step, whose updates all end alike."""
     network = tmp_path / "network"
     network.touch()
-    there = "peft_update_bench.bench.processes.update_runs.adaptation"
-    monkeypatch.setattr(f"{there}.trained_file", lambda *_: network)
-    monkeypatch.setattr(f"{there}.run", lambda update, *_: _outcome(update.learning_rate))
+    there = "peft_update_bench.bench.processes.update_runs"
+    monkeypatch.setattr(f"{there}.pretraining.pretrained", lambda *_: (None, network))
+    monkeypatch.setattr(f"{there}.adaptation.run", lambda update, *_: _outcome(update.learning_rate))
     options = ["--architectures=mobilenet_v3_small", "--tasks=unseen", "--steps=1", "--workers=1", "--rates=1e-3"]
     return lambda *more: main(["search", *options, f"--cache-dir={tmp_path}", *more])
 

@@ -40,7 +40,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Remembered | None]:
     """What a run outside a test remembers, in a cache of the test's."""
-    monkeypatch.setattr(remembered, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(remembered, "users_cache", lambda: tmp_path / "peft-update-bench")
     monkeypatch.setattr(digests, "required_modules", lambda: ["galore_torch"])
 
     def of(cell: Cell = FFT_CELL, **given: str) -> Remembered | None:
