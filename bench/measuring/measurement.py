@@ -6,8 +6,8 @@ What a metric's row names as its function is in ``computing.py``, ``executing.py
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from peft_update_bench.bench.processes.child_process import MeasurementError
 from peft_update_bench.bench.record import SCHEMA, Record, StepWorkload, installed_versions, read_record
 from peft_update_bench.fixtures import own_steps
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
-from peft_update_bench.fixtures.imported import ImportedNameError
+from peft_update_bench.fixtures.imported import ImportedNameError, may_warn
 from peft_update_bench.fixtures.instruments import cuda
 from peft_update_bench.fixtures.instruments.clock import LatencyError
 from peft_update_bench.fixtures.instruments.computed import Computed
@@ -174,13 +174,9 @@ def update_once(cell: Cell, workload: Workload) -> None:
         build_step(cell, workload, workload.device)()
 
 
-@contextmanager
-def users_warnings(cell: Cell) -> Iterator[None]:
+def users_warnings(cell: Cell) -> AbstractContextManager[object]:
     """Where warnings are errors, as in this suite's own runs, a user's own network or method may still warn."""
-    with warnings.catch_warnings():
-        if cell.is_users:
-            warnings.simplefilter("default")
-        yield
+    return may_warn() if cell.is_users else warnings.catch_warnings()
 
 
 def record_of(cell: Cell, workload: Workload | Mapping[str, Any], parts: Mapping[str, object]) -> Record:
