@@ -12,8 +12,10 @@ from peft_update_bench.bench import metrics
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.bench.gate.grouped import LISTED
 from peft_update_bench.bench.gate.workloads import differences
 from peft_update_bench.bench.record import Record
+from peft_update_bench.fixtures.first_few import first_few
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 
@@ -112,7 +114,7 @@ def _must_be_of_one_run(one: Shard, other: Shard) -> None:
         ("number of shards", one.of, other.of),
         ("matrix", one.run.matrix, other.run.matrix),
         ("metrics", ", ".join(one.metrics), ", ".join(other.metrics)),
-        ("cells", _some(one.cells), _some(other.cells)),
+        ("cells", first_few(one.cells, LISTED), first_few(other.cells, LISTED)),
     ):
         if ours != theirs:
             raise CommandError(
@@ -164,10 +166,11 @@ def _must_be_complete(shards: Sequence[Shard]) -> None:
                 raise CommandError(f"{cell} is in {holder.path} and in {shard.path}; expected each cell once")
     if absent := [cell for cell in first.cells if cell not in holders]:
         raise CommandError(
-            f"{_some(absent)} of the run is in no file: it failed in its shard, or was left out; expected every cell"
+            f"{first_few(absent, LISTED)} of the run is in no file: it failed in its shard, or was left out; expected "
+            "every cell"
         )
     if strangers := [cell for cell in holders if cell not in first.cells]:
-        raise CommandError(f"{holders[strangers[0]].path}: {_some(strangers)} is no cell of the run")
+        raise CommandError(f"{holders[strangers[0]].path}: {first_few(strangers, LISTED)} is no cell of the run")
 
 
 def _commit(shard: Shard) -> str:
@@ -197,7 +200,3 @@ def _differing_workloads(one: Record, other: Record) -> str:
 
 def _are_measured(shard: Shard) -> bool:
     return any(row.figure.evidence.needs_machine for row in metrics.rows(tuple(shard.metrics)))
-
-
-def _some(cells: Sequence[str]) -> str:
-    return ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")

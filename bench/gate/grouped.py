@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.verdict import Verdict
+from peft_update_bench.fixtures.first_few import first_few
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 LISTED = 3
@@ -63,8 +64,7 @@ def cells_in_words(cells: Sequence[Cell]) -> str:
         number *= len(part) or 1
     if len(cells) > LISTED and number == len(cells) and any(parts[1:]) and not any(cell.is_tests for cell in cells):
         return " × ".join(", ".join(part) for part in parts if part)
-    named = ", ".join(map(str, cells[:LISTED]))
-    return f"{named} and {len(cells) - LISTED} more" if len(cells) > LISTED else named
+    return first_few(cells, LISTED)
 
 
 def _distinct(names: Iterable[str | None]) -> list[str]:

@@ -11,6 +11,7 @@ from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_word
 from peft_update_bench.bench.gate.messages import packages_moved, where_moved
 from peft_update_bench.bench.gate.verdict import Kind, fails
 from peft_update_bench.bench.units import count
+from peft_update_bench.fixtures.first_few import first_few
 
 FEW = 3
 """So many failing cells, or fewer, are told one by one."""
@@ -62,8 +63,7 @@ def _where(results: Sequence[Result], baseline: Baseline, also_fails: Collection
             told.add(result.cell.architecture)
             cells.setdefault(where, []).append(result.cell)
     for where, alike in cells.items():
-        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        yield f"most of it in {alike[0]}{more}: {where}"
+        yield f"most of it in {first_few(alike)}: {where}"
 
 
 def _figure(group: Group) -> str:

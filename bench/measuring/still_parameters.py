@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measuring.measurement import NotTrainingError
+from peft_update_bench.fixtures.first_few import first_few
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -41,7 +42,7 @@ def must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved:
     with fixed_threads(workload.threads):
         remarks, unexplained = explain(cell, workload, unmoved)
     if unexplained:
-        raise NotTrainingError(f"updates leave trained parameters as they were: {_names(unexplained)}")
+        raise NotTrainingError(f"updates leave trained parameters as they were: {first_few(unexplained)}")
     return remarks
 
 
@@ -56,7 +57,7 @@ def must_write_to_all(cell: Cell, workload: Workload, step: UpdateStep, still: S
         still = [name for name in still if name in still_by_values]
     remarks, unexplained = explain_unused(cell, workload, still)
     if unexplained:
-        raise NotTrainingError(f"the optimizer's step writes to no memory of {_names(unexplained)}, which it trains")
+        raise NotTrainingError(f"the optimizer's step writes to no memory of {first_few(unexplained)}, which it trains")
     return remarks
 
 
@@ -69,7 +70,7 @@ def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[
         held = [name for name in still if name not in left]
         if held:
             remarks.append(
-                f"{_names(held)} did not move, because the frozen {_names(gains)} is zero and stops the gradient "
+                f"{first_few(held)} did not move, because the frozen {first_few(gains)} is zero and stops the gradient "
                 "(in timm, zero_init_last=False builds the network without)"
             )
         still = [name for name in still if name in left]
@@ -85,7 +86,7 @@ def explain_unused(
         return [], []
     unused = _without_gradient(cell.architecture, workload, device)
     idle = [name for name in still if name in unused]
-    remarks = [f"{_names(idle)} did not move, because the network's forward pass does not use it"] if idle else []
+    remarks = [f"{first_few(idle)} did not move, because the network's forward pass does not use it"] if idle else []
     return remarks, [name for name in still if name not in unused]
 
 
@@ -104,7 +105,3 @@ def _without_gradient(architecture: str, workload: Workload, device: str) -> set
     step = build_update_step(architecture, "fft", None, workload, device)
     step.backward(step.forward())
     return {name for name, parameter in step.network.named_parameters() if parameter.grad is None}
-
-
-def _names(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

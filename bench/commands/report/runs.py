@@ -12,12 +12,14 @@ from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.gate import Result, judge_saved
+from peft_update_bench.bench.gate.grouped import LISTED
 from peft_update_bench.bench.gate.summary import Summary, kind_of
 from peft_update_bench.bench.gate.together import paragraph, told_together
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.gate.workloads import check_adaptation, differences
 from peft_update_bench.bench.record import AdaptationSettings, Record
 from peft_update_bench.bench.units import count
+from peft_update_bench.fixtures.first_few import first_few
 from pytest_benchmark.utils import get_machine_id
 
 MOVED: tuple[Kind, ...] = ("missing", "regressed", "unstable", "improved", "new")
@@ -134,7 +136,8 @@ def compare_runs(run: Baseline, other: Baseline) -> Comparison:
     common = [cell for cell in run.records if cell in other.records]
     if not common:
         raise CommandError(
-            f"{run.path} and {other.path} have no cell in common: the first has {_some(run)}, the other {_some(other)}"
+            f"{run.path} and {other.path} have no cell in common: the first has {first_few(run.records, LISTED)}, "
+            f"the other {first_few(other.records, LISTED)}"
         )
     for cell in common:
         now, before = run.records[cell], other.records[cell]
@@ -162,8 +165,3 @@ def judge(run: Baseline, others: Mapping[Cell, Baseline]) -> dict[Cell, Result]:
     """Judge the cells of `run` that have a baseline in `others`, as the run that saved them would."""
     saved = [(run.records[cell], run.seconds.get(cell), other) for cell, other in others.items()]
     return judge_saved(saved, options.tolerances(options.read_project(Path.cwd()).tolerances), run.machine)
-
-
-def _some(run: Baseline) -> str:
-    names = [str(cell) for cell in run.records]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
