@@ -13,7 +13,7 @@ with gpus.hidden():
         "peft_update_bench.bench.processes.child_process",
         "peft_update_bench.fixtures.instruments.measured_memory",
         "peft_update_bench.fixtures.update_step",
-        *(method.implementation.partition(":")[0] for method in BUILT_IN.values()),
+        *(method.module for method in BUILT_IN.values()),
     ):
         # A child complains about what cannot be imported.
         with suppress(ImportError):
