@@ -43,7 +43,7 @@ def _table(
     columns = {}
     for records in runs:
         found = front.networks(records)
-        columns[front.told(found[0].conditions)] = {network.architecture: network for network in found}
+        columns[front.in_words(found[0].conditions)] = {network.architecture: network for network in found}
     return ["network", *headers, *columns], [
         [architecture, *row]
         for architecture in dict.fromkeys(name for column in columns.values() for name in column)

@@ -22,8 +22,8 @@ from tabulate import tabulate
 
 BATCH_SIZES = (1, 32)
 
-Choice = tuple[str, int | None]
-"""A method and its rank."""
+MethodAtRank = tuple[str, int | None]
+"""A choice of :mod:`front`, before it has a name."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Column:
 
     title: str
     sources: Sequence[str]
-    figures: Mapping[Choice, str]
+    figures: Mapping[MethodAtRank, str]
 
-    def lacks(self, choices: Sequence[Choice], architecture: str) -> str:
+    def lacks(self, choices: Sequence[MethodAtRank], architecture: str) -> str:
         """Which of `choices` have no figure, in words; empty where all have one."""
         lacking = [name_of(*choice) for choice in choices if choice not in self.figures]
         if not lacking:
@@ -94,7 +94,7 @@ def _batch_size(record: Record) -> int | None:
 def _accuracy(data: str, folder: Path, architecture: str) -> Column:
     """Of the committed runs in `folder`."""
     of_network = [record for record in committed.adapted(folder) if record.architecture == architecture]
-    by_choice: dict[Choice, str] = {}
+    by_choice: dict[MethodAtRank, str] = {}
     for network in front.networks(of_network):
         shown = {choice.name: network.shown(choice) for choice in network.choices}
         choices = {(r.method, r.rank) for r in of_network}
@@ -126,6 +126,6 @@ def _instructions(record: Record) -> str | None:
     return show(record.instructions.total, "").strip() if record.instructions else None
 
 
-def _place(choice: Choice) -> tuple[int, int]:
+def _place(choice: MethodAtRank) -> tuple[int, int]:
     """The order in which the methods are listed, and a method's ranks rising."""
     return [*BUILT_IN].index(choice[0]), choice[1] or 0

@@ -173,7 +173,7 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
         condition = condition_of(adaptation)
         if condition in held:
             raise CommandError(
-                f"{record.cell} is there twice for {told([condition])}; expected runs of other shifts or tasks"
+                f"{record.cell} is there twice for {in_words([condition])}; expected runs of other shifts or tasks"
             )
         held[condition] = record, adaptation
     _must_be_alike(architecture, records)
@@ -181,7 +181,7 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
     whole = {name: held for name, held in by_choice.items() if held.keys() == {*conditions}}
     if not whole:
         raise CommandError(
-            f"no method of {architecture} was adapted to all of {told(conditions)}; expected one that was"
+            f"no method of {architecture} was adapted to all of {in_words(conditions)}; expected one that was"
         )
     seeds = {len(a.runs) for held in by_choice.values() for _, a in held.values()}
     if min(seeds) < 2 or len(seeds) > 1:
@@ -230,8 +230,8 @@ def condition_of(adaptation: Adaptation) -> Condition:
     return adaptation.task, f"{settings.corruption} {settings.severity}" if settings.corruption else ""
 
 
-def told(conditions: Sequence[Condition]) -> str:
-    """Conditions in words: ``shift under fog 5, unseen``."""
+def in_words(conditions: Sequence[Condition]) -> str:
+    """What networks were adapted to: ``shift under fog 5, unseen``."""
     return ", ".join(f"{task} under {shift}" if shift else task for task, shift in conditions)
 
 

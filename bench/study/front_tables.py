@@ -11,8 +11,8 @@ from peft_update_bench.bench.study.front import (
     Network,
     adaptation_of,
     condition_of,
+    in_words,
     networks,
-    told,
 )
 from peft_update_bench.bench.units import NOTHING, count, show
 
@@ -73,7 +73,7 @@ def setting_in_words(adaptation: Adaptation, conditions: Sequence[Condition], se
     """What accuracies are of: images, first weights, what was adapted to, and how long."""
     settings = adaptation.settings
     return (
-        f"{settings.data} from {settings.weights} weights, {told(conditions)}; {count(seeds, 'seed')}, "
+        f"{settings.data} from {settings.weights} weights, {in_words(conditions)}; {count(seeds, 'seed')}, "
         f"{settings.steps} steps, {settings.test_images} test images"
     )
 

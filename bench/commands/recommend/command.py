@@ -36,7 +36,7 @@ from peft_update_bench.bench.commands.recommend.quantities import (
     parse_ratio,
 )
 from peft_update_bench.bench.commands.recommend.smaller import Smaller, find_smaller
-from peft_update_bench.bench.commands.recommend.words import ROWS, Tables, told
+from peft_update_bench.bench.commands.recommend.words import ROWS, Tables, paragraphs
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.metrics import budgets
@@ -104,7 +104,8 @@ def run(given: argparse.Namespace) -> int:
     lines = [f"Budget: {', '.join(map(str, limits))}."]
     if device is not None:
         lines.append(f"{device.name}: {device.source}. Assumed: {device.assumed}.")
-    lines += [_conditions(run, known, adapted, collected), *told(found, tables, smaller, collected.failures)]
+    lines.append(_conditions(run, known, adapted, collected))
+    lines += paragraphs(found, tables, smaller, collected.failures)
     print("\n\n".join(terminal.wrap(line, characters) for line in lines))
     return 0 if found.feasible else 1
 

@@ -33,7 +33,7 @@ class Tables:
     characters: int | None = None
 
 
-def told(found: Answer, tables: Tables, smaller: Sequence[Smaller], failures: dict[Cell, str]) -> list[str]:
+def paragraphs(found: Answer, tables: Tables, smaller: Sequence[Smaller], failures: dict[Cell, str]) -> list[str]:
     """The paragraphs of the answer. `smaller` are what was tried where nothing fits."""
     parts = []
     if found.feasible:

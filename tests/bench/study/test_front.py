@@ -124,7 +124,7 @@ def test_accuracies_are_means_over_tasks_and_shifts() -> None:
         of_seeds("head", 0.3, 0.4),
     ]
     (found,) = networks(records)
-    assert front.told(found.conditions) == "shift under fog 5, shift under contrast 5, unseen"
+    assert front.in_words(found.conditions) == "shift under fog 5, shift under contrast 5, unseen"
     fft, lora = found.choices
     assert fft.accuracy == pytest.approx((0.75 + 0.55 + 0.9) / 3)
     assert lora.name == "lora, r=4"

@@ -19,7 +19,7 @@ from peft_update_bench.bench.commands.recommend.quantities import (
     parse_ratio,
 )
 from peft_update_bench.bench.commands.recommend.smaller import find_smaller
-from peft_update_bench.bench.commands.recommend.words import Tables, told
+from peft_update_bench.bench.commands.recommend.words import Tables, paragraphs
 from peft_update_bench.bench.metrics import budgets
 
 from tests.helpers import records
@@ -289,7 +289,7 @@ def test_counted_instructions_stand_beside_and_are_called_no_time(ask: Ask) -> N
 def test_cells_that_fail_for_one_reason_are_told_once() -> None:
     failures = {**dict.fromkeys((HEAD, LORA), "it has no layer"), FFT: "another"}
     found = answer([], [Limit(budgets()["memory"], 1)], None, 0.0)
-    assert told(found, Tables(10, "", 80), [], failures)[-2:] == [
+    assert paragraphs(found, Tables(10, "", 80), [], failures)[-2:] == [
         "Not computed: resnet18-head, resnet18-lora-r4: it has no layer",
         "Not computed: resnet18-fft: another",
     ]
