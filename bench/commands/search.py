@@ -26,6 +26,7 @@ from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from tabulate import tabulate
 
 if TYPE_CHECKING:
+    from peft_update_bench.fixtures.training.adaptation import Update
     from peft_update_bench.fixtures.training.plan import Plan
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -82,21 +83,12 @@ def run(given: argparse.Namespace) -> int:
     from peft_update_bench.bench.processes.local_processes import LocalProcesses
     from peft_update_bench.bench.processes.update_runs import UpdateRuns
     from peft_update_bench.fixtures.files import write_atomically
-    from peft_update_bench.fixtures.training.adaptation import Update
 
     assert isinstance(asked.benchmark, AdaptationBenchmark)
     adaptation = asked.benchmark.adaptation
     plan = replace(adaptation.plan, evaluations=1, split="validation")
     methods = asked.selection.methods or tuple(METHODS)
-    updates = {
-        (method, rate, f"{architecture}-{task}"): Update(
-            architecture, method, RANK if takes_rank(method) else None, task, SEED, rate
-        )
-        for architecture in asked.selection.architectures or ()
-        for task in adaptation.settings
-        for method in methods
-        for rate in rates
-    }
+    updates = _updates(asked.selection.architectures or (), tuple(adaptation.settings), methods, rates)
     conditions = _conditions(plan)
     wheres = {where for _, _, where in updates}
     others = {} if given.output is None else _others(given.output, methods, conditions, rates, wheres)
@@ -118,6 +110,23 @@ def run(given: argparse.Namespace) -> int:
             write_atomically(given.output, found.encode("ascii"))
     runs.forget()
     return 0
+
+
+def _updates(
+    architectures: Sequence[str], tasks: Sequence[str], methods: Sequence[str], rates: Sequence[float]
+) -> dict[tuple[str, float, str], Update]:
+    """One update for each method, rate, and network with task."""
+    from peft_update_bench.fixtures.training.adaptation import Update
+
+    return {
+        (method, rate, f"{architecture}-{task}"): Update(
+            architecture, method, RANK if takes_rank(method) else None, task, SEED, rate
+        )
+        for architecture in architectures
+        for task in tasks
+        for method in methods
+        for rate in rates
+    }
 
 
 def report(scores: Scores) -> str:
