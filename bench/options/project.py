@@ -12,7 +12,7 @@ from typing import Any
 
 from peft_update_bench.bench import benchmarks
 from peft_update_bench.bench.options.values import OptionError
-from peft_update_bench.fixtures.imported import told
+from peft_update_bench.fixtures.imported import RAISED, told
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:  # a user's module may raise anything
+        except RAISED as error:
             raise OptionError(f"[tool.peft-update-bench] modules: importing {name!r} raises {told(error)}") from None
 
 

@@ -220,10 +220,15 @@ def test_what_does_not_go_together_is_refused(run: Run, options: list[str], comp
     assert complaint in words(result)
 
 
-def test_a_module_that_cannot_be_imported_is_named(pytester: pytest.Pytester) -> None:
-    pytester.makefile(".toml", pyproject='[tool.peft-update-bench]\nmodules = ["nowhere"]\n')
+@pytest.mark.parametrize(
+    ("module", "complaint"),
+    [("nowhere", "raises ModuleNotFoundError"), ("script", "raises SystemExit: 0 (script.py:2)")],
+)
+def test_a_module_that_cannot_be_imported_is_named(pytester: pytest.Pytester, module: str, complaint: str) -> None:
+    pytester.makefile(".toml", pyproject=f'[tool.peft-update-bench]\nmodules = ["{module}"]\n')
+    pytester.makepyfile(script="import sys\nsys.exit(0)")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *SUITE)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "[tool.peft-update-bench] modules: importing 'nowhere' raises ModuleNotFoundError" in words(result)
+    assert f"[tool.peft-update-bench] modules: importing {module!r} {complaint}" in words(result)
     assert "Traceback" not in words(result)
     assert main(["report"]) == 2

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.usefixtures("warm_operators")
 @pytest.fixture
 def mine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a module of the user's own, as the current folder is on the path of a command."""
-    pytester.makepyfile(mine=MODULE, broken="import mine\nraise RuntimeError('half done')", unparsable="def")
+    broken, script = "import mine\nraise RuntimeError('half done')", "import sys\nsys.exit(0)"
+    pytester.makepyfile(mine=MODULE, broken=broken, script=script, unparsable="def")
     monkeypatch.syspath_prepend(str(pytester.path))
 
 
@@ -45,6 +46,7 @@ def test_a_network_is_accepted(name: str) -> None:
         ("nine:build", "there is no module 'nine' in the current folder or elsewhere on Python's path"),
         ("nine.models:build", "there is no module 'nine'"),
         ("broken:build", "importing 'broken' raises RuntimeError: half done (broken.py:2)"),
+        ("script:build", "importing 'script' raises SystemExit: 0 (script.py:2)"),
         ("unparsable:build", "importing 'unparsable' raises SyntaxError: "),
         ("mine:bild", "the module 'mine' has no 'bild'"),
         ("mine:NUMBER", "is of type int; expected a callable that takes num_classes by keyword"),
