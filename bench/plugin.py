@@ -7,7 +7,7 @@ heavy is imported, no option is added, no hook acts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ PACKAGE = "peft_update_bench"
 HOOKS = "peft-update-bench-hooks"
 FIXTURE = "update_benchmark"
 TABLE = "[tool.peft-update-bench"
+
+DESELECTED = pytest.StashKey[set[str]]()
+"""The ids of the tests that the run leaves out."""
 
 _IS_MATRIX = pytest.StashKey[bool]()
 """Whether the run is one of the matrix."""
@@ -89,6 +92,12 @@ def pytest_benchmark_compare_machine_info(
     if "suite" in compared_benchmark:
         compared_benchmark["machine_info"] = machine_info
     return (yield)
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Keep what is left out, whether or not a terminal's reporter counts it."""
+    for item in items:
+        item.config.stash.setdefault(DESELECTED, set()).add(item.nodeid)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from peft_update_bench.bench.plugin import DESELECTED
 
 
 def is_narrowed(config: pytest.Config) -> bool:
     """Whether the run is of a part of the tests."""
-    narrowing = (_deselected(config), config.option.file_or_dir, config.getoption("lf", False), *_ignored(config))
+    narrowing = (
+        config.stash.get(DESELECTED, ()),
+        config.option.file_or_dir,
+        config.getoption("lf", False),
+        *_ignored(config),
+    )
     return any(narrowing)
-
-
-def _deselected(config: pytest.Config) -> set[str]:
-    """The ids of tests."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    stats: Mapping[str, Sequence[pytest.Item]] = reporter.stats if reporter is not None else {}
-    return {item.nodeid for item in stats.get("deselected", ())}
 
 
 def was_collected(session: pytest.Session) -> Callable[[str], bool]:
     """Says of a test's id whether it would be in this run, if it were still there."""
     config = session.config
     # A file that cannot be imported is an error of its own, and nothing is known of what is in it.
-    passes_over = (
-        config.getoption("lf", False)
-        or not config.pluginmanager.has_plugin("terminalreporter")
-        or bool(session.testsfailed)
-        or _types_an_expression(config)
-    )
+    passes_over = config.getoption("lf", False) or bool(session.testsfailed) or _types_an_expression(config)
     folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
     ignored, patterns = _ignored(config)
-    deselected = _deselected(config)
+    deselected = config.stash.get(DESELECTED, set())
     beginnings = tuple(config.getoption("deselect", None) or ())
 
     def collected(test: str) -> bool:
@@ -47,6 +41,23 @@ def was_collected(session: pytest.Session) -> Callable[[str], bool]:
         return not passes_over and within and not is_ignored and not is_deselected
 
     return collected
+
+
+def counted_from(recorded: Iterable[str], tests: Sequence[pytest.Item]) -> tuple[str, pytest.Item, Path] | None:
+    """Where none of the `tests` is `recorded` under its id, because the recording's root folder was another: one that
+    was, the test that it is now, and that folder. None where some are, or no test is another's."""
+    ids = {*recorded}
+    if any(test.nodeid in ids for test in tests):
+        return None
+    for test in tests:
+        name, file = test.nodeid.partition("::")[2], test.path.resolve()
+        for other in sorted(ids):
+            path, _, other_name = other.partition("::")
+            parts = Path(path).parts
+            is_left = (test.config.rootpath / path).exists()
+            if name == other_name and file.parts[-len(parts) :] == parts and not is_left:
+                return other, test, file.parents[len(parts) - 1]
+    return None
 
 
 def _ignored(config: pytest.Config) -> tuple[list[Path], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -46,6 +47,8 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         ours.add_tests(item.nodeid for item in tests)
         assert isinstance(ours.run.tolerances, Tolerances)
         ours.run.tolerances.asked.update((item.nodeid, asked) for item in tests if (asked := _asked(item)))
+        if is_first:
+            _refuse_another_root(ours, config, tests)
     except (OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
     ours.is_narrowed = lost_tests.is_narrowed(config)
@@ -57,6 +60,19 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
             reporter.write_line(_DISABLED if is_disabled else ours.header)
         if tests and not is_disabled:
             start.prepare(config, ours)
+
+
+def _refuse_another_root(ours: Session, config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
+    """Raises BaselineError where the baseline's tests are this run's, by ids that count from another folder."""
+    judge = ours.gate.baseline
+    recorded = [cell.architecture for cell in judge.records if cell.is_tests] if judge else []
+    if judge and (found := lost_tests.counted_from(recorded, tests)):
+        was, test, root = found
+        raise baseline.BaselineError(
+            f"{judge.path}: holds {was}, which is {test.nodeid} in this run, whose root folder is {config.rootpath}; "
+            f"expected that of the recording, --rootdir={os.path.relpath(root)}, or where the file was moved a new "
+            f"baseline: {ours.run.record_command}"
+        )
 
 
 def begin_without_tests(session: pytest.Session) -> None:

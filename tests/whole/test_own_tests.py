@@ -155,6 +155,8 @@ def test_one_that_is_gone_is_lost_unless_the_command_line_leaves_it_out(reposito
     lost = repository.run("--ignore=elsewhere", COMPARE)
     assert lost.ret == 1
     lost.stdout.fnmatch_lines(["*test_b.py::test_update is in 0001_baseline.json and no longer in the run.*"])
+    for option, status in (("--deselect=test_b.py", 0), ("--deselect=test_a.py::test_lora", 1)):
+        assert repository.run("-p", "no:terminal", option, COMPARE).ret == status, "also where nothing is printed"
 
 
 @pytest.mark.parametrize(("option", "is_part"), [("--ignore=test_b.py", True), ("--durations=1", False)])
@@ -262,6 +264,25 @@ def test_a_run_in_a_folder_below(repository: Repository, monkeypatch: pytest.Mon
     below = repository.run(COMPARE, "-k", "lora")
     assert below.ret == 0
     below.stdout.fnmatch_lines(["1 cell, against 0001_baseline.json: 1 ok"])
+
+
+def test_a_root_folder_that_is_not_the_recordings_is_named(repository: Repository) -> None:
+    """By it a test has another id, under which it would pass as new."""
+    for folder in ("tests", "ci"):
+        (repository.path / folder).mkdir()
+    (repository.path / "test_a.py").rename(repository.path / "tests" / "test_a.py")
+    (repository.path / "test_b.py").unlink()
+    repository.write("ci/pytest.ini", "[pytest]\npythonpath = ..\n")
+    repository.run(SAVE).assert_outcomes(passed=2)
+    options = ("-c", "ci/pytest.ini", "tests", COMPARE)
+    refused = repository.run(*options)
+    assert refused.ret == 4
+    refused.stderr.fnmatch_lines(
+        ["ERROR: baselines/0001_baseline.json: holds tests/test_a.py::test_update, which is test_a.py::test_update in "
+         "this run, whose root folder is */ci; expected that of the recording, --rootdir=., or where the file was "
+         "moved a new baseline: pytest tests --benchmark-save=baseline"]
+    )  # fmt: skip
+    assert repository.run("--rootdir=.", *options).ret == 0
 
 
 def test_what_was_not_measured_is_told(repository: Repository) -> None:
