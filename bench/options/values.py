@@ -49,7 +49,8 @@ def whole_number(option: str, value: str | None) -> int:
 
 def fraction(name: str, value: object) -> float:
     try:
-        number = float(value)  # type: ignore[arg-type]
+        # true is a number to Python, and no fraction to a person.
+        number = -1.0 if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number < 10:

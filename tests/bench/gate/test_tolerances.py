@@ -58,6 +58,7 @@ def test_names() -> None:
     [
         ({"speed": 0.1}, "the tolerance speed in the marker of a::b is of no metric; expected one of allocator_peak, "),
         ({"flops": -0.1}, "the tolerance flops in the marker of a::b is -0.1; expected a fraction of at least 0"),
+        ({"latency": True}, "the tolerance latency in the marker of a::b is True; expected a fraction of at least 0"),
         ({"latency": 0}, "the tolerance latency in the marker of a::b is 0; expected a fraction above 0"),
     ],
 )
