@@ -157,6 +157,8 @@ def read(path: Path) -> Baseline:
         cell_id, information = _cell_id(entry["fullname"], entry.get("extra_info")), entry.get("extra_info")
         # Other benchmarks' entries in the same file are passed over.
         if cell_id is None:
+            if (test := _test_of(information)) is not None:
+                raise BaselineError(f"{path}: the entry named {entry['fullname']} holds the record of {test}")
             continue
         try:
             record = read_record(information)
@@ -183,6 +185,12 @@ def _cell_id(fullname: str, information: Any) -> str | None:
         return fullname
     test, _, cell_id = fullname.rpartition("::")[2].rstrip("]").partition("[")
     return cell_id if test in test_names() else None
+
+
+def _test_of(information: Any) -> str | None:
+    """The users' test that a record is of; None where it is of none."""
+    name = information.get("architecture") if isinstance(information, dict) else None
+    return name if isinstance(name, str) and "::" in name else None
 
 
 def read_machine(machine_info: dict[str, Any]) -> Machine:

@@ -114,6 +114,11 @@ class Record(Part):
 
 def read_record(data: Any) -> Record:
     """Check one cell's ``extra_info``. Raises RecordError, whose message begins with the key at fault."""
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RecordError(
+            f"schema: given {schema}, which a newer peft-update-bench wrote; expected at most {SCHEMA}: update this one"
+        )
     try:
         return _model().model_validate(data)
     except ValidationError as error:

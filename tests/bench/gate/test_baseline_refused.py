@@ -120,6 +120,14 @@ def test_a_suite_that_does_not_say_what_was_measured(tmp_path: Path, suite: dict
     assert message.endswith(f"0001_a.json: suite is {suite!r}; expected a matrix and is_filtered")
 
 
+def test_an_entry_that_is_named_after_another_test_than_its_record(tmp_path: Path) -> None:
+    """Passed over, it would leave its test new, which nothing judges."""
+    data = baseline_data()
+    data["benchmarks"][0] |= {"fullname": "test_b.py::test", "extra_info": extra_info(architecture="test_a.py::test")}
+    message = refuse(tmp_path, json.dumps(data).encode())
+    assert message.endswith("0001_a.json: the entry named test_b.py::test holds the record of test_a.py::test")
+
+
 def without(info: dict[str, Any], *keys: str) -> dict[str, Any]:
     """`info` without the nested entry that `keys` lead to."""
     inner = info
@@ -134,7 +142,7 @@ def without(info: dict[str, Any], *keys: str) -> dict[str, Any]:
     [
         (without(extra_info(), "schema"), "schema: Field required"),
         (extra_info(schema=0), "schema: Input should be 1, 2 or 3, given 0"),
-        (extra_info(schema=4), "schema: Input should be 1, 2 or 3, given 4"),
+        (extra_info(schema=4), "schema: given 4, which a newer peft-update-bench wrote; expected at most 3"),
         (extra_info(schema="1"), "schema: Input should be 1, 2 or 3, given '1'"),
         (without(extra_info(), "flops", "forward"), "flops.forward: Field required"),
         (without(extra_info(), "workload"), "workload: Field required"),
