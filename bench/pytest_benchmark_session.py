@@ -49,6 +49,11 @@ class PytestBenchmarkSession:
         return bool(self._session.disabled)
 
     @property
+    def has_measured(self) -> bool:
+        """Whether any benchmark has something to save."""
+        return bool(self._session.benchmarks)
+
+    @property
     def machine_id(self) -> str:
         """The name of this machine's folder in a storage."""
         return str(get_machine_id())
@@ -85,6 +90,20 @@ class PytestBenchmarkSession:
     def store_in(self, folder: Path) -> None:
         """Save baselines there, each complete or not at all."""
         self._session.storage = BaselineStorage(folder, self._session.logger)  # type: ignore[no-untyped-call]
+
+    def survive_unwritten_json(self) -> None:
+        """Let a ``--benchmark-json`` that cannot be written end neither pytest in a traceback, nor saving, which is
+        next. Folders that it lacks are made, as they are for baselines."""
+        session, write = self._session, self._session.save_json
+
+        def save_json(output_json: dict[str, Any]) -> None:
+            try:
+                session.json.parent.mkdir(parents=True, exist_ok=True)
+                write(output_json)
+            except OSError as error:
+                session.json_failure = f"--benchmark-json {session.json} cannot be written ({error.strerror})"
+
+        session.save_json = save_json
 
     def show_beside(self, baseline: Path) -> None:
         """Let the plugin's own table show `baseline` too."""
@@ -128,6 +147,11 @@ class PytestBenchmarkSession:
         saving = bool(self._session.save or self._session.autosave)
         self._session.save = self._session.autosave = None
         return saving
+
+    @property
+    def json_failure(self) -> str:
+        """Why the file that ``--benchmark-json`` names could not be written, empty where it could."""
+        return str(getattr(self._session, "json_failure", ""))
 
     @property
     def saving_failure(self) -> str:

@@ -118,15 +118,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     whole = ours.finished == session.testscollected
     if (exitstatus != pytest.ExitCode.OK or not whole or ours.lost_tests) and theirs.cancel_saving():
         ours.unsaved = "the run did not pass"
+    elif theirs.is_saving and not theirs.has_measured and not theirs.is_disabled:
+        ours.unsaved = "nothing was measured"
     with warnings.catch_warnings():
         # With warnings as errors it would end the run without a word on the cells that failed.
         warnings.filterwarnings("ignore", "Not saving anything")
         result = yield
-    if not (ours.unwritten or theirs.saving_failure):
+    # Also where there is no terminal whose summary says it.
+    is_unwritten = bool(ours.unwritten or theirs.saving_failure or theirs.json_failure)
+    if not is_unwritten:
         ours.run.benchmark.forget()
     # Where every test is gone, pytest has collected none.
     passes = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
-    if passes and (ours.unwritten or ours.lost_tests):
+    if passes and (is_unwritten or ours.lost_tests):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return result
 
@@ -159,9 +163,10 @@ def _tell_junit(config: pytest.Config, ours: Session) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ours = config.stash[SESSION]
-    if failure := PytestBenchmarkSession(config).saving_failure:
-        ours.unsaved = failure
-        ours.unwritten.append(failure)
+    theirs = PytestBenchmarkSession(config)
+    ours.unsaved = theirs.saving_failure or ours.unsaved
+    if theirs.json_failure:
+        terminalreporter.write_line(theirs.json_failure, red=True)
     if not ours.results and not ours.unsaved and not (ours.finished and ours.unmeasured):
         return
     summary = ours.summary

@@ -32,7 +32,8 @@ def baseline_path(run: options.RunOptions, theirs: PytestBenchmarkSession, stora
 
 
 def register_reports(config: pytest.Config, ours: Session) -> None:
-    """Add the progress line, and failures that are told together."""
+    """Add the progress line, failures that are told together, and a word on a report that cannot be written."""
+    PytestBenchmarkSession(config).survive_unwritten_json()
     plugins = config.pluginmanager
     reporter = plugins.get_plugin("terminalreporter")
     plugins.register(Progress(reporter, ours), "update-benchmark-progress")

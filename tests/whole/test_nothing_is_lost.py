@@ -112,6 +112,20 @@ def test_a_full_disk_fails_the_run_in_one_line(
     assert recorded.read_bytes() == before
 
 
+def test_a_report_that_cannot_be_written_fails_the_run_in_one_line(
+    suite: Suite, storage: Path, pytester: pytest.Pytester
+) -> None:
+    """And the baseline, which is saved after it, is not lost. A folder that it lacks is made."""
+    result = suite("--methods=fft", "--benchmark-json=.", "--benchmark-save=baseline")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["--benchmark-json . cannot be written (Is a directory)"])
+    assert "Traceback" not in text(result)
+    assert files(storage) == ["0001_baseline.json"]
+    assert suite("--methods=fft", "--benchmark-json=made/run.json").ret == 0
+    assert (pytester.path / "made" / "run.json").is_file()
+
+
 def test_a_table_that_cannot_be_written_fails_the_run_in_one_line(suite: Suite) -> None:
     result = suite("--methods=fft", "--markdown=nowhere/verdicts.md")
     result.assert_outcomes(passed=1)
