@@ -7,6 +7,7 @@ heavy is imported, no option is added, no hook acts.
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ _FOLDER = Path(__file__).resolve().parent
 PACKAGE = "peft_update_bench"
 HOOKS = "peft-update-bench-hooks"
 FIXTURE = "update_benchmark"
-TABLE = "[tool.peft-update-bench"
+TABLE = "peft-update-bench"
+"""Of ``tool`` in pyproject.toml."""
 
 DESELECTED = pytest.StashKey[set[str]]()
 """The ids of the tests that the run leaves out."""
@@ -135,12 +137,20 @@ def update_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Generato
 
 
 def _names_us(root: Path) -> bool:
-    """Whether the nearest pyproject.toml has our table; it is not parsed for that."""
+    """Whether the nearest pyproject.toml has our table, however it is written; one that cannot be parsed, where it
+    looks like it."""
     path = next((p for folder in (root, *root.parents) if (p := folder / "pyproject.toml").is_file()), None)
     try:
-        return path is not None and TABLE in path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path is not None else ""
     except (OSError, ValueError):
         return False
+    if TABLE not in text:
+        return False
+    try:
+        tools = tomllib.loads(text).get("tool", {})
+    except tomllib.TOMLDecodeError:
+        return f"[tool.{TABLE}" in text
+    return isinstance(tools, dict) and TABLE in tools
 
 
 def _names_the_package(word: str) -> bool:

@@ -68,7 +68,8 @@ class PytestBenchmarkSession:
 
     @property
     def compare_option(self) -> str | bool:
-        """What ``--benchmark-compare`` names: True for the newest file, False where it was not given.
+        """What ``--benchmark-compare`` names: True for the newest file, False where it was not given. An empty word,
+        as of a variable that is not set, is a name too, of no file.
 
         Nor is it where a project's addopts have it and saving is typed: nobody could record a first baseline, or a
         change that is meant.
@@ -78,7 +79,7 @@ class PytestBenchmarkSession:
         if saves and "--benchmark-compare" not in typed:
             return False
         compare = self._config.option.benchmark_compare
-        return True if compare is True else (compare or False)
+        return False if compare == [] else compare
 
     def take_compare_option(self) -> str | bool:
         """As `compare_option`, and it is taken away from the plugin, which passes over an unreadable baseline with a

@@ -294,7 +294,7 @@ def _is_file(name: str) -> bool:
 
 
 def _without_wildcards(wanted: str) -> str:
-    if "/" in wanted or any(character in wanted for character in "*?["):
+    if not wanted or "/" in wanted or any(character in wanted for character in "*?["):
         raise BaselineError(
             f"--benchmark-compare is {wanted!r}; expected a number, the beginning of a file name, or a path"
         )

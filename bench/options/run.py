@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -238,11 +240,19 @@ def read_for(
         raise project.located(error, typed) from None
 
 
-def storage_folder(location: str) -> Path:
-    """The folder that ``--benchmark-storage`` names. Raises OptionError for anything but a folder."""
+def storage_folder(location: str, name: str = "--benchmark-storage") -> Path:
+    """The folder that ``--benchmark-storage`` names, there or to be made. Raises OptionError for anything else."""
     scheme, separator, path = location.rpartition("://")
     if separator and scheme != "file":
-        raise OptionError(f"--benchmark-storage is {location!r}; expected a folder, because the gate reads files only")
+        raise OptionError(f"{name} is {location!r}; expected a folder, because the gate reads files only")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path or ".").st_mode)  # noqa: PTH116 - pathlib swallows what no folder can be
+    except FileNotFoundError:
+        is_folder = True
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{name} is {location!r}, which cannot be used ({error}); expected a folder") from None
+    if not is_folder:
+        raise OptionError(f"{name} is {location!r}, which is a file; expected a folder")
     return Path(path)
 
 

@@ -71,6 +71,21 @@ def typed(config: pytest.Config) -> dict[str, str | None]:
     return {name: value(config, name) for name in options.all_options()}
 
 
+def choose_storage(config: pytest.Config, project: options.Project) -> bool:
+    """Keep baselines where the project's table says, unless the command line names another place; whether it does.
+
+    Raises OptionError where that is no folder, before pytest-benchmark, which would end in a traceback, looks there.
+    """
+    is_named: bool = config.option.benchmark_storage != DEFAULT_STORAGE
+    if is_named:
+        options.storage_folder(config.option.benchmark_storage)
+    else:
+        name = f"{project.path}: tool.peft-update-bench.storage"
+        options.storage_folder(str(project.root / project.storage), name if project.path else "the storage")
+        config.option.benchmark_storage = f"file://{project.storage_folder}"
+    return is_named
+
+
 def read_run(config: pytest.Config) -> options.RunOptions:
     """What the run of the matrix was asked for, and where its baselines are. Raises UsageError where it cannot be
     done."""
@@ -80,9 +95,7 @@ def read_run(config: pytest.Config) -> options.RunOptions:
         tolerances = options.tolerances(project.tolerances, value(config, "tolerance") or [])
         # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
         elsewhere = [] if config.rootpath == _FOLDER.parent else ["--pyargs", "peft_update_bench.bench"]
-        if config.option.benchmark_storage == DEFAULT_STORAGE:
-            config.option.benchmark_storage = f"file://{project.storage_folder}"
-        elif elsewhere:
+        if choose_storage(config, project) and elsewhere:
             elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
         saves = PytestBenchmarkSession(config).is_saving
         command = shlex.join(["pytest", *elsewhere])

@@ -28,10 +28,10 @@ _DISABLED = "update benchmark: disabled (--benchmark-disable); each step is trie
 
 
 def choose_storage(config: pytest.Config) -> None:
-    """Keep baselines where the project's table says, unless the command line names another place."""
-    if config.getoption("benchmark_storage", None) == DEFAULT_STORAGE:
+    """Keep baselines where the project's table says, unless the command line names another place. Raises UsageError."""
+    if config.getoption("benchmark_storage", None) is not None:
         try:
-            config.option.benchmark_storage = f"file://{options.read_project(config.rootpath).storage_folder}"
+            option_hooks.choose_storage(config, options.read_project(config.rootpath))
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -94,7 +94,7 @@ def _recorded(config: pytest.Config) -> list[str]:
     Raises BaselineError where one that may be ours cannot be read.
     """
     theirs = PytestBenchmarkSession(config)
-    if theirs.is_disabled or not theirs.compare_option:
+    if theirs.is_disabled or theirs.compare_option is False:
         return []
     try:
         run = _read_run(config)

@@ -19,7 +19,7 @@ def find_baseline(ours: Session, theirs: PytestBenchmarkSession, storage: Path, 
 
     Raises BaselineError.
     """
-    if named:
+    if named is not False:
         ours.compare_with(baseline.read(baseline_path(ours.run, theirs, storage, named)))
 
 

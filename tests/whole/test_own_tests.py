@@ -159,6 +159,43 @@ def test_one_that_is_gone_is_lost_unless_the_command_line_leaves_it_out(reposito
         assert repository.run("-p", "no:terminal", option, COMPARE).ret == status, "also where nothing is printed"
 
 
+@pytest.mark.filterwarnings("ignore:Can't compare")  # which pytest-benchmark says of a first baseline
+@pytest.mark.parametrize(
+    ("option", "line", "complaint"),
+    [
+        ("--benchmark-compare=", "", "--benchmark-compare is ''; expected a number, the beginning of a file name, "),
+        ("--benchmark-storage=http://a", "", "--benchmark-storage is 'http://a'; expected a folder"),
+        (COMPARE, 'storage = "step.py"', "*: tool.peft-update-bench.storage is *step.py', which is a file"),
+        (COMPARE, 'storage = "a\\u0000b"', "*: tool.peft-update-bench.storage is *, which cannot be used (embedded "),
+        (COMPARE, 'storage = "perf"', "no baseline (NNNN_[*].json) in perf; record one with: pytest "),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(
+    repository: Repository, option: str, line: str, complaint: str
+) -> None:
+    table = (repository.path / "pyproject.toml").read_text()
+    repository.write("pyproject.toml", f"{table}{line}\n")
+    refused = repository.run(option)
+    assert refused.ret == 4
+    refused.stderr.fnmatch_lines([f"ERROR: {complaint}*"])
+    assert "Traceback" not in refused.stdout.str() + refused.stderr.str()
+
+
+@pytest.mark.filterwarnings("ignore:Can't compare")  # which pytest-benchmark says of a first baseline
+@pytest.mark.parametrize(
+    "line", ['tool.peft-update-bench.storage = "perf"', '[tool]\npeft-update-bench = {storage = "perf"}']
+)
+def test_a_table_is_noticed_however_it_is_written(repository: Repository, line: str) -> None:
+    repository.write("pyproject.toml", f'{line}\n[tool.pytest.ini_options]\npythonpath = ["."]\n')
+    repository.run(COMPARE).stderr.fnmatch_lines(["ERROR: no baseline (NNNN_[*].json) in perf; *"])
+
+
+def test_a_baseline_of_nothing_is_said_not_to_be_saved(repository: Repository) -> None:
+    skipped = repository.run(SAVE, "--benchmark-skip")
+    skipped.assert_outcomes(skipped=4)
+    skipped.stdout.fnmatch_lines(["No baseline was saved: nothing was measured."])
+
+
 @pytest.mark.parametrize(("option", "is_part"), [("--ignore=test_b.py", True), ("--durations=1", False)])
 def test_a_baseline_of_a_part_says_so(repository: Repository, option: str, is_part: bool) -> None:
     repository.run(SAVE, option)

@@ -114,7 +114,7 @@ def test_an_unreadable_baseline_of_a_machine_is_not_passed_over(tmp_path: Path) 
         find(tmp_path, None, "machine", lambda: Machine("B CPU", 2))
 
 
-@pytest.mark.parametrize("wanted", ["../0001", "*", "000[1]", "machine/0001"])
+@pytest.mark.parametrize("wanted", ["", "../0001", "*", "000[1]", "machine/0001"])
 def test_patterns_are_refused(storage: Callable[..., Path], wanted: str) -> None:
     with pytest.raises(BaselineError) as error:
         find(storage("0001_a.json"), wanted, "machine")

@@ -174,9 +174,20 @@ def test_storage_folder(location: str) -> None:
     assert str(options.storage_folder(location)) == "baselines"
 
 
-def test_storage_that_is_no_folder() -> None:
-    with pytest.raises(OptionError, match="expected a folder"):
-        options.storage_folder("elasticsearch+http://host/index")
+@pytest.mark.parametrize(
+    ("location", "complaint"),
+    [
+        ("elasticsearch+http://host/index", "; expected a folder, because the gate reads files only"),
+        (__file__, ", which is a file; expected a folder"),
+        (f"{__file__}/below", ", which cannot be used ([Errno 20] Not a directory: "),
+        ("a\0b", ", which cannot be used (embedded null byte); expected a folder"),
+        ("a" * 300, ", which cannot be used ([Errno 36] File name too long: "),
+    ],
+)
+def test_storage_that_is_no_folder(location: str, complaint: str) -> None:
+    with pytest.raises(OptionError) as error:
+        options.storage_folder(location)
+    assert str(error.value).startswith(f"--benchmark-storage is {location!r}{complaint}")
 
 
 class TestMatrices:
