@@ -79,7 +79,8 @@ class Figure:
     for the page and the report, `brief` for the table that ends a run. `over_time` is the title of its chart over
     commits; it counts as moved where one of its `parts` did. `noise` is by how much it moves where nothing changed,
     in its unit, however small it is. A fall below the share `floor` of the baseline's figure is no saving, and
-    fails. `since` is the record's schema that first had the figure: an older baseline cannot judge it.
+    fails. `since` is the record's schema all of whose records have the figure: an older one that lacks it, as the
+    first ones of schema 1 lack statistics, cannot judge it.
     """
 
     key: str

@@ -39,7 +39,7 @@ METRICS: dict[str, Metric] = {
                         more="flash",
                     ),
                 ),
-                Figure("statistics", "elements", Evidence.PINNED),
+                Figure("statistics", "elements", Evidence.PINNED, since=2),
             ),
         ),
         Metric(

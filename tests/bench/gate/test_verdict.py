@@ -356,6 +356,13 @@ def test_an_older_baseline_cannot_judge_new_figures() -> None:
     assert explain(gate(record(**OLD)).judge(record()), gate(record(**OLD)).baseline) == ""
 
 
+def test_nor_can_the_first_baselines_of_a_schema_judge_what_later_ones_have() -> None:
+    parameters = {k: v for k, v in extra_info()["parameters"].items() if k != "statistics"}
+    found = verdicts(record(), record(**{**OLD, "schema": 1, "parameters": parameters}))
+    assert found["parameters.statistics"].kind == "unrecorded"
+    assert {verdict.kind for verdict in found.values()} == {"ok", "unrecorded"}
+
+
 def test_a_baseline_of_this_schema_must_have_them() -> None:
     assert set(kinds(record(), lacking("growth")).values()) == {"missing"}
 
