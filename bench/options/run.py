@@ -24,7 +24,7 @@ from peft_update_bench.bench.options.subjects import (
     read_optimizer,
     read_steps,
 )
-from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, whole_number
+from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, typed, whole_number
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.workload import DTYPES, OPTIMIZERS, Workload
 
@@ -187,10 +187,10 @@ def read(
         **sizes,
         device=device,
         optimizer=read_optimizer(given.get("optimizer"), device),
-        dtype=one_of("dtype", given.get("dtype") or Workload.dtype, DTYPES),
+        dtype=one_of("dtype", typed(given, "dtype", Workload.dtype), DTYPES),
     )
     selection = Selection(
-        matrix=one_of("matrix", given.get("matrix") or kind.default_matrix, tuple(MATRICES)),
+        matrix=one_of("matrix", typed(given, "matrix", kind.default_matrix), tuple(MATRICES)),
         architectures=None if is_of_tests else comma_separated(given.get("architectures"), check_architecture),
         methods=None
         if is_of_tests
@@ -205,8 +205,8 @@ def read(
         workload=workload,
         metrics=metrics,
         tolerances=tolerances,
-        unstable=one_of("unstable", given.get("unstable") or "warn", ("fail", "warn")),
-        not_comparable=one_of("not_comparable", given.get("not_comparable") or "warn", ("fail", "warn")),
+        unstable=one_of("unstable", typed(given, "unstable", "warn"), ("fail", "warn")),
+        not_comparable=one_of("not_comparable", typed(given, "not_comparable", "warn"), ("fail", "warn")),
         records_baseline=records_baseline,
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
         command=command,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from peft_update_bench.bench.command_error import CommandError
@@ -16,6 +16,12 @@ _MOST_DIGITS = 9
 
 class OptionError(CommandError):
     """A bad option: what was given and what is allowed."""
+
+
+def typed(given: Mapping[str, str | None], name: str, default: str) -> str:
+    """What was typed for an option, also where that is empty, as of a variable that is not set; else `default`."""
+    value = given.get(name)
+    return default if value is None else value
 
 
 def one_of(option: str, value: str, allowed: Collection[str], or_else: str = "") -> str:

@@ -53,6 +53,8 @@ def test_filters_narrow_and_keep_the_order_given() -> None:
     [
         ("architectures", "resnet19", "--architectures is 'resnet19'; expected one of resnet18, mobilenet_v2"),
         ("architectures", "", "--architectures is ''"),
+        ("matrix", "", "--matrix is ''; expected one of subset, core"),
+        ("unstable", "", "--unstable is ''; expected one of fail, warn"),
         ("methods", "lora,qlora", "--methods is 'qlora'; expected one of fft, head, bn_head, lora, dora, galore"),
         ("ranks", "0", "--ranks is '0'; expected a whole number of at least 1"),
         ("ranks", "-1", "--ranks is '-1'"),
