@@ -184,10 +184,13 @@ class OwnTest:
         ours = self._request.config.stash[SESSION]
         cell = Cell(self._name, method, rank, is_step=True)
         ours.tests[self._name] = cell
+        refusal = ""
         try:
             own_steps.register(self._name, build_step)
         except ImportedNameError as error:
-            self._fail(str(error))
+            refusal = str(error)
+        if refusal:  # not where it is handled, or pytest tells both
+            self._fail(refusal)
         if self._benchmark.disabled:
             self._try(cell, ours)
             return None

@@ -346,6 +346,14 @@ def test_what_was_not_measured_is_told(repository: Repository) -> None:
     )
 
 
+def test_what_builds_no_step_is_told_once(repository: Repository) -> None:
+    repository.write("test_a.py", 'def test_named(update_benchmark):\n    update_benchmark("step:build")\n')
+    refused = repository.run("test_a.py")
+    assert refused.ret == 1
+    refused.stdout.fnmatch_lines(["is given a str; expected a function that builds the step"])
+    assert "During handling" not in refused.stdout.str()
+
+
 def test_a_test_that_is_run_again_is_recorded_once(repository: Repository) -> None:
     """As pytest-rerunfailures does it by a marker; a file that had it twice would be refused ever after."""
     repository.write("conftest.py", RUNS_AGAIN)
