@@ -66,6 +66,26 @@ def whole() -> Whole:
     return step, network, optimizer
 
 
+def in_mode(*, training: bool) -> Callable[[], Whole]:
+    """Updates in that mode, and leaves its network in the other."""
+
+    def build() -> Whole:
+        step, network, optimizer = whole()
+
+        def in_turn() -> object:
+            network.train(training)
+            loss = step()
+            network.train(not training)
+            return loss
+
+        return in_turn, network, optimizer
+
+    return build
+
+
+evaluates_afterwards, trains_in_eval_mode = in_mode(training=True), in_mode(training=False)
+
+
 def accumulating() -> Whole:
     """Three batches, clipping, a schedule and an average of the weights."""
     network = Detector()
