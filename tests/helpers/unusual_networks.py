@@ -15,6 +15,7 @@ import torch
 from peft_update_bench.fixtures.methods import Method, PeriodicWork
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import DeformConv2d
 
 CHANNELS = 16
@@ -110,6 +111,16 @@ channels_at_last = _of(
     lambda m, x: m(x.movedim(1, 3)).movedim(3, 1),
 )
 pruned = _of(lambda: prune.l1_unstructured(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), "weight", 0.5))
+
+
+def _checkpointed(*, reentrant: bool) -> Callable[..., Around]:
+    def inner() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS), nn.ReLU())
+
+    return _of(inner, lambda m, x: checkpoint(m, x, use_reentrant=reentrant))
+
+
+checkpointed, checkpointed_anew = _checkpointed(reentrant=False), _checkpointed(reentrant=True)
 
 
 def shared_gradient(num_classes: int) -> Around:
