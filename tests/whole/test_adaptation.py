@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def small_network() -> Iterator[None]:
     torchvision.models._api.BUILTIN_MODELS["small_separable"] = build_small
     with pytest.MonkeyPatch.context() as patch:
         training = Pretraining(steps=60, batch_size=64, peak_learning_rate=1e-2)
-        patch.setattr("peft_update_bench.fixtures.training.plan.DEFAULT", training)
+        patch.setattr(Pretraining.__init__, "__defaults__", astuple(training))
         yield
     del torchvision.models._api.BUILTIN_MODELS["small_separable"]
 
