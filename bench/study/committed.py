@@ -31,11 +31,16 @@ def newest(folder: Path) -> Baseline:
     return baseline.read(baseline.find(folder, None, ""))
 
 
-def counted() -> list[Baseline]:
-    """The newest baseline of instructions, which is of the core matrix, and all of further methods.
+def timed() -> list[Baseline]:
+    """The newest baseline of the core matrix, and all of further methods' latency.
 
     Raises CommandError where the first is missing, or one cannot be read.
     """
+    return [newest(FOLDER), *map(baseline.read, baseline.numbered(METHODS / "latency"))]
+
+
+def counted() -> list[Baseline]:
+    """As :func:`timed`, of instructions."""
     return [newest(FOLDER / "instructions"), *map(baseline.read, baseline.numbered(METHODS / "instructions"))]
 
 

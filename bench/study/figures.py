@@ -60,8 +60,7 @@ def table(architecture: str) -> str:
 
 
 def _columns(architecture: str) -> list[Column]:
-    costs, times = [committed.newest(committed.METHODS)], [committed.newest(committed.FOLDER)]
-    counts = committed.counted()
+    costs, times, counts = [committed.newest(committed.METHODS)], committed.timed(), committed.counted()
 
     def column(title: str, held: Sequence[Baseline], size: int, figure: Callable[[Record], str | None]) -> Column:
         of_network = [r for r in _records(held) if r.architecture == architecture and _batch_size(r) == size]

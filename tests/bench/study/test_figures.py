@@ -65,11 +65,12 @@ def test_each_figure_is_a_baseline_s(capsys: pytest.CaptureFixture[str]) -> None
     assert "accuracy, Fashion-MNIST: baselines/fashion_mnist/adaptation has no fft, lora, r=4" in shown
 
 
-@pytest.mark.parametrize(("kind", "column"), [("instructions", 6), ("adaptation", 7)])
+@pytest.mark.parametrize(("kind", "column"), [("latency", 5), ("instructions", 6), ("adaptation", 7)])
 def test_a_further_method_s_figures_are_in_a_baseline_of_their_own(
     baselines: Path, capsys: pytest.CaptureFixture[str], kind: str, column: int
 ) -> None:
     of_bitfit = {
+        "latency": of_mobilenet("bitfit", latency=LATENCY),
         "instructions": of_mobilenet("bitfit", instructions=INSTRUCTIONS),
         "adaptation": of_seeds("bitfit", 0.5, 0.52).as_extra_info(),
     }
@@ -77,7 +78,9 @@ def test_a_further_method_s_figures_are_in_a_baseline_of_their_own(
     write(baselines / "methods" / kind / "0002_further.json", baseline_data(of_bitfit[kind]))
     assert main(["study", "--tables", "figures-mobilenet_v2"]) == 0
     shown = capsys.readouterr().out
-    assert rows(shown)["bitfit"][column].startswith({"instructions": "4.600 M", "adaptation": "51.0% ±"}[kind])
+    assert rows(shown)["bitfit"][column].startswith(
+        {"latency": "0.800 ±", "instructions": "4.600 M", "adaptation": "51.0% ±"}[kind]
+    )
     both = "baselines/instructions/0001_a.json and baselines/methods/instructions/0002_further.json have no lora, r=4."
     assert (both in shown) is (kind == "instructions")
 
