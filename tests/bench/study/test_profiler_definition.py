@@ -62,8 +62,8 @@ def test_who_looks_changes_nothing(method: str, rank: int | None) -> None:
 
     figures, profiler = profiler_definition.measure(build())
     alone = computed.measure(build())
-    for looked_at in (figures, alone):  # torch 2.9 detaches for who looks, which is no work
-        looked_at.where["operators"].pop("detach", None)
+    if torch.__version__.startswith("2.9."):  # which detaches more often for two that look, and that is no work
+        figures.where["operators"]["detach"] = alone.where["operators"]["detach"]
     assert figures == alone
     batch = 4 * 3 * 224 * 224
     assert profiler.peak + batch > int(figures.memory["peak"])
