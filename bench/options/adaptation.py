@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench.options.cluster import ClusterOptions, read_cluster
-from peft_update_bench.bench.options.values import OptionError, names, one_of, typed, whole_number
+from peft_update_bench.bench.options.values import OptionError, names, one_of, typed_or, whole_number
 from peft_update_bench.bench.record import AdaptationSettings
 from peft_update_bench.fixtures.data.names import CORRUPTIONS, DATASETS, SEVERITIES, TASKS, DataChoice
 from peft_update_bench.fixtures.training.plan import Plan
@@ -68,27 +68,27 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
                 "classes are the data's, and learning rates were searched for AdamW in float32"
             )
     data_root = given.get("data_root")
-    severity = whole_number("severity", typed(given, "severity", str(SEVERITIES[-1])))
+    severity = whole_number("severity", typed_or(given, "severity", str(SEVERITIES[-1])))
     if severity not in SEVERITIES:
         raise OptionError(f"--severity is '{severity}'; expected a whole number from 1 to {SEVERITIES[-1]}")
     choice = DataChoice(
-        name=one_of("data", typed(given, "data", DataChoice.name), DATASETS),
+        name=one_of("data", typed_or(given, "data", DataChoice.name), DATASETS),
         data_root=None if data_root is None else Path(data_root).resolve(),
         image_size=workload.image_size,
-        corruption=one_of("corruption", typed(given, "corruption", DataChoice.corruption), CORRUPTIONS),
+        corruption=one_of("corruption", typed_or(given, "corruption", DataChoice.corruption), CORRUPTIONS),
         severity=severity,
     )
     plan = Plan(
         data=choice,
-        weights=one_of("weights", typed(given, "weights", WEIGHTS[0]), WEIGHTS),
-        steps=whole_number("steps", typed(given, "steps", str(Plan.steps))),
+        weights=one_of("weights", typed_or(given, "weights", WEIGHTS[0]), WEIGHTS),
+        steps=whole_number("steps", typed_or(given, "steps", str(Plan.steps))),
         batch_size=workload.batch_size,
     )
     tasks = names("tasks", given.get("tasks"), TASKS) or TASKS
     options = AdaptationOptions(
         plan=plan,
-        seeds=whole_number("seeds", typed(given, "seeds", str(AdaptationOptions.seeds))),
-        workers=whole_number("workers", typed(given, "workers", str(min(os.cpu_count() or 1, 8)))),
+        seeds=whole_number("seeds", typed_or(given, "seeds", str(AdaptationOptions.seeds))),
+        workers=whole_number("workers", typed_or(given, "workers", str(min(os.cpu_count() or 1, 8)))),
         cluster=read_cluster(given),
         cache_folder=Path(folder).resolve() if (folder := given.get("cache_dir")) else None,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from peft_update_bench.bench.options.subjects import (
     read_optimizer,
     read_steps,
 )
-from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, typed, whole_number
+from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, typed_or, whole_number
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.workload import DTYPES, OPTIMIZERS, Workload
 
@@ -187,10 +186,10 @@ def read(
         **sizes,
         device=device,
         optimizer=read_optimizer(given.get("optimizer"), device),
-        dtype=one_of("dtype", typed(given, "dtype", Workload.dtype), DTYPES),
+        dtype=one_of("dtype", typed_or(given, "dtype", Workload.dtype), DTYPES),
     )
     selection = Selection(
-        matrix=one_of("matrix", typed(given, "matrix", kind.default_matrix), tuple(MATRICES)),
+        matrix=one_of("matrix", typed_or(given, "matrix", kind.default_matrix), tuple(MATRICES)),
         architectures=None if is_of_tests else comma_separated(given.get("architectures"), check_architecture),
         methods=None
         if is_of_tests
@@ -205,8 +204,8 @@ def read(
         workload=workload,
         metrics=metrics,
         tolerances=tolerances,
-        unstable=one_of("unstable", typed(given, "unstable", "warn"), ("fail", "warn")),
-        not_comparable=one_of("not_comparable", typed(given, "not_comparable", "warn"), ("fail", "warn")),
+        unstable=one_of("unstable", typed_or(given, "unstable", "warn"), ("fail", "warn")),
+        not_comparable=one_of("not_comparable", typed_or(given, "not_comparable", "warn"), ("fail", "warn")),
         records_baseline=records_baseline,
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
         command=command,
@@ -246,7 +245,7 @@ def storage_folder(location: str, name: str = "--benchmark-storage") -> Path:
     if separator and scheme != "file":
         raise OptionError(f"{name} is {location!r}; expected a folder, because the gate reads files only")
     try:
-        is_folder = stat.S_ISDIR(os.stat(path or ".").st_mode)  # noqa: PTH116 - pathlib swallows what no folder can be
+        is_folder = stat.S_ISDIR(Path(path).stat().st_mode)  # is_dir() would pass over what no folder can be
     except FileNotFoundError:
         is_folder = True
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ class OptionError(CommandError):
     """A bad option: what was given and what is allowed."""
 
 
-def typed(given: Mapping[str, str | None], name: str, default: str) -> str:
+def typed_or(given: Mapping[str, str | None], name: str, default: str) -> str:
     """What was typed for an option, also where that is empty, as of a variable that is not set; else `default`."""
     value = given.get(name)
     return default if value is None else value

@@ -36,12 +36,16 @@ def timed() -> list[Baseline]:
 
     Raises CommandError where the first is missing, or one cannot be read.
     """
-    return [newest(FOLDER), *map(baseline.read, baseline.numbered(METHODS / "latency"))]
+    return _and_further(FOLDER, "latency")
 
 
 def counted() -> list[Baseline]:
     """As :func:`timed`, of instructions."""
-    return [newest(FOLDER / "instructions"), *map(baseline.read, baseline.numbered(METHODS / "instructions"))]
+    return _and_further(FOLDER / "instructions", "instructions")
+
+
+def _and_further(core: Path, further: str) -> list[Baseline]:
+    return [newest(core), *map(baseline.read, baseline.numbered(METHODS / further))]
 
 
 def by_condition() -> list[list[Record]]:
