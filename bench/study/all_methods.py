@@ -65,6 +65,6 @@ def _cost(architecture: str, method: str, rank: int | None) -> Cost:
         rank,
         int(figures[BATCH_SIZES[0]].parameters["trainable"]),
         stored,
-        {size: found.flops.get("amortised_total", found.flops["total"]) for size, found in figures.items()},
+        {size: found.mean_flops for size, found in figures.items()},
         {size: found.highest_peak for size, found in figures.items()},
     )
