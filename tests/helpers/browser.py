@@ -36,6 +36,7 @@ def browser(profile: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # Both paths are named, so that selenium looks for neither on the network.
     chrome = webdriver.Chrome(options=options, service=Service(driver))
+    chrome.set_script_timeout(300)  # axe takes 10 s of a page on an idle core
     try:
         yield chrome
     finally:
