@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.storage import BaselineStorage
+from peft_update_bench.fixtures.files import write_named
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
-from pytest_benchmark.utils import get_machine_id
+from pytest_benchmark.utils import get_machine_id, safe_dumps
 
 DEFAULT_STORAGE = "file://./.benchmarks"
 """pytest-benchmark's own, which means that none was named."""
@@ -94,13 +95,14 @@ class PytestBenchmarkSession:
 
     def survive_unwritten_json(self) -> None:
         """Let a ``--benchmark-json`` that cannot be written end neither pytest in a traceback, nor saving, which is
-        next. Folders that it lacks are made, as they are for baselines."""
-        session, write = self._session, self._session.save_json
+        next; nor take with it what the file held. Folders that it lacks are made, as they are for baselines."""
+        session = self._session
 
         def save_json(output_json: dict[str, Any]) -> None:
             try:
                 session.json.parent.mkdir(parents=True, exist_ok=True)
-                write(output_json)
+                write_named(session.json, safe_dumps(output_json, ensure_ascii=True, indent=4).encode())
+                session.logger.info(f"Wrote benchmark data in: {session.json}", purple=True)
             except OSError as error:
                 session.json_failure = f"--benchmark-json {session.json} cannot be written ({error.strerror})"
 

@@ -27,6 +27,7 @@ from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.metrics import Evidence, Row
 from peft_update_bench.bench.record import Record
+from peft_update_bench.fixtures.files import write_named
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def run(given: argparse.Namespace) -> int:
         print(text, end="")
         return 0
     with writing(given.output):
-        given.output.write_text(text, encoding="utf-8")
+        write_named(given.output, text.encode())
     return 0
 
 

@@ -26,6 +26,7 @@ from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.messages import explain_failure, explain_loss
 from peft_update_bench.bench.gate.summary import Summary
 from peft_update_bench.bench.storage import text_of
+from peft_update_bench.fixtures.files import write_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
     shards = [read_shard(path) for path in given.shards]
     whole = text_of(join(shards, takes_uncommitted=given.uncommitted == "same"))
     with writing(given.output):
-        given.output.write_text(whole, encoding="ascii")
+        write_named(given.output, whole.encode("ascii"))
     if given.compare is None:
         print(f"{given.output}: {len(shards[0].cells)} cells of {len(shards)} shards")
         return 0

@@ -82,7 +82,7 @@ def run(given: argparse.Namespace) -> int:
     from peft_update_bench.bench.processes.child_process import MeasurementError
     from peft_update_bench.bench.processes.local_processes import LocalProcesses
     from peft_update_bench.bench.processes.update_runs import UpdateRuns
-    from peft_update_bench.fixtures.files import write_atomically
+    from peft_update_bench.fixtures.files import write_named
 
     assert isinstance(asked.benchmark, AdaptationBenchmark)
     adaptation = asked.benchmark.adaptation
@@ -107,7 +107,7 @@ def run(given: argparse.Namespace) -> int:
     if given.output is not None:
         found = json.dumps(_result({**others, **scores}, conditions), indent=1) + "\n"
         with writing(given.output):
-            write_atomically(given.output, found.encode("ascii"))
+            write_named(given.output, found.encode("ascii"))
     runs.forget()
     return 0
 

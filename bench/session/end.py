@@ -17,6 +17,7 @@ from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSess
 from peft_update_bench.bench.session import option_hooks
 from peft_update_bench.bench.session.failures import Failures
 from peft_update_bench.bench.session.session import SESSION, Session
+from peft_update_bench.fixtures.files import write_named
 
 _CPU = ("arch", "brand_raw", "family", "model", "stepping", "count")
 
@@ -149,6 +150,21 @@ def _report_lost(session: pytest.Session, ours: Session) -> None:
     ours.is_reporting_lost = False
 
 
+@pytest.hookimpl(specname="pytest_sessionfinish", trylast=True)
+def pytest_sessionfinish_after_saving(session: pytest.Session) -> None:
+    """Write the table once it is known whether a baseline was saved, and before the terminal's summary, which not every
+    run has."""
+    ours = session.config.stash[SESSION]
+    ours.unsaved = PytestBenchmarkSession(session.config).saving_failure or ours.unsaved
+    path: Path | None = option_hooks.value(session.config, "markdown")
+    if path is None or not ours.has_something_to_say:
+        return
+    try:
+        write_named(path, ours.summary.markdown.encode())
+    except OSError as error:
+        ours.unwritten.append(f"--markdown {path} cannot be written ({error.strerror})")
+
+
 def _tell_junit(config: pytest.Config, ours: Session) -> None:
     """What the run came to, as a property of JUnit's test suite. A fixture would be too late where no test is left."""
     try:
@@ -164,10 +180,9 @@ def _tell_junit(config: pytest.Config, ours: Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ours = config.stash[SESSION]
     theirs = PytestBenchmarkSession(config)
-    ours.unsaved = theirs.saving_failure or ours.unsaved
     if theirs.json_failure:
         terminalreporter.write_line(theirs.json_failure, red=True)
-    if not ours.results and not ours.unsaved and not (ours.finished and ours.unmeasured):
+    if not ours.has_something_to_say:
         return
     summary = ours.summary
     failures = config.pluginmanager.get_plugin(Failures.NAME)
@@ -178,10 +193,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(line)
     for line in workflow_commands(summary) if is_wanted(os.environ) else ():
         terminalreporter.write_line(line)
-    path: Path | None = option_hooks.value(config, "markdown")
-    if path is not None:
-        try:
-            path.write_text(summary.markdown, encoding="utf-8")
-        except OSError as error:
-            ours.unwritten.append(f"--markdown {path}")
-            terminalreporter.write_line(f"--markdown {path} cannot be written ({error.strerror})", red=True)
+    for line in ours.unwritten:
+        terminalreporter.write_line(line, red=True)

@@ -48,7 +48,7 @@ class Session:
     remarks: list[str] = field(default_factory=list)
     """What a reader should know of the run besides its benchmark's remarks, each a sentence."""
     unwritten: list[str] = field(default_factory=list)
-    """The files that could not be written."""
+    """The files that could not be written, and why, each a line."""
     is_narrowed: bool = False
     """Whether some of the users' tests were left out."""
     lost_tests: list[Cell] = field(default_factory=list)
@@ -201,6 +201,11 @@ class Session:
         recorded = self.gate.baseline.records if self.gate.baseline else {}
         measured = {cell.architecture for cell in self.results}
         return [cell for cell in recorded if cell.architecture in self.tests and cell.architecture not in measured]
+
+    @property
+    def has_something_to_say(self) -> bool:
+        """Whether the run came to anything that a summary is for."""
+        return bool(self.results or self.unsaved or (self.finished and self.unmeasured))
 
     def _remarks_on_tests(self, baseline: Baseline) -> list[str]:
         """What a reader should know of users' tests that pytest's own report does not say."""

@@ -23,6 +23,7 @@ from peft_update_bench.bench.gate.baseline import BaselineError
 from peft_update_bench.bench.marked_tables import MarkerError
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study.table_names import DEFAULT, TABLES
+from peft_update_bench.fixtures.files import write_named
 
 FOLDER = Path("baselines") / "adaptation"
 _HINT = "(with --metrics adaptation; --tables study-cost needs none)"
@@ -109,7 +110,7 @@ def _write(path: Path, wanted: Sequence[str] | None, measured: Sequence[Path]) -
             what = f"no table {', '.join(lacking)}" if lacking else "none of the study's tables"
             example = f"<!-- table: {(lacking or DEFAULT)[0]} --> and <!-- /table -->"
             raise CommandError(f"--write {path}: holds {what}; expected {example} where one belongs")
-        path.write_text(marked_tables.replace(document, make(names, measured)), encoding="utf-8")
+        write_named(path, marked_tables.replace(document, make(names, measured)).encode())
     except MarkerError as error:
         raise CommandError(f"--write {path}: {error}") from None
     except UnicodeDecodeError:

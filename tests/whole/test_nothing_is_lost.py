@@ -134,6 +134,29 @@ def test_a_table_that_cannot_be_written_fails_the_run_in_one_line(suite: Suite) 
     assert "INTERNALERROR" not in text(result)
 
 
+def test_a_full_disk_takes_no_report_of_the_run_before(
+    suite: Suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    reports = [pytester.path / name for name in ("run.json", "verdicts.md")]
+    for report in reports:
+        report.write_text("of the run before")
+    monkeypatch.setattr("os.fsync", full)
+    result = suite("--methods=fft", "--benchmark-json=run.json", "--markdown=verdicts.md")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [f"{option} cannot be written (No space left*)" for option in ("--benchmark-json *", "--markdown *")]
+    )
+    assert [report.read_text() for report in reports] == ["of the run before"] * 2
+
+
+def test_a_table_is_written_where_nothing_is_printed(suite: Suite, pytester: pytest.Pytester) -> None:
+    assert suite("--methods=fft", "--markdown=verdicts.md", "-p", "no:terminal").ret == 0
+    assert "1 cell, no baseline compared" in (pytester.path / "verdicts.md").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_killed_saves_nothing(tmp_path: Path, number: int) -> None:
     """While its cells are measured: the baselines are as they were, and no process of the run is left."""

@@ -21,6 +21,7 @@ from peft_update_bench.bench.commands.report.figures import Figure
 from peft_update_bench.bench.commands.report.runs import NEWEST, Comparison
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.fixtures.files import write_named
 
 ENDINGS = (".html", ".md")
 
@@ -93,7 +94,7 @@ def run(given: argparse.Namespace) -> int:
         is_table = path.suffix == ".md"
         text = table if is_table else _page(given, shown, comparison, drawn, over_time, drawn_over_time)
         with writing(path):
-            path.write_text(text, encoding="utf-8")
+            write_named(path, text.encode())
     if given.figures:
         written = [*drawn, *drawn_over_time]
         figures.write(written, given.figures)

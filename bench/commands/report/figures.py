@@ -18,6 +18,7 @@ from peft_update_bench.bench.commands.report.runs import Conditions, conditions
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study import front, front_tables
+from peft_update_bench.fixtures.files import write_named
 
 WIDTH = 480
 """Of a PNG's plot, in CSS pixels, of which there are 96 to the inch."""
@@ -114,7 +115,7 @@ def write(figures: list[Figure], folder: Path) -> None:
         for figure in figures:
             plain = by_itself(figure)
             image: bytes = vl_convert.vegalite_to_png(plain, scale=PIXELS_PER_INCH / 96, ppi=96)
-            (folder / f"{figure.name}.png").write_bytes(image)
-            (folder / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(plain), encoding="utf-8")
+            write_named(folder / f"{figure.name}.png", image)
+            write_named(folder / f"{figure.name}.svg", vl_convert.vegalite_to_svg(plain).encode())
     except OSError as error:
         raise CommandError(f"--figures {folder}: {error.strerror}; expected a folder that can be written") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,20 @@ def test_it_is_written_to_a_file(run_file: Path, tmp_path: Path, capsys: pytest.
     assert main(["export", "--format", "bencher", str(run_file), "--output", str(out)]) == 0
     assert capsys.readouterr().out == ""
     assert json.loads(out.read_text())["resnet18-lora-r4"]["latency.relative"]["value"] == LATENCY["relative"]
+
+
+def test_a_full_disk_does_not_take_what_the_file_held(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "out.json"
+    out.write_text("of the run before")
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["export", "--format", "bencher", str(run_file), "--output", str(out)]) == 2
+    assert f"--output {out}: No space left on device; expected a file" in capsys.readouterr().err
+    assert out.read_text() == "of the run before"
 
 
 def test_the_newest_baseline_is_the_default(
