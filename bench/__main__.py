@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ from typing import NoReturn
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options import OptionError, read_project
 from peft_update_bench.bench.options.number_lists import join_numbers
+from peft_update_bench.bench.standard_output import printing
 
 COMMANDS = {
     "report": (
@@ -125,10 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     given = build_parser(arguments[:1]).parse_args(join_numbers(_with_negative_values(arguments)))
     try:
-        return int(given.run(given))
+        return printing(lambda: int(given.run(given)))
     except CommandError as error:
         print(f"update-bench {given.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"update-bench {given.command}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":
