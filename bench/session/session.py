@@ -195,6 +195,20 @@ class Session:
         benchmark.extra_info.update(result.record.as_extra_info())
         return explain_failure(result, baseline, self.run.record_command, self.run.also_fails)
 
+    def fail_unmeasured(self, test: str) -> str:
+        """Why a user's test, by node id, that has come to its end fails all the same: the baseline has it, and it has
+        measured nothing. Empty where it holds."""
+        cell = next((cell for cell in self.unmeasured if cell.architecture == test), None)
+        if cell is None or self.gate.baseline is None:
+            return ""
+        error = (
+            f"never calls update_benchmark, and is in {self.gate.baseline.path}; expected one call, pytest.skip where "
+            f"it cannot be measured, or where it is not to be any more a new baseline: {self.run.record_command}"
+        )
+        self.tests[test] = cell
+        self.results[cell] = Result(cell, error=error)
+        return error
+
     @property
     def unmeasured(self) -> list[Cell]:
         """The baseline's cells of users' tests that are in this run, and came to no measurement."""

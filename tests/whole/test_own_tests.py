@@ -230,6 +230,22 @@ def test_a_folder_of_tests_is_no_run_of_the_matrix_because_of_testpaths(
     assert "update benchmark" not in result.stdout.str()
 
 
+def test_one_that_passes_and_measures_nothing_does_not_hold_its_baseline(repository: Repository) -> None:
+    repository.run(SAVE).assert_outcomes(passed=4)
+    repository.write("test_a.py", TEST.replace("update_benchmark):\n", "update_benchmark):\n    return\n"))
+    failed = repository.run(COMPARE)
+    failed.assert_outcomes(passed=2, failed=2)
+    assert failed.ret == 1
+    failed.stdout.fnmatch_lines(
+        [
+            "never calls update_benchmark, and is in baselines/0001_baseline.json; expected one call, pytest.skip *",
+            "test_a.py::test_lora * failed: never calls update_benchmark*",
+            "FAILED never calls update_benchmark*",
+        ]
+    )
+    repository.run(SAVE).assert_outcomes(passed=4)  # which is how it is said that it is meant
+
+
 def test_where_none_is_left_all_are_lost(repository: Repository) -> None:
     """In pytest's counts and JUnit's file too; a run that may have left them out says nothing."""
     repository.run(SAVE).assert_outcomes(passed=4)
