@@ -102,6 +102,11 @@ def find(
 
     Raises BaselineError where no file, or more than one, is meant; `record_command` is what then records one.
     """
+    if wanted is not None and _holds_tests(wanted):
+        raise BaselineError(
+            f"--benchmark-compare is {wanted!r}: pytest-benchmark takes the word behind it for a baseline's name, also "
+            f"where that is what to run; expected it behind the tests: {wanted} --benchmark-compare"
+        )
     if wanted is not None and _is_file(wanted):
         return Path(wanted)
     pattern = _NUMBERED if wanted is None else f"{_without_wildcards(wanted)}*.json"
@@ -290,6 +295,16 @@ def _is_file(name: str) -> bool:
     try:
         return Path(name).is_file()
     except OSError:  # longer than any file's name, for one
+        return False
+
+
+def _holds_tests(name: str) -> bool:
+    """Whether a word is one that pytest runs tests by, and no number: a folder, or a file of Python with or without a
+    test's name."""
+    path = Path(name.partition("::")[0])
+    try:
+        return path.suffix == ".py" or (bool(name) and not name.isdigit() and path.is_dir())
+    except OSError:  # as above
         return False
 
 

@@ -116,8 +116,11 @@ def _checked(path: Path, table: Any) -> dict[str, Any]:
         kind, words = _KINDS[key]
         if not isinstance(value, kind):
             raise OptionError(f"{path}: tool.peft-update-bench.{key} is {value!r}; expected {words}")
-    if "://" in table.get("storage", ""):
-        raise OptionError(f"{path}: tool.peft-update-bench.storage is {table['storage']!r}; expected a folder")
+    storage = table.get("storage", "")
+    if "://" in storage or storage.startswith(("~", "$")):
+        raise OptionError(
+            f"{path}: tool.peft-update-bench.storage is {storage!r}; expected a folder, by its path from this file"
+        )
     found = {key: value for key, value in table.items() if key not in _LISTS}
     if "modules" in found:
         found["modules"] = tuple(map(str, found["modules"]))

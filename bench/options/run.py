@@ -244,6 +244,9 @@ def storage_folder(location: str, name: str = "--benchmark-storage") -> Path:
     scheme, separator, path = location.rpartition("://")
     if separator and scheme != "file":
         raise OptionError(f"{name} is {location!r}; expected a folder, because the gate reads files only")
+    if path.startswith(("~", "$")):
+        # A shell leaves the first as it is behind the option's name and =, and a folder of that name would be made.
+        raise OptionError(f"{name} is {location!r}, in which nothing replaces {path[0]}; expected a folder by its path")
     try:
         is_folder = stat.S_ISDIR(Path(path).stat().st_mode)  # is_dir() would pass over what no folder can be
     except FileNotFoundError:

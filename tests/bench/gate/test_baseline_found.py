@@ -114,6 +114,17 @@ def test_an_unreadable_baseline_of_a_machine_is_not_passed_over(tmp_path: Path) 
         find(tmp_path, None, "machine", lambda: Machine("B CPU", 2))
 
 
+@pytest.mark.parametrize("wanted", ["tests", "tests/test_update.py", "test_update.py::test_lora", "."])
+def test_what_was_to_be_run_is_not_taken_for_a_baseline(
+    storage: Callable[..., Path], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pytest-benchmark's option takes the word behind it: ``pytest --benchmark-compare tests``."""
+    monkeypatch.chdir(Path(__file__).parents[3])
+    with pytest.raises(BaselineError) as error:
+        find(storage("0001_a.json"), wanted, "machine")
+    assert f"expected it behind the tests: {wanted} --benchmark-compare" in str(error.value)
+
+
 @pytest.mark.parametrize("wanted", ["", "../0001", "*", "000[1]", "machine/0001"])
 def test_patterns_are_refused(storage: Callable[..., Path], wanted: str) -> None:
     with pytest.raises(BaselineError) as error:

@@ -182,6 +182,8 @@ def test_storage_folder(location: str) -> None:
         ("elasticsearch+http://host/index", "; expected a folder, because the gate reads files only"),
         (__file__, ", which is a file; expected a folder"),
         (f"{__file__}/below", ", which cannot be used ([Errno 20] Not a directory: "),
+        ("~/baselines", ", in which nothing replaces ~; expected a folder by its path"),
+        ("file://$HOME/baselines", ", in which nothing replaces $; expected a folder by its path"),
         ("a\0b", ", which cannot be used (embedded null byte); expected a folder"),
         ("a" * 300, ", which cannot be used ([Errno 36] File name too long: "),
     ],

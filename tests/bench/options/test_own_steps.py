@@ -125,6 +125,7 @@ def test_a_number_of_steps_takes_no_projects_networks_from_it(tmp_path: Path) ->
         ('ranks = ["1"]', "tool.peft-update-bench.ranks holds '1'; expected a list of whole numbers"),
         ("metrics = []", "tool.peft-update-bench.metrics is empty; expected a list of names, or no such line"),
         ('storage = "file://a"', "tool.peft-update-bench.storage is 'file://a'; expected a folder"),
+        ('storage = "~/a"', "tool.peft-update-bench.storage is '~/a'; expected a folder, by its path from this file"),
         ('step = ["a:b"]', "tool.peft-update-bench.step is not known; expected storage, tolerances, modules, steps"),
         (
             'steps = ["a:b"]\narchitectures = ["resnet18"]',
