@@ -185,11 +185,14 @@ def read(path: Path) -> Baseline:
 
 def _cell_id(fullname: str, information: Any) -> str | None:
     """The cell whose entry is called `fullname`; None where it is of another benchmark."""
-    # A test of a user's own step may be called as ours are.
-    if isinstance(information, dict) and information.get("architecture") == fullname:
+    # A test of a user's may be called as ours are, whether it is of a step or a plain benchmark, which has no record.
+    architecture = information.get("architecture") if isinstance(information, dict) else None
+    if architecture == fullname:
         return fullname
-    test, _, cell_id = fullname.rpartition("::")[2].rstrip("]").partition("[")
-    return cell_id if test in test_names() else None
+    file, _, name = fullname.rpartition("::")
+    test, _, cell_id = name.rstrip("]").partition("[")
+    is_ours = architecture is not None or file == f"bench/{test}.py"
+    return cell_id if test in test_names() and is_ours else None
 
 
 def _test_of(information: Any) -> str | None:

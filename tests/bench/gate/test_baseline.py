@@ -111,3 +111,10 @@ def test_other_benchmarks_in_the_file_are_passed_over(tmp_path: Path) -> None:
     data = baseline_data()
     data["benchmarks"].append({"fullname": "bench/test_instruments.py::test_cost[a]", "extra_info": {}, "stats": {}})
     assert len(read(write(tmp_path / "a.json", data)).records) == 1
+
+
+@pytest.mark.parametrize("test", ["test_update", "test_update[small]", "TestQuery::test_adaptation"])
+def test_a_plain_benchmark_of_a_user_s_may_be_called_as_ours(tmp_path: Path, test: str) -> None:
+    data = baseline_data(extra_info())
+    data["benchmarks"].append({"fullname": f"tests/test_update.py::{test}", "extra_info": {}, "stats": {}})
+    assert [str(cell) for cell in read(write(tmp_path / "a.json", data)).records] == ["resnet18-lora-r4"]
