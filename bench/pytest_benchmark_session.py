@@ -50,6 +50,19 @@ class PytestBenchmarkSession:
         return bool(self._session.disabled)
 
     @property
+    def disabled_unasked(self) -> str:
+        """What was typed that measures, where a project's addopts disable benchmarks; empty where nothing was."""
+        asked = self._typed & {"--benchmark-compare", "--benchmark-save", "--benchmark-autosave"}
+        options = self._config.option
+        is_disabled = options.benchmark_disable and not options.benchmark_enable
+        return min(asked) if asked and is_disabled and "--benchmark-disable" not in self._typed else ""
+
+    @property
+    def _typed(self) -> set[str]:
+        """The words of the command line, less what they are set to; without a project's addopts."""
+        return {str(word).partition("=")[0] for word in self._config.invocation_params.args}
+
+    @property
     def has_measured(self) -> bool:
         """Whether any benchmark has something to save."""
         return bool(self._session.benchmarks)
@@ -75,9 +88,8 @@ class PytestBenchmarkSession:
         Nor is it where a project's addopts have it and saving is typed: nobody could record a first baseline, or a
         change that is meant.
         """
-        typed = [str(word).partition("=")[0] for word in self._config.invocation_params.args]
-        saves = "--benchmark-save" in typed or "--benchmark-autosave" in typed
-        if saves and "--benchmark-compare" not in typed:
+        saves = self._typed & {"--benchmark-save", "--benchmark-autosave"}
+        if saves and "--benchmark-compare" not in self._typed:
             return False
         compare = self._config.option.benchmark_compare
         return False if compare == [] else compare

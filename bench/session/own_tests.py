@@ -112,6 +112,11 @@ def _start(config: pytest.Config) -> None:
     """A session of its own, in a run that has no cells of the matrix. Raises OptionError and BaselineError."""
     theirs = PytestBenchmarkSession(config)
     refuse_other_plugins(config)
+    if asked := theirs.disabled_unasked:
+        raise OptionError(
+            f"{asked} is given, and the project's addopts or PYTEST_ADDOPTS have --benchmark-disable, by which nothing "
+            "is measured, recorded or judged; expected --benchmark-enable beside it"
+        )
     run, location = _read_run(config), config.option.benchmark_storage
     ours = Session.of(run)
     storage = run.baseline_folder(options.storage_folder(location))
