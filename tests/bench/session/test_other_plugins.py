@@ -31,6 +31,19 @@ def pytest_addoption(parser):
     ],
 )
 def test_what_would_measure_a_cell_twice_is_refused(pytester: pytest.Pytester, option: str, refused: str) -> None:
+    _run(pytester, option, refused)
+
+
+def test_a_run_that_a_process_of_xdist_starts_is_refused(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pytest-benchmark goes by the variable, which is inherited: nothing would be measured, and the run would pass."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    _run(pytester, "--count=1", "PYTEST_XDIST_WORKER is 'gw0', as in a process of pytest-xdist's")
+    _run(pytester, "--benchmark-disable", "")
+
+
+def _run(pytester: pytest.Pytester, option: str, refused: str) -> None:
     pytester.makepyfile(theirs=THEIRS)
     arguments = ("-p", "theirs", option, "--collect-only", "--methods=head", "--metrics=flops", "--benchmark-quiet")
     pytester.syspathinsert()
