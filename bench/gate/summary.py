@@ -98,8 +98,12 @@ class Summary:
         return f"Not compared: {_words(incomparable)} ({'; '.join(reasons)})." if incomparable else ""
 
     def lines(self, characters: int | None) -> list[str]:
-        """All that ends a run in a terminal whose lines have so many `characters`; None where there is no end."""
-        return [*self.paragraphs, self.table(characters), *self.notes, self.headline]
+        """All that ends a run in a terminal whose lines have so many `characters`; None where there is no end.
+
+        Without a cell, as where the run was interrupted before the first had ended, there is no table.
+        """
+        table = [self.table(characters)] if self.results else []
+        return [*self.paragraphs, *table, *self.notes, self.headline]
 
     def table(self, characters: int | None = None) -> str:
         """The table for a terminal, one line a cell where it is wide enough. Of what moved in a cell that fails it
@@ -111,7 +115,7 @@ class Summary:
         """The verdict in a sentence, the table and the notes, for a pull request. Failing cells come first."""
         ordered = sorted(self.results, key=lambda result: kind_of(result) not in _BAD)
         rows = [[escape(value) for value in row] for row in self._rows(ordered)]
-        table = tabulate(rows, self.headers, tablefmt="pipe", disable_numparse=True)
+        table = tabulate(rows, self.headers, tablefmt="pipe", disable_numparse=True) if rows else ""
         causes = indented(self.paragraphs)
         return "\n\n".join(filter(None, [escape(self.headline), causes, table, *map(escape, self.notes)])) + "\n"
 

@@ -107,7 +107,9 @@ def test_a_column_of_numbers_is_text() -> None:
 def test_the_headline_counts_the_commonest_kind_first() -> None:
     results = [of("regressed"), of("ok", cell=FFT), of("ok", cell=Cell("resnet18", "head"))]
     assert summary(*results).headline == "3 cells, against 0001_a.json: 2 ok, 1 regressed"
-    assert summary(compared=False).headline == ("0 cells, no baseline compared (--benchmark-compare): none measured")
+    none = "0 cells, no baseline compared (--benchmark-compare): none measured"
+    assert summary(compared=False).lines(None) == [none], "a table without a cell says nothing"
+    assert "cell |" not in summary(compared=False).markdown
 
 
 @pytest.mark.parametrize(
