@@ -322,6 +322,43 @@ def refreshes(every: int) -> Callable[[], Whole]:
 refreshes_often, refreshes_rarely = refreshes(12), refreshes(1000)
 
 
+def unfreezes(call: int) -> Callable[[], Whole]:
+    """Trains its first layer too, from this call on."""
+
+    def build() -> Whole:
+        step, network, optimizer = whole()
+        network.body[0].requires_grad_(False)
+        calls = [0]
+
+        def sometime_more() -> object:
+            calls[0] += 1
+            if calls[0] == call:
+                network.body[0].requires_grad_(True)
+            return step()
+
+        return sometime_more, network, optimizer
+
+    return build
+
+
+unfreezes_at_four, unfreezes_at_ten = unfreezes(4), unfreezes(10)
+
+
+def rectified() -> Whole:
+    """By RAdam, which begins to look at its second averages in the sixth step."""
+    network, batch = nn.Linear(64, 64), torch.randn(4, 64)
+    optimizer = torch.optim.RAdam(network.parameters(), foreach=False)
+
+    def step() -> Tensor:
+        loss: Tensor = network(batch).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step, network, optimizer
+
+
 def drawing() -> Whole:
     """Does its step once, or twice."""
     step, network, optimizer = whole()

@@ -322,6 +322,7 @@ class Trained(Method):
 one_by_one = Trained(lambda parameters: torch.optim.AdamW(parameters, foreach=False))
 foreach = Trained(lambda parameters: torch.optim.AdamW(parameters, foreach=True))
 momentum_free = Trained(lambda parameters: torch.optim.SGD(parameters, foreach=False))
+rectified = Trained(lambda parameters: torch.optim.RAdam(parameters, foreach=False))
 fused = Trained(lambda parameters: torch.optim.AdamW(parameters, fused=True))
 
 
