@@ -105,6 +105,17 @@ def replaced_states() -> UpdateStep:
     return UpdateStep(network, Replacing(network), torch.randn(8, 64), loss_of)
 
 
+def replaced_parameters() -> Whole:
+    """Their data are new tensors after each step, as where some are set back to a checkpoint's by chance."""
+    batch = torch.randn(8, 64)
+
+    def after(network: nn.Module) -> None:
+        for parameter in network.parameters():
+            parameter.data = parameter.data * 0.99
+
+    return _whole(lambda: batch, after)
+
+
 def kept_gradients() -> Whole:
     batch = torch.randn(8, 64)
     return _whole(lambda: batch, clears_first=True)
