@@ -372,15 +372,20 @@ def drawing() -> Whole:
     return sometimes_more, network, optimizer
 
 
-def running_out() -> Whole:
+def running_out(calls: int = 9) -> Whole:
     step, network, optimizer = whole()
-    left = iter(range(9))
+    left = iter(range(calls))
 
     def counted() -> object:
         next(left)
         return step()
 
     return counted, network, optimizer
+
+
+def running_out_late() -> Whole:
+    """Just when all further calls have been watched."""
+    return running_out(29)
 
 
 class WithWeights(nn.Module):
