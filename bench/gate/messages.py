@@ -103,7 +103,7 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
         causes += what_moved(now.instructions, before.instructions)
     if where := where_moved(now, before, failing):
         causes.append(f"most of it: {where}")
-    return [*causes, packages_moved(now, before)]
+    return [*causes, recorded_with(now, before)]
 
 
 def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
@@ -114,13 +114,15 @@ def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
     return where_bytes_moved(now, before) if "memory" in sections else ""
 
 
-def packages_moved(now: Record, before: Record) -> str:
-    """Which packages differ, as the end of an explanation."""
+def recorded_with(now: Record, before: Record) -> str:
+    """Which packages differ, and the learning rate of an adaptation, as the end of an explanation."""
     changed = [
         f"{package} {before.versions.get(package, 'none')}, now {now.versions.get(package, 'none')}"
         for package in sorted({*now.versions, *before.versions})
         if now.versions.get(package) != before.versions.get(package)
     ]
+    if now.adaptation and before.adaptation and now.adaptation.learning_rate != before.adaptation.learning_rate:
+        changed.append(f"learning rate {before.adaptation.learning_rate:g}, now {now.adaptation.learning_rate:g}")
     return f"recorded with {'; '.join(changed)}" if changed else "recorded with the same package versions"
 
 

@@ -8,7 +8,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_words
-from peft_update_bench.bench.gate.messages import packages_moved, where_moved
+from peft_update_bench.bench.gate.messages import recorded_with, where_moved
 from peft_update_bench.bench.gate.verdict import Kind, fails
 from peft_update_bench.bench.units import count
 from peft_update_bench.fixtures.first_few import first_few
@@ -44,10 +44,10 @@ def paragraph(results: Sequence[Result], baseline: Baseline, also_fails: Collect
     groups = [group for kind in kinds for group in by_figure(entry for entry in failing if entry[1].kind == kind)]
     lines = [f"{count(len(cells), 'cell')} not as in {baseline.name}: {cells_in_words(cells)}"]
     lines += [f"  {_figure(group)}" for group in groups]
-    packages = {
-        packages_moved(result.record, baseline.records[result.cell]): None for result in results if result.record
+    differences = {
+        recorded_with(result.record, baseline.records[result.cell]): None for result in results if result.record
     }
-    return [*lines, *(f"  {words}" for words in (*_where(results, baseline, also_fails), *packages))]
+    return [*lines, *(f"  {words}" for words in (*_where(results, baseline, also_fails), *differences))]
 
 
 def _where(results: Sequence[Result], baseline: Baseline, also_fails: Collection[Kind]) -> Iterator[str]:

@@ -10,6 +10,14 @@ from peft_update_bench.bench.record.part import Accuracy, Count, Part
 from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 
+def at_least(accuracy: float, limit: float) -> bool:
+    """Whether an accuracy, or what one gained, comes to `limit`.
+
+    Accuracies are counts of images divided: what is exactly there must not depend on the last bit.
+    """
+    return round(accuracy, 9) >= round(limit, 9)
+
+
 class AdaptationSettings(Part):
     """What an adaptation was done on, apart from cell, task and workload. Two results compare only where these agree.
 
@@ -77,7 +85,7 @@ class Adaptation(Part):
     def steps_to(self, accuracy: float) -> int | None:
         """The first of ``evaluated_at``, after 0, at which the averaged curve is at `accuracy`; None if never."""
         points = zip(self.evaluated_at[1:], self.curve[1:], strict=True)
-        return next((step for step, reached in points if reached >= accuracy), None)
+        return next((step for step, reached in points if at_least(reached, accuracy)), None)
 
     @property
     def gain(self) -> float:
@@ -104,7 +112,8 @@ class Adaptation(Part):
                 raise ValueError(f"{name} is not the mean of the runs'")
         if (self.accuracy_spread is None) != (len(self.runs) == 1):
             raise ValueError("accuracy_spread does not fit the number of seeds")
-        if self.adapted != (self.gain >= self.margin):
+        # Older records decide a gain of exactly the margin by a bit of rounding.
+        if self.adapted != at_least(self.gain, self.margin) and not math.isclose(self.gain, self.margin, abs_tol=1e-9):
             raise ValueError("adapted does not fit gain and margin")
         if (self.steps_to_target is None) != (self.flops_to_target is None):
             raise ValueError("steps_to_target and flops_to_target are not both there or both absent")

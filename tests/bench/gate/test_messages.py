@@ -63,6 +63,11 @@ def test_accuracy_in_words() -> None:
     ]
 
 
+def test_another_learning_rate_is_named_as_what_may_have_caused_it() -> None:
+    *_, cause = failure(of_seeds(0.5, learning_rate=0.01), of_seeds(0.8, learning_rate=0.0003), **ADAPTING)
+    assert cause == "  recorded with learning rate 0.0003, now 0.01"
+
+
 def test_an_accuracy_from_another_machine_is_judged_as_another_networks() -> None:
     judge = gate(of_seeds(0.8))
     notes = []
