@@ -110,6 +110,8 @@ def _settings(task: str, plan: Plan, data: Dataset) -> AdaptationSettings:
     particular: dict[str, Any] = {"corruption": plan.data.corruption, "severity": plan.data.severity}
     if task == "unseen":
         particular = {"new_classes": new_classes(data)}
+    elif digest := data.published_fingerprint(plan.data.corruption, plan.data.severity):
+        particular["published_digest"] = digest
     return AdaptationSettings(
         data=plan.data.name,
         data_digest=data.fingerprint,

@@ -21,9 +21,10 @@ def at_least(accuracy: float, limit: float) -> bool:
 class AdaptationSettings(Part):
     """What an adaptation was done on, apart from cell, task and workload. Two results compare only where these agree.
 
-    ``data`` and ``weights`` name where images and first weights come from; ``data_digest`` changes with any image.
-    `shift` has a ``corruption`` and its ``severity``, `unseen` the number of ``new_classes``. ``update_images`` and
-    ``test_images`` share no image.
+    ``data`` and ``weights`` name where images and first weights come from; ``data_digest`` changes with any image,
+    ``published_digest`` with any corrupted one that comes with the data, and is absent where none does. `shift` has a
+    ``corruption`` and its ``severity``, `unseen` the number of ``new_classes``. ``update_images`` and ``test_images``
+    share no image.
     """
 
     data: str
@@ -34,6 +35,7 @@ class AdaptationSettings(Part):
     test_images: PositiveInt
     corruption: str | None = None
     severity: PositiveInt | None = None
+    published_digest: str | None = None
     new_classes: PositiveInt | None = None
 
 
