@@ -213,6 +213,6 @@ def _rates(value: str) -> list[float]:
         rates = sorted({float(word) for word in value.split(",")})
     except ValueError:
         rates = []
-    if not rates or not 0 < rates[0] <= rates[-1] <= 1:
+    if not rates or not all(0 < rate <= 1 for rate in rates):  # of which nan is none
         raise CommandError(f"--rates is {value!r}; expected comma-separated numbers above 0 and at most 1")
     return rates

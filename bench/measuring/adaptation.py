@@ -18,6 +18,7 @@ from peft_update_bench.fixtures.data.datasets import DataError
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.methods import method_named
 from peft_update_bench.fixtures.training.adaptation import AdaptationError, Outcome, Update
+from peft_update_bench.fixtures.training.cache import CacheError
 from peft_update_bench.fixtures.training.weight_sources import WeightsError
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -36,7 +37,7 @@ PACKAGES = ("corrupt-tta", "mlxtend", "numpy", "opencv-python", "scikit-learn")
 """What images depend on, besides the packages of every record."""
 
 
-FAILURES = (AdaptationError, DataError, WeightsError, *MEASUREMENT_FAILURES)
+FAILURES = (AdaptationError, CacheError, DataError, WeightsError, *MEASUREMENT_FAILURES)
 """What one cell may fail with, each a sentence for the user; the other cells still run."""
 
 

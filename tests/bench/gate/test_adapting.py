@@ -286,7 +286,7 @@ def test_the_search_takes_the_best_mean_and_of_equal_ones_the_lowest_rate() -> N
     assert choose(scores) == {"fft": 0.001}
 
 
-@pytest.mark.parametrize("rates", ["", "0", "2", "x", "1e-3,-1"])
+@pytest.mark.parametrize("rates", ["", "0", "2", "x", "1e-3,-1", "0.1,nan,0.2"])
 def test_bad_rates_are_one_line(rates: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", f"--rates={rates}"]) == 2
     error = capsys.readouterr().err
