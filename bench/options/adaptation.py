@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from peft_update_bench.bench.options.cluster import ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError, names, one_of, typed_or, whole_number
 from peft_update_bench.bench.record import AdaptationSettings
-from peft_update_bench.fixtures.data.names import CORRUPTIONS, DATASETS, SEVERITIES, TASKS, DataChoice
+from peft_update_bench.fixtures.data.names import CORRUPTIONS, DATASETS, NEED_A_ROOT, SEVERITIES, TASKS, DataChoice
 from peft_update_bench.fixtures.training.plan import Plan
 from peft_update_bench.fixtures.training.weight_sources import WEIGHTS
 from peft_update_bench.fixtures.workload import Workload
@@ -67,6 +67,8 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
                 f"--{option.replace('_', '-')} is given beside --metrics adaptation; expected no such option, because "
                 "classes are the data's, and learning rates were searched for AdamW in float32"
             )
+    tasks = names("tasks", given.get("tasks"), TASKS) or TASKS
+    _refuse_unused(given, tasks)
     data_root = given.get("data_root")
     severity = whole_number("severity", typed_or(given, "severity", str(SEVERITIES[-1])))
     if severity not in SEVERITIES:
@@ -84,7 +86,6 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
         steps=whole_number("steps", typed_or(given, "steps", str(Plan.steps))),
         batch_size=workload.batch_size,
     )
-    tasks = names("tasks", given.get("tasks"), TASKS) or TASKS
     options = AdaptationOptions(
         plan=plan,
         seeds=whole_number("seeds", typed_or(given, "seeds", str(AdaptationOptions.seeds))),
@@ -101,6 +102,22 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
     except datasets.DataError as error:
         raise OptionError(str(error)) from None
     return replace(options, settings=settings), replace(workload, num_classes=data.num_classes)
+
+
+def _refuse_unused(given: Mapping[str, str | None], tasks: Sequence[str]) -> None:
+    """Raise OptionError where an option names images, or a shift of them, that nothing would be adapted to."""
+    data = typed_or(given, "data", DataChoice.name)
+    if given.get("data_root") is not None and data in DATASETS and data not in NEED_A_ROOT:
+        raise OptionError(
+            f"--data-root is given beside --data {data}, which a package ships; expected --data out of "
+            f"{', '.join(NEED_A_ROOT)}, or no --data-root"
+        )
+    for option in ("corruption", "severity"):
+        if given.get(option) is not None and "shift" not in tasks:
+            raise OptionError(
+                f"--{option} is given beside --tasks {','.join(tasks)}, which shifts no images; expected the task "
+                f"shift, or no --{option}"
+            )
 
 
 def _settings(task: str, plan: Plan, data: Dataset) -> AdaptationSettings:
