@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from peft_update_bench.fixtures.architectures import Network
+from peft_update_bench.fixtures.methods import galore
 from peft_update_bench.fixtures.methods.galore import GaLore, GaLoreAdamW
 from torch import Tensor
 
@@ -27,12 +28,7 @@ def galore_rank_doubled(patch: Patch) -> None:
 @fault
 def not_projected(patch: Patch) -> None:
     """GaLore's layers are not found: every weight has full-size states."""
-    optimizer = GaLore.optimizer
-
-    def unprojected(self: GaLore, network: Network, rank: int | None) -> torch.optim.Optimizer:
-        return optimizer(self, Network(network.module, network.head, network.adapted, ()), rank)
-
-    patch.setattr(GaLore, "optimizer", unprojected)
+    patch.setattr(galore, "projected_weights", lambda *_: ())
 
 
 @fault
