@@ -81,13 +81,15 @@ def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[
 def explain_unused(
     cell: Cell, workload: Workload, still: Sequence[str], device: str = "meta"
 ) -> tuple[list[str], list[str]]:
-    """As :func:`explain`, of the parameters that the forward pass does not use; nothing is trained for that."""
+    """As :func:`explain`, of the parameters that the forward pass does not use, and of what a method has put into their
+    layers; nothing is trained for that."""
     if not still:
         return [], []
     unused = _without_gradient(cell.architecture, workload, device)
-    idle = [name for name in still if name in unused]
+    layers = tuple(f"{layer}." for name in unused if (layer := name.rpartition(".")[0]) and name.endswith(".weight"))
+    idle = [name for name in still if name in unused or name.startswith(layers)]
     remarks = [f"{first_few(idle)} did not move, because the network's forward pass does not use it"] if idle else []
-    return remarks, [name for name in still if name not in unused]
+    return remarks, [name for name in still if name not in idle]
 
 
 def _set_frozen_zeros_to_one(network: nn.Module) -> list[str]:

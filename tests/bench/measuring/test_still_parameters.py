@@ -6,6 +6,7 @@ import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.summary import Summary
+from peft_update_bench.bench.measuring import computing
 from peft_update_bench.bench.measuring.measurement import NotTrainingError, record_of
 from peft_update_bench.bench.measuring.still_parameters import explain, must_train, train
 from peft_update_bench.fixtures.methods.lora import LoRA
@@ -47,6 +48,12 @@ def spare(num_classes: int) -> nn.Module:
     return Residual(num_classes, zero=False, spare=True)
 
 
+def spare_convolution(num_classes: int) -> nn.Module:
+    network = Residual(num_classes, zero=False, spare=False)
+    network.add_module("spare", nn.Conv2d(8, 8, 3))
+    return network
+
+
 def both(num_classes: int) -> nn.Module:
     return Residual(num_classes, zero=True, spare=True)
 
@@ -83,6 +90,13 @@ def test_a_parameter_without_use_is_told() -> None:
     assert remarks("spare", "fft") == [
         "spare.weight and 1 more did not move, because the network's forward pass does not use it"
     ]
+
+
+def test_an_adapter_of_a_layer_without_use_is_told() -> None:
+    told = ["spare.lora_A.default.weight and 1 more did not move, because the network's forward pass does not use it"]
+    assert remarks("spare_convolution", "lora") == told
+    cell = Cell("tests.bench.measuring.test_still_parameters:spare_convolution", "lora", 2)
+    assert computing._compute(cell, SMALL, ["flops"])[1] == told
 
 
 @pytest.mark.parametrize("name", ["one", "zero", "both"])
