@@ -13,7 +13,7 @@ from peft_update_bench.bench.measuring.measurement import as_run, record_of
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.update_runs import Found
 from peft_update_bench.bench.record import Flops, Memory, Record, installed_versions
-from peft_update_bench.bench.record.adaptation import at_least
+from peft_update_bench.bench.record.adaptation import at_least, steps_to
 from peft_update_bench.fixtures.data.datasets import DataError
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.methods import method_named
@@ -100,9 +100,7 @@ def record(
     if full[-1] > full[0]:
         # From this cell's own start: where the head is extended, its new weights differ between methods.
         adaptation["target_accuracy"] = target = min(1.0, curve[0] + TARGET_SHARE * (full[-1] - full[0]))
-        reached = next(
-            (s for s, a in zip(options.plan.evaluated_at[1:], curve[1:], strict=True) if at_least(a, target)), None
-        )
+        reached = steps_to(target, options.plan.evaluated_at, curve)
         if reached is not None:
             adaptation |= {"steps_to_target": reached, "flops_to_target": flops.of_steps(reached)}
     versions = {**installed_versions(cell.method), **{package: version(package) for package in PACKAGES}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Annotated, Literal, Self
 
@@ -16,6 +17,12 @@ def at_least(accuracy: float, limit: float) -> bool:
     Accuracies are counts of images divided: what is exactly there must not depend on the last bit.
     """
     return round(accuracy, 9) >= round(limit, 9)
+
+
+def steps_to(accuracy: float, evaluated_at: Sequence[int], curve: Sequence[float]) -> int | None:
+    """The first step of `evaluated_at`, after 0, at which `curve` is at `accuracy`; None if never."""
+    points = zip(evaluated_at[1:], curve[1:], strict=True)
+    return next((step for step, reached in points if at_least(reached, accuracy)), None)
 
 
 class AdaptationSettings(Part):
@@ -85,9 +92,8 @@ class Adaptation(Part):
         return [fmean(points) for points in zip(*(run.curve for run in self.runs), strict=True)]
 
     def steps_to(self, accuracy: float) -> int | None:
-        """The first of ``evaluated_at``, after 0, at which the averaged curve is at `accuracy`; None if never."""
-        points = zip(self.evaluated_at[1:], self.curve[1:], strict=True)
-        return next((step for step, reached in points if at_least(reached, accuracy)), None)
+        """As :func:`steps_to`, of the averaged curve."""
+        return steps_to(accuracy, self.evaluated_at, self.curve)
 
     @property
     def gain(self) -> float:
