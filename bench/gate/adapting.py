@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from statistics import stdev, variance
-from typing import Self
+from statistics import stdev
 
-from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
+from peft_update_bench.bench.gate.spread import Spread, VariancePrior
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Adaptation, AdaptationRun, Flops, Record
 
@@ -26,63 +26,45 @@ data, 2.5 together.
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How far accuracies scatter that should be the same.
-
-    ``deviation`` is the seeds' standard deviation, as a fraction, with its degrees of freedom; ``networks`` is that
-    between networks, where two of them are compared.
-    """
-
-    deviation: float
-    freedom: int
-    networks: float = 0.0
-
-    @classmethod
-    def of(cls, groups: Sequence[Sequence[float]]) -> Self:
-        """That of groups of accuracies, each of the seeds of one cell, pooled; at least one has two seeds or more."""
-        freedom = sum(len(group) - 1 for group in groups)
-        squares = sum((len(group) - 1) * variance(group) for group in groups if len(group) > 1)
-        return cls(math.sqrt(squares / freedom), freedom)
-
-    @property
-    def cause(self) -> str:
-        return "the spread over seeds" + (" and between networks" if self.networks else "")
-
-    def tolerance(self, seeds_now: int, seeds_before: int, comparisons: int, images: int) -> float:
-        """How far two means may be apart, as a fraction: Student's t for one of `comparisons` one-sided tests.
-
-        At least two images' worth, because nothing finer than an image is measured, and no tie is exact.
-        """
-        # Šidák's correction (JASA 62, 1967).
-        error = 1 - (1 - FAMILY_ERROR) ** (1 / comparisons)
-        scale = math.hypot(self.deviation * math.sqrt(1 / seeds_now + 1 / seeds_before), self.networks * math.sqrt(2))
-        from scipy.stats import t  # seconds, which no run without accuracies should wait for
-
-        return max(float(t.isf(error, self.freedom)) * scale, 2 / images)
-
-
-@dataclass(frozen=True)
 class _Pair:
-    """A cell's adaptation now and before. `peers` are those in the baseline whose seeds say how far accuracies scatter;
-    `networks` is 0 where both updated the same network."""
+    """A cell's adaptation now and before.
+
+    `sets` are the baseline's adaptations by architecture and task, whose seeds say how far accuracies scatter;
+    `networks` is 0 where both updated the same network.
+    """
 
     now: Adaptation
     before: Adaptation
-    peers: list[Adaptation]
-    comparisons: int
+    sets: Mapping[tuple[str, str], list[Adaptation]]
+    architecture: str
     networks: float
 
+    @property
+    def peers(self) -> list[Adaptation]:
+        return self.sets[self.architecture, self.now.task]
+
     def spread(self, figure: Callable[[AdaptationRun], float]) -> Spread:
-        """The pooled standard deviation of the peers' seeds, or that of the cell's own where it is larger."""
-        groups = [[figure(run) for run in peer.runs] for peer in self.peers if len(peer.runs) > 1]
+        """The one of two that tolerates more.
+
+        That pooled over the peers' seeds, with the standard deviation of the cell's own seeds where it is larger, is
+        too narrow for a whole run where methods scatter differently; the cell's own one, with what the baseline says of
+        how differently they do, is narrower where they scatter alike and it has few seeds.
+        """
+        sets = {key: [[figure(run) for run in peer.runs] for peer in peers] for key, peers in self.sets.items()}
+        cells = sets[self.architecture, self.now.task]
         own = [figure(run) for run in self.before.runs]
-        pooled = Spread.of(groups)
+        pooled = Spread.of(cells)
         deviation = max(pooled.deviation, stdev(own) if len(own) > 1 else 0.0)
-        return replace(pooled, deviation=deviation, networks=self.networks)
+        found = [replace(pooled, deviation=deviation)]
+        prior = VariancePrior.of(sets.values(), self.now.settings.test_images)
+        if math.isfinite(prior.freedom):
+            found.append(prior.spread(own, cells))
+        return max((replace(spread, networks=self.networks) for spread in found), key=self.tolerance)
 
     def tolerance(self, spread: Spread) -> float:
+        comparisons = COMPARISONS_PER_CELL * sum(map(len, self.sets.values()))
         images = self.now.settings.test_images
-        return spread.tolerance(len(self.now.runs), len(self.before.runs), self.comparisons, images)
+        return spread.tolerance(len(self.now.runs), len(self.before.runs), comparisons, images)
 
 
 def judge_adaptation(
@@ -90,23 +72,20 @@ def judge_adaptation(
 ) -> Iterator[Verdict]:
     """Judge `now` against `before`, which is its cell's record in `baseline`.
 
-    The rate of false alarms is controlled over a run that has every cell of the baseline. Seeds are those of the same
-    architecture and task, whatever the method; where a cell's own scatter more, its own count. `another_machine` may
-    have trained another network.
+    The rate of false alarms is controlled over a run that has every cell of the baseline. `another_machine` may have
+    trained another network.
     """
     new, old = now.adaptation, before.adaptation
     assert new is not None
     if old is None:
         yield Verdict("adaptation", "missing", note="the baseline has no such figure")
         return
-    adapted = [(record.architecture, record.adaptation) for record in baseline if record.adaptation]
-    pair = _Pair(
-        new,
-        old,
-        [found for architecture, found in adapted if architecture == now.architecture and found.task == new.task],
-        COMPARISONS_PER_CELL * len(adapted),
-        BETWEEN_NETWORKS if another_machine or not _same_network(new, old) else 0.0,
-    )
+    sets = defaultdict[tuple[str, str], list[Adaptation]](list)
+    for record in baseline:
+        if record.adaptation:
+            sets[record.architecture, record.adaptation.task].append(record.adaptation)
+    networks = BETWEEN_NETWORKS if another_machine or not _same_network(new, old) else 0.0
+    pair = _Pair(new, old, sets, now.architecture, networks)
     if all(len(peer.runs) < 2 for peer in pair.peers):
         yield Verdict("adaptation", "not comparable", note="adapted with one seed, which says nothing of the spread")
         return

@@ -17,7 +17,7 @@ from statistics import fmean
 
 import numpy as np
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.gate.adapting import Spread
+from peft_update_bench.bench.gate.spread import Spread
 from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.record import Adaptation, Record
 
@@ -93,7 +93,7 @@ class Network:
     @property
     def alike(self) -> float:
         """How far a method may be below another, as a fraction, and be said to equal it."""
-        return self.spread.tolerance(self.seeds, self.seeds, max(1, len(self.choices) - 1), self.images)
+        return self.spread.alike(self.seeds, len(self.choices), self.images)
 
     @property
     def least_peak(self) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from peft_update_bench.bench.gate.adapting import Spread
+from dataclasses import replace
+
 from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.bench.gate.spread import Spread
 from peft_update_bench.bench.record import WorkloadEntry
 
 
@@ -20,15 +22,16 @@ def measured_on(adapted: Baseline) -> str:
 
 
 def alike(adapted: Baseline) -> float:
-    """How far two accuracies may be apart, as a fraction, without the seeds' spread being exceeded; 0 where one seed
-    says nothing of it.
+    """How far below the best accuracy another may be, as a fraction, and count as equal to it; 0 where one seed says
+    nothing of it.
 
-    The spread is pooled over the cells and their tasks.
+    By the rule of the study's tables, but over all networks and tasks: each of the cells is compared with the best.
     """
-    adaptations = [record.adaptation for record in adapted.records.values() if record.adaptation]
-    ends = [[run.curve[-1] for run in found.runs] for found in adaptations if len(found.runs) > 1]
+    records = {cell: record.adaptation for cell, record in adapted.records.items() if record.adaptation}
+    ends = [[run.curve[-1] for run in found.runs] for found in records.values() if len(found.runs) > 1]
     if not ends:
         return 0.0
-    seeds = min(len(found.runs) for found in adaptations)
-    images = min(found.settings.test_images for found in adaptations)
-    return Spread.of(ends).tolerance(seeds, seeds, comparisons=1, images=images)
+    seeds = min(len(found.runs) for found in records.values())
+    images = min(found.settings.test_images for found in records.values())
+    choices = {replace(cell, task=None) for cell in records}
+    return Spread.of(ends).alike(seeds, len(choices), images)

@@ -14,7 +14,7 @@ import pytest
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.search import choose
-from peft_update_bench.bench.gate.adapting import BETWEEN_NETWORKS, Spread, judge_adaptation
+from peft_update_bench.bench.gate.adapting import BETWEEN_NETWORKS, judge_adaptation
 from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Record
@@ -107,14 +107,6 @@ def test_a_network_is_the_same_however_many_seeds_updated_it() -> None:
     assert {verdict.note for verdict in found} == {"from the spread over seeds"}
 
 
-def test_the_tolerance_is_students_t_for_as_many_comparisons() -> None:
-    found = Spread(0.05, 4).tolerance(3, 2, comparisons=6, images=100)
-    assert found == pytest.approx(tolerated(0.05, freedom=4, comparisons=6, seeds=(3, 2)))
-    assert Spread(0.0, 1).tolerance(2, 2, comparisons=1, images=50) == 2 / 50
-    both = Spread(0.05, 4, networks=0.03).tolerance(3, 2, comparisons=6, images=100)
-    assert both == pytest.approx(found * math.sqrt(1 + 2 * 0.03**2 / (0.05**2 * (1 / 3 + 1 / 2))))
-
-
 FFT = Cell("mobilenet_v2", "fft", None, "shift")
 ELSEWHERE = (
     of_seeds(0.1, 0.9, cell=Cell("resnet18", "fft", None, "shift")),
@@ -127,7 +119,7 @@ ELSEWHERE = (
     [
         # Pooled with three seeds of another method, whose variance is 0.0004; the cell's own where that is more.
         ((0.80, 0.81), math.sqrt((0.00005 + 2 * 0.0004) / 3)),
-        ((0.70, 0.90), math.sqrt(0.02)),
+        ((0.78, 0.84), math.sqrt(0.0018)),
     ],
 )
 def test_seeds_of_the_same_architecture_and_task_are_pooled(own: tuple[float, ...], deviation: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.gate.adapting import Spread
+from peft_update_bench.bench.gate.spread import Spread
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.record.update import Parameters
 from peft_update_bench.bench.study import front, front_tables

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.recommend import devices
+from peft_update_bench.bench.commands.recommend import accuracy, devices
 from peft_update_bench.bench.commands.recommend.budget import Costs, Limit, answer
 from peft_update_bench.bench.commands.recommend.quantities import (
     QuantityError,
@@ -20,6 +20,8 @@ from peft_update_bench.bench.commands.recommend.quantities import (
 )
 from peft_update_bench.bench.commands.recommend.smaller import find_smaller
 from peft_update_bench.bench.commands.recommend.words import Tables, paragraphs
+from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.spread import Spread
 from peft_update_bench.bench.metrics import budgets
 
 from tests.helpers import records
@@ -314,6 +316,15 @@ def test_accuracies_that_seeds_may_set_apart_share_a_place() -> None:
         assert [costs.cell.rank for costs in found.feasible] == ranks, alike
         assert found.places == places
     assert answer(cells, limits, "flash", 0.5).places == (1, 2, 3, 4, 5), "only accuracies scatter with seeds"
+
+
+def test_accuracies_are_alike_by_the_rule_of_the_studys_tables() -> None:
+    """Each cell is compared with the best, the tasks of a cell counting once."""
+    held = baseline.read(baseline.find(Path("baselines") / "adaptation", None, ""))
+    records = [record.adaptation for record in held.records.values() if record.adaptation]
+    spread = Spread.of([[run.curve[-1] for run in found.runs] for found in records])
+    images = records[0].settings.test_images
+    assert accuracy.alike(held) == spread.tolerance(2, 2, comparisons=len(records) // 2 - 1, images=images)
 
 
 def test_what_accuracy_was_measured_on_stands_at_its_column(ask: Ask) -> None:
