@@ -113,6 +113,10 @@ channels_at_last = _of(
 pruned = _of(lambda: prune.l1_unstructured(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), "weight", 0.5))
 
 
+padded = _of(lambda: nn.ReplicationPad2d(1))
+"""In float32 under autocast, which hands it the convolution's result in another type."""
+
+
 def _checkpointed(*, reentrant: bool) -> Callable[..., Around]:
     def inner() -> nn.Module:
         return nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS), nn.ReLU())
