@@ -116,6 +116,23 @@ def replaced_parameters() -> Whole:
     return _whole(lambda: batch, after)
 
 
+def replaced_average() -> Whole:
+    """Its average's parameters are new tensors in each step, before the peak."""
+    network, average, batch = small(), small().requires_grad_(False), torch.randn(256, 64)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def step() -> Tensor:
+        for mean, parameter in zip(average.parameters(), network.parameters(), strict=True):
+            mean.data = mean.data * 0.9 + parameter.data * 0.1
+        loss = loss_of(network, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step, [network, average], optimizer
+
+
 def kept_gradients() -> Whole:
     batch = torch.randn(8, 64)
     return _whole(lambda: batch, clears_first=True)
