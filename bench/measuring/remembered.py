@@ -1,8 +1,9 @@
 """Computed records remembered from earlier runs, where all that determines them is the same.
 
 What is computed follows from the cell, its workload and the code: the suite, the packages that it requires, and
-whatever else this process has imported, such as a conftest that changes one of them. A user's own network, method or
-step may follow from more, and so may what is done within a test: neither is remembered.
+whatever else is installed and imported, such as pytest's plugins. What a user's own code does may follow from more,
+from a variable or a file that it reads. So nothing is remembered of a user's network, method or step, nor where a
+metric, a conftest or another module of a user's takes part, nor within a test.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peft_update_bench.bench.metrics import METRICS, Metric
 from peft_update_bench.bench.record import Record, RecordError, read_record
 from peft_update_bench.fixtures import digests
 from peft_update_bench.fixtures.files import keep_newest, users_cache, write_atomically
@@ -21,6 +23,8 @@ from peft_update_bench.fixtures.files import keep_newest, users_cache, write_ato
 if TYPE_CHECKING:
     from peft_update_bench.bench.cells import Cell
     from peft_update_bench.bench.options import RunOptions
+
+_SUITE = f"{__name__.partition('.')[0]}."
 
 MOST_CODES = 20
 """So many versions of the code are remembered; what was used longest ago goes."""
@@ -35,8 +39,11 @@ class Remembered:
 
     @classmethod
     def of(cls, run: RunOptions, cells: Iterable[Cell]) -> Remembered | None:
-        """None where nothing may be remembered: something is measured or debugged, or this is done within a test."""
+        """None where nothing may be remembered: something is measured or debugged, a user's code takes part, or this is
+        done within a test."""
         if run.needs_machine or not run.cell_seconds or "PYTEST_CURRENT_TEST" in os.environ:
+            return None
+        if digests.imports_users_code() or any(_is_users(METRICS[name]) for name in run.metrics):
             return None
         return cls(run) if any(map(_may_be_remembered, cells)) else None
 
@@ -65,3 +72,8 @@ class Remembered:
 
 def _may_be_remembered(cell: Cell) -> bool:
     return not (cell.is_users or cell.is_step)
+
+
+def _is_users(metric: Metric) -> bool:
+    """Whether it was added from elsewhere: what measures it is imported later, and may read whatever it likes."""
+    return not (metric.section.startswith(_SUITE) and (metric.measure or _SUITE).startswith(_SUITE))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -15,6 +16,7 @@ from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measuring import remembered
 from peft_update_bench.bench.measuring.remembered import Remembered
+from peft_update_bench.bench.metrics import METRICS, Metric
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.record import Record
 from peft_update_bench.fixtures import digests
@@ -84,17 +86,55 @@ def test_another_workload_or_metric_is_another_cell(
     assert found(memory(**given)) is None
 
 
-def test_a_file_of_the_suite_or_of_a_conftest_counts_by_its_content(
+def test_a_module_that_is_installed_counts_by_its_content(
     memory: Callable[..., Remembered | None], tmp_path: Path, modules: dict[str, ModuleType]
 ) -> None:
-    conftest = tmp_path / "conftest.py"
-    conftest.write_text("one = 1")
-    modules["some.conftest"] = module(conftest)
+    plugin = tmp_path / "site-packages" / "some_plugin.py"
+    plugin.parent.mkdir()
+    plugin.write_text("one = 1")
+    modules["some_plugin"] = module(plugin)
     keep(memory())
-    conftest.touch()
+    plugin.touch()
     assert found(memory()) is not None
-    conftest.write_text("one = 2")
+    plugin.write_text("one = 2")
     assert found(memory()) is None
+
+
+def test_beside_a_users_module_nothing_is_remembered(
+    memory: Callable[..., Remembered | None], tmp_path: Path, modules: dict[str, ModuleType]
+) -> None:
+    """A conftest may change a package, and by a variable, an option or a file that it reads."""
+    assert memory() is not None
+    (tmp_path / "conftest.py").touch()
+    modules["some.conftest"] = module(tmp_path / "conftest.py")
+    assert memory() is None
+
+
+@pytest.mark.parametrize(
+    "file",
+    [Path(os.__file__), Path(pytest.__file__), Path(sys.executable).with_name("pytest"), REPOSITORY / "conftest.py"],
+)
+def test_neither_the_interpreter_s_nor_the_suite_s_modules_are_a_user_s(
+    file: Path, memory: Callable[..., Remembered | None], modules: dict[str, ModuleType]
+) -> None:
+    modules["module"] = module(file)
+    assert file.is_file()
+    assert memory() is not None
+
+
+def test_a_module_of_the_interpreter_s_that_is_a_link_is_none_of_a_user_s(
+    memory: Callable[..., Remembered | None],
+    tmp_path: Path,
+    modules: dict[str, ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Debian's sitecustomize."""
+    (tmp_path / "etc.py").touch()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "sitecustomize.py").symlink_to(tmp_path / "etc.py")
+    monkeypatch.setattr(digests, "sysconfig", SimpleNamespace(get_path=lambda _: str(tmp_path / "lib")))
+    modules["sitecustomize"] = module(tmp_path / "lib" / "sitecustomize.py")
+    assert memory() is not None
 
 
 def test_a_file_of_a_package_counts_by_its_time(
@@ -116,11 +156,12 @@ def test_a_module_whose_name_begins_like_a_package_s_is_none_of_its(
     monkeypatch: pytest.MonkeyPatch,
     modules: dict[str, ModuleType],
 ) -> None:
-    (tmp_path / "edited").mkdir()
-    (tmp_path / "edited" / "__init__.py").touch()
-    beside = tmp_path / "edited_besides.py"
+    installed = tmp_path / "site-packages"
+    (installed / "edited").mkdir(parents=True)
+    (installed / "edited" / "__init__.py").touch()
+    beside = installed / "edited_besides.py"
     beside.write_text("one = 1")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(installed)
     monkeypatch.setattr(digests, "required_modules", lambda: ["edited"])
     modules["edited_besides"] = module(beside)
     keep(memory())
@@ -150,6 +191,23 @@ def test_what_is_measured_or_debugged_is_not_remembered(
 )
 def test_users_own_code_is_not_remembered(cell: Cell, memory: Callable[..., Remembered | None]) -> None:
     assert memory(cell) is None
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        replace(METRICS["memory"], section="additions:Wire"),
+        replace(METRICS["memory"], measure="additions:measure"),
+    ],
+    ids=["section", "measure"],
+)
+def test_a_metric_from_elsewhere_is_not_remembered(
+    theirs: Metric, memory: Callable[..., Remembered | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What measures it is imported later, and may read a file or a variable."""
+    monkeypatch.setitem(METRICS, "memory", theirs)
+    assert memory() is None
+    assert memory(metrics="flops") is not None
 
 
 def test_nothing_is_remembered_within_a_test() -> None:
