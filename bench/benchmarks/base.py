@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from peft_update_bench.bench.metrics import names_of
 from peft_update_bench.bench.options.values import OptionError
+from peft_update_bench.fixtures.imported import ImportedNameError, is_imported, load
 from peft_update_bench.fixtures.workload import Workload
 
 if TYPE_CHECKING:
@@ -89,6 +90,30 @@ class Benchmark(ABC):
 
     def check_baseline(self, baseline: Baseline, cells: Collection[Cell]) -> None:
         """Refuse a baseline that cannot judge `cells`. Raises BaselineError. The workload has been looked at."""
+
+    def try_networks(self, run: RunOptions) -> None:
+        """Build each network of a user's own and show it the workload's images, behind the wall that cells are measured
+        behind: one that hangs, crashes or ends its process would take the run with it, without a word.
+
+        Raises OptionError where one is not what it should be.
+        """
+        names = [*filter(is_imported, run.selection.architectures or ())]
+        if not names:
+            return
+        from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess
+        from peft_update_bench.bench.processes.child_process import MeasurementError
+        from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
+        from peft_update_bench.fixtures.own_networks import check
+
+        sentences = (ImportedNameError, UnsupportedNetworkError)
+        with closing(CellProcess(run.cell_seconds, sentences) if run.cell_seconds else ThisProcess()) as process:
+            for name in names:
+                try:
+                    load(name)  # a module is imported here, as any that pytest is given
+                    process.begin()
+                    process.call(check, name, run.workload)
+                except (*sentences, MeasurementError) as error:
+                    raise OptionError(f"--architectures is {name!r}: {error}") from None
 
     def check_run(self, run: RunOptions) -> None:
         """Refuse a run that is asked for what this kind cannot do. Raises OptionError."""

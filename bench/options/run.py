@@ -17,7 +17,6 @@ from peft_update_bench.bench.options.shard import check_shard, read_shard
 from peft_update_bench.bench.options.subjects import (
     check_architecture,
     check_method,
-    check_network,
     check_optimizer_of,
     read_device,
     read_optimizer,
@@ -213,9 +212,8 @@ def read(
     )
     # After all that is only words: a kind may read images, and users' own networks are built for what these are.
     benchmark, workload = kind.read(given, workload)
-    for name in selection.architectures or ():
-        check_network(name, workload)
     run = replace(run, benchmark=benchmark, selection=replace(selection, tasks=benchmark.tasks), workload=workload)
+    benchmark.try_networks(run)
     check_shard(run.selection)
     benchmark.check_run(run)
     if workload.optimizer != Workload.optimizer and not is_of_tests:

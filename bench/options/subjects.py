@@ -24,20 +24,6 @@ def check_architecture(name: str) -> str:
     return one_of("architectures", name, built_in, or_else="MODULE:NAME for a network of your own")
 
 
-def check_network(name: str, workload: Workload) -> None:
-    """Raise OptionError where an architecture is a user's own and cannot be built, or not for `workload`."""
-    if not is_imported(name):
-        return
-    from peft_update_bench.fixtures import own_networks
-    from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
-    from peft_update_bench.fixtures.imported import ImportedNameError
-
-    try:
-        own_networks.check(name, workload)
-    except (ImportedNameError, UnsupportedNetworkError) as error:
-        raise OptionError(f"--architectures is {name!r}: {error}") from None
-
-
 _OF_A_STEP = {
     "batch_size": "batch", "image_size": "batch", "num_classes": "network", "optimizer": "optimizer",
     "dtype": "network", "device": "device", "architectures": "network",

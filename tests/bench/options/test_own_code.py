@@ -72,6 +72,36 @@ def test_a_network_is_refused_in_one_line(name: str, complaint: str) -> None:
     assert "\n" not in str(error.value)
 
 
+ENDS = """
+import ctypes, os, time
+def quits(num_classes): os._exit(0)
+def crashes(num_classes): ctypes.string_at(0)
+def hangs(num_classes): time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("quits", "ended its process with exit code 0"),
+        ("crashes", "its process was killed by SIGSEGV in string_at (__init__.py:"),
+        ("hangs", "took longer than --cell-seconds 5 and was ended in hangs (ends.py:4)"),
+    ],
+)
+def test_a_network_that_would_take_the_run_with_it_is_refused_in_one_line(
+    name: str, complaint: str, pytester: pytest.Pytester
+) -> None:
+    """The first would end it with exit status 0, where nothing was judged."""
+    pytester.makepyfile(ends=ENDS)
+    result = pytester.runpytest_inprocess(
+        "--pyargs", "peft_update_bench.bench", "-p", "no:cacheprovider", f"--architectures=ends:{name}",
+        "--metrics=flops", "--cell-seconds=5",
+    )  # fmt: skip
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--architectures is 'ends:{name}': {complaint}" in result.stderr.str()
+    assert result.stderr.str().count("\n") == 1
+
+
 @pytest.mark.usefixtures("mine")
 def test_a_network_takes_the_size_that_it_is_for() -> None:
     assert read(architectures="mine:images_of_32", image_size="32").selection.architectures
