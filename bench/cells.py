@@ -90,7 +90,12 @@ class Cell:
     @property
     def is_users(self) -> bool:
         """Whether its network or its method is a user's own."""
-        return is_imported(self.architecture) or is_imported(self.method)
+        return bool(self.users_code)
+
+    @property
+    def users_code(self) -> tuple[str, ...]:
+        """The names of a user's code that builds it."""
+        return tuple(filter(is_imported, (self.architecture, self.method)))
 
     @property
     def is_in_no_matrix(self) -> bool:

@@ -110,7 +110,7 @@ class Benchmark(ABC):
             for name in names:
                 try:
                     load(name)  # a module is imported here, as any that pytest is given
-                    process.begin()
+                    process.begin((name,))
                     process.call(check, name, run.workload)
                 except (*sentences, MeasurementError) as error:
                     raise OptionError(f"--architectures is {name!r}: {error}") from None

@@ -134,7 +134,7 @@ def described(
 
     A user's own step is built and tried for that.
     """
-    process.begin(anew=cell.is_tests)
+    process.begin(cell.users_code, anew=cell.is_tests)
     if not cell.is_step:
         return run.of(cell).workload, {}
     trial = process.call(try_out, cell.architecture, cell.method, cell.rank, run.workload.seed, run.workload.threads)

@@ -65,7 +65,9 @@ def on_cluster(cells: Sequence[Cell], run: RunOptions, executor: Executor) -> Ne
     """Computed cells, an architecture's on one node."""
     futures: dict[Cell, Future[Done[_Record]]] = {}
     for part in divided(cells, 1):
-        submitted = executor.submit(*(Task(compute, (cell, _as_asked(run))) for cell in part))
+        submitted = executor.submit(
+            *(Task(compute, (cell, _as_asked(run)), users_code=cell.users_code) for cell in part)
+        )
         futures.update(zip(part, submitted, strict=True))
     return Neighbours(executor, futures)
 

@@ -51,7 +51,7 @@ def measure_latency_of(
 ) -> Measurement:
     """Time a cell of which all else that `run` asks for was measured before. Raises one of FAILURES."""
     cell = measurement.record.cell
-    process.begin()
+    process.begin(cell.users_code)
     entry, seconds, remarks = _time_first(cell, run.of(cell), process, decision)
     timed = _with_latency(measurement, entry, seconds)
     known = timed.record.remarks or []

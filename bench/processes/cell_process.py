@@ -33,8 +33,9 @@ _PARALLEL_GRAIN = 32768
 class Process(Protocol):
     """Where a cell is measured."""
 
-    def begin(self, *, anew: bool = False) -> None:
-        """A new cell: its time starts, `anew` in a process that has what this one has now."""
+    def begin(self, users_code: tuple[str, ...] = (), *, anew: bool = False) -> None:
+        """A new cell: its time starts, in a process that has had no other user's code than `users_code`, by its names;
+        `anew` in one that has what this one has now."""
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Return ``function(*args)``. Raises MeasurementError where that fails."""
@@ -52,7 +53,7 @@ class Process(Protocol):
 class ThisProcess:
     """No wall and no limit, for debuggers: what raises shows its traceback, what hangs can be interrupted."""
 
-    def begin(self, *, anew: bool = False) -> None:
+    def begin(self, users_code: tuple[str, ...] = (), *, anew: bool = False) -> None:
         pass
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
@@ -91,8 +92,9 @@ def _use_threads(threads: int) -> None:
 class CellProcess:
     """Processes of their own, whose work on one cell takes at most `limit_s` seconds together.
 
-    One process serves all cells, because what one has computed another need not compute again; it is replaced when it
-    has died or was late. It is forked, so that it has the packages and the methods that this process has. CUDA does not
+    One process serves many cells, because what one has computed another need not compute again; it is replaced when it
+    has died or was late, and between a user's code and any other, because a network may change torch for all that come
+    after it. It is forked, so that it has the packages and the methods that this process has. CUDA does not
     survive a fork, nor do the threads of OpenMP where this process has had any: then it is started afresh. So it is
     where it is not to be `forked`, because this process has threads of others.
 
@@ -108,10 +110,12 @@ class CellProcess:
     _child: ChildProcess | None = None
     _end: float = field(default=math.inf)
     _is_killed: bool = False
+    _users_code: tuple[str, ...] = ()
 
-    def begin(self, *, anew: bool = False) -> None:
-        if anew:
+    def begin(self, users_code: tuple[str, ...] = (), *, anew: bool = False) -> None:
+        if anew or users_code != self._users_code:
             self.close()
+        self._users_code = users_code
         self._end = time.monotonic() + self.limit_s
 
     def call(self, function: Callable[..., T], *args: Any) -> T:

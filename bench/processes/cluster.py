@@ -247,7 +247,15 @@ class ClusterExecutor:
         packed = task.packed()
         answered = self._cluster.order(
             lambda number: Do(
-                number, self._wall, self._needed, self._alike, packed, task.retries, task.files, task.folder
+                number,
+                self._wall,
+                self._needed,
+                self._alike,
+                packed,
+                task.retries,
+                task.files,
+                task.folder,
+                task.users_code,
             )
         )
         future: Future[Done[T]] = Future()

@@ -105,6 +105,7 @@ def do_task(
     retries: int,
     files: Mapping[str, Any],
     folder: Path | None,
+    users_code: tuple[str, ...] = (),
 ) -> Answer:
     """Do a packed task, unless this node is not as `needed`; `files` are by name what Ray's store has."""
     here = _described(wall)
@@ -115,7 +116,7 @@ def do_task(
         return Answer(_node_id(), here, unfit=unfit)
     try:
         fetched = _fetch(files, folder)
-        result = do(unpack, (packed,), retries, _process(wall))
+        result = do(unpack, (packed,), retries, users_code, _process(wall))
     except (MeasurementError, OSError) as error:
         return Answer(_node_id(), here, failure=str(error))
     return Answer(_node_id(), here, result, fetched=fetched)

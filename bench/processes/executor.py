@@ -31,7 +31,8 @@ class Task(Generic[T]):
 
     Where its process is ended from outside, as when memory runs out, it is begun anew up to `retries` times. `files`
     are the names of those that it reads in `folder`, each shared before (:meth:`Executor.share`); None is the folder
-    for trained networks of whatever machine it is done on.
+    for trained networks of whatever machine it is done on. A process that does it has had no other user's code than
+    `users_code`, by its names.
     """
 
     function: Callable[..., T]
@@ -39,6 +40,7 @@ class Task(Generic[T]):
     retries: int = 0
     files: tuple[str, ...] = ()
     folder: Path | None = None
+    users_code: tuple[str, ...] = ()
 
     def packed(self) -> bytes:
         """The call, which only the process that does it need understand."""
@@ -83,10 +85,16 @@ class Executor(Protocol):
         """End what runs; futures that are not done raise MeasurementError."""
 
 
-def do(call: Callable[..., T], args: tuple[Any, ...], retries: int, process: CellProcess) -> T:
+def do(
+    call: Callable[..., T],
+    args: tuple[Any, ...],
+    retries: int,
+    users_code: tuple[str, ...],
+    process: CellProcess,
+) -> T:
     """``call(*args)`` in `process`. Raises MeasurementError."""
     for left in range(retries, -1, -1):
-        process.begin()
+        process.begin(users_code)
         try:
             return process.call(call, *args)
         except ProcessEndedError:

@@ -43,7 +43,7 @@ class LocalProcesses:
         self._open: set[Future[Any]] = set()
 
     def submit(self, *tasks: Task[T]) -> list[Future[Done[T]]]:
-        return self.steer(*(partial(do, task.function, task.args, task.retries) for task in tasks))
+        return self.steer(*(partial(do, task.function, task.args, task.retries, task.users_code) for task in tasks))
 
     def steer(self, *calls: Callable[[CellProcess], T]) -> list[Future[Done[T]]]:
         """As `submit`, of calls that a thread of this process does with a process to steer: for what takes several of

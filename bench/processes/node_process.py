@@ -29,14 +29,16 @@ class NodeProcess:
         self._wall = wall
         self._label = label
         self._node = node
+        self._users_code: tuple[str, ...] = ()
         self.made_on = what.made_on
         try:
             self.machine_info = self.call(this_machine)
         except MeasurementError as error:
             raise ClusterError(f"--on {label}: {error}") from None
 
-    def begin(self, *, anew: bool = False) -> None:
-        self._order("begin", None, anew)
+    def begin(self, users_code: tuple[str, ...] = (), *, anew: bool = False) -> None:
+        is_other, self._users_code = users_code != self._users_code, users_code
+        self._order("begin", None, anew or is_other)
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         return self._call("call", function, args)

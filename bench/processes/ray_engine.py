@@ -64,6 +64,7 @@ class Do:
     retries: int
     files: tuple[str, ...]
     folder: Path | None
+    users_code: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ class Engine:
             order.retries,
             {name: self._files[name] for name in order.files},
             order.folder,
+            order.users_code,
         )
         self._hear(order.number, reference)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -44,6 +45,36 @@ def test_one_process_serves_all_calls(process: CellProcess) -> None:
 
 def test_a_fresh_one_serves_one(process: CellProcess) -> None:
     assert len({process.call_fresh(os.getpid), process.call_fresh(os.getpid), process.call(os.getpid)}) == 3
+
+
+def test_a_user_s_code_has_a_process_that_no_other_has_had(process: CellProcess) -> None:
+    """It may have changed torch for all that come after it; its own cells share what one of them has computed."""
+    pids = []
+    for users_code in ((), (), ("mine:net",), ("mine:net",), ("mine:net", "mine:Method"), ("other:net",), ()):
+        process.begin(users_code)
+        pids.append(process.call(os.getpid))
+    assert [pids.index(pid) for pid in pids] == [0, 0, 2, 2, 4, 5, 6]
+
+
+PATCHING = """
+from torch import nn
+once = nn.Conv2d.forward
+
+def twice(num_classes):
+    nn.Conv2d.forward = lambda self, images: (once(self, images), once(self, images))[1]
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+"""
+
+
+def test_what_a_network_changes_in_torch_is_not_the_next_cell_s(suite: Suite, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(patching=PATCHING)
+    forward = []
+    for architectures in ("mobilenet_v3_small", "patching:twice,mobilenet_v3_small"):
+        options = ("--methods=head", "--metrics=flops", "--workers=1", "--benchmark-json=run.json")
+        assert suite(f"--architectures={architectures}", *options).ret == 0
+        entries = json.loads((pytester.path / "run.json").read_text())["benchmarks"]
+        forward.append(entries[-1]["extra_info"]["flops"]["forward"])
+    assert forward[0] == forward[1]
 
 
 @pytest.mark.parametrize("call", [CellProcess.call, CellProcess.call_fresh])
