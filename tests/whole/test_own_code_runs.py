@@ -78,6 +78,14 @@ def test_every_metric_of_an_own_network_and_method(suite: Suite, pytester: pytes
             'LookupError: no such layer (at `raise LookupError("no such layer")`, mine.py:',
         ),
         (("--architectures=mine:build", "--methods=mine:Frozen"), "mine:Frozen: adapt left no parameter to train"),
+        (
+            ("--architectures=mine:build", "--methods=mine:Returning"),
+            "mine:Returning: adapt returns a Sequential, which is lost; expected None, because it changes",
+        ),
+        (
+            ("--architectures=mine:build", "--methods=mine:WithoutOptimizer"),
+            "mine:WithoutOptimizer: optimizer returns a NoneType; expected a torch.optim.Optimizer over what adapt",
+        ),
     ],
 )
 def test_what_is_found_later_fails_the_cell_in_a_sentence(
