@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from peft_update_bench.bench.benchmarks import BENCHMARKS, kind, test_names
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.command_error import CommandError
+from peft_update_bench.bench.gate.machine import Machine, read_machine
 from peft_update_bench.bench.metrics import rows
 from peft_update_bench.bench.record import Record, RecordError, read_record
 
@@ -30,33 +31,6 @@ class BaselineError(CommandError):
 
 class ForeignFileError(BaselineError):
     """A file of pytest-benchmark's that holds nothing of this suite."""
-
-
-UNKNOWN = "an unknown CPU"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What must agree before measured figures may be compared."""
-
-    cpu: str
-    cores: int
-    model: str = ""
-    """Family, model and stepping: the name that a virtual machine shows is often that of many models."""
-    gpu: str = ""
-    """Empty where figures are the CPU's."""
-
-    def __str__(self) -> str:
-        gpu = f", {self.gpu}" if self.gpu else ""
-        return f"{self.cpu}{f' ({self.model})' if self.model else ''}, {self.cores} cores{gpu}"
-
-    def of(self, record: Record) -> Machine:
-        """With the GPU that a record's figures were measured on."""
-        return replace(self, gpu=record.gpu or "")
-
-    def is_like(self, other: Machine | None) -> bool:
-        """Whether figures measured on both may be compared. What nobody knows is like nothing."""
-        return self == other and self.cpu != UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -199,18 +173,6 @@ def _test_of(information: Any) -> str | None:
     """The users' test that a record is of; None where it is of none."""
     name = information.get("architecture") if isinstance(information, dict) else None
     return name if isinstance(name, str) and "::" in name else None
-
-
-def read_machine(machine_info: dict[str, Any]) -> Machine:
-    """The machine in pytest-benchmark's ``machine_info``."""
-    cpu = machine_info.get("cpu")
-    cpu = cpu if isinstance(cpu, dict) else {}
-    cores = cpu.get("count")
-    parts = [f"{key} {cpu[key]}" for key in ("family", "model", "stepping") if isinstance(cpu.get(key), int)]
-    name = cpu.get("brand_raw")
-    return Machine(
-        name if isinstance(name, str) and name else UNKNOWN, cores if isinstance(cores, int) else 0, ", ".join(parts)
-    )
 
 
 _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: |$)", re.MULTILINE)

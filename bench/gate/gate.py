@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.adapting import judge_adaptation
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.load import expected
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget
 from peft_update_bench.bench.gate.tolerances import of_cell
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge, judge_measured

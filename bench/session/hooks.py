@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
 from peft_update_bench.bench.session import option_hooks, start
 from peft_update_bench.bench.session.session import SESSION, Session
@@ -54,7 +55,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         ours.remarks.append("--benchmark-compare-fail judged nothing: no update was timed.")
     if ours.gate.baseline is None:
         return
-    ours.gate.machine = baseline.read_machine(theirs.machine_info)
+    ours.gate.machine = read_machine(theirs.machine_info)
     if "latency" in ours.run.metrics:
         theirs.show_beside(ours.gate.baseline.path)
 

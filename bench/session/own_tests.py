@@ -12,6 +12,7 @@ import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.gate.tolerances import Tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession, mark_used
@@ -128,7 +129,7 @@ def _start(config: pytest.Config) -> None:
     # Where no place was named, pytest-benchmark's own stays, with a folder for each machine.
     if location != DEFAULT_STORAGE or run.benchmark.folder:
         theirs.store_in(storage)
-    ours.gate.machine = baseline.read_machine(theirs.machine_info)
+    ours.gate.machine = read_machine(theirs.machine_info)
 
 
 def _read_run(config: pytest.Config) -> RunOptions:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
 from peft_update_bench.bench.session.failures import Failures
 from peft_update_bench.bench.session.progress import Progress
@@ -26,7 +27,7 @@ def find_baseline(ours: Session, theirs: PytestBenchmarkSession, storage: Path, 
 def baseline_path(run: options.RunOptions, theirs: PytestBenchmarkSession, storage: Path, named: str | bool) -> Path:
     """The file in `storage` that is `named`, True for the newest. Raises BaselineError."""
     # A machine's own baseline matters where something is measured; to know the machine takes a second.
-    machine = (lambda: baseline.read_machine(theirs.machine_info)) if run.needs_machine else None
+    machine = (lambda: read_machine(theirs.machine_info)) if run.needs_machine else None
     wanted = None if named is True else str(named)
     return baseline.find(storage, wanted, theirs.machine_id, machine, run.record_command)
 

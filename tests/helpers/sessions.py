@@ -10,8 +10,9 @@ from typing import Any
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.benchmarks.base import Benchmark
 from peft_update_bench.bench.cells import Cell, Selection
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.messages import explain_failure
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.options.adaptation import AdaptationOptions

@@ -13,8 +13,9 @@ from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.verdict import FAILING, Verdict
 from peft_update_bench.bench.measuring.adaptation import FAILURES, record, reference, updates
 from peft_update_bench.bench.measuring.measurement import measure

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Machine, read, read_machine
+from peft_update_bench.bench.gate.baseline import read
+from peft_update_bench.bench.gate.machine import Machine, read_machine
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 from tests.helpers.records import VERSIONS, baseline_data, extra_info, write

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, Machine, read
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, read
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.workloads import check_adaptation, check_batch_sizes, check_workload
 from peft_update_bench.bench.record import AdaptationSettings, Record, StepWorkload, WorkloadEntry
 from peft_update_bench.fixtures.methods.names import AS_IT_IS

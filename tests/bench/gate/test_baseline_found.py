@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from peft_update_bench.bench.gate.baseline import BaselineError, Machine, find
+from peft_update_bench.bench.gate.baseline import BaselineError, find
+from peft_update_bench.bench.gate.machine import Machine
 
 from tests.helpers.records import baseline_data, extra_info, write
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Gate
 from peft_update_bench.bench.gate.load import LOADED, expected, explain_load
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.metrics import default_tolerances
 from peft_update_bench.bench.record import Record, RecordError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from peft_update_bench.bench.gate.baseline import Machine, read_machine
+from peft_update_bench.bench.gate.machine import Machine, read_machine
 
 EPYC: dict[str, Any] = {"brand_raw": "AMD EPYC", "family": 25, "model": 1, "stepping": 1, "count": 2}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Gate, Result
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.record import Record
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from peft_update_bench.bench.gate.baseline import Machine
 from peft_update_bench.bench.gate.gate import Gate, Result, judge_saved
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.slowdown import ErrorBudget
 from peft_update_bench.bench.record import Record
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
-from peft_update_bench.bench.gate.baseline import Machine
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.messages import in_brief
 from peft_update_bench.bench.gate.summary import Summary
 from peft_update_bench.bench.gate.together import paragraph, told_together

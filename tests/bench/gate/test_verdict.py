@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Gate
+from peft_update_bench.bench.gate.machine import Machine
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
 from peft_update_bench.bench.metrics import Evidence
 from peft_update_bench.bench.record import SCHEMA, Record

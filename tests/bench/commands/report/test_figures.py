@@ -15,7 +15,8 @@ from peft_update_bench.bench.commands.report import charts, figures, history
 from peft_update_bench.bench.commands.report.page import Contents, render
 from peft_update_bench.bench.commands.report.pareto import front
 from peft_update_bench.bench.gate import baseline
-from peft_update_bench.bench.gate.baseline import Baseline, Machine
+from peft_update_bench.bench.gate.baseline import Baseline
+from peft_update_bench.bench.gate.machine import Machine
 
 from tests.helpers.adaptation_records import SETTINGS, adapted
 from tests.helpers.records import FFT, baseline_data, extra_info, record, write
