@@ -18,7 +18,7 @@ from typing import NoReturn
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options import OptionError, read_project
 from peft_update_bench.bench.options.number_lists import join_numbers
-from peft_update_bench.bench.standard_output import printing
+from peft_update_bench.bench.standard_output import open_closed_streams, printing
 
 COMMANDS = {
     "report": (
@@ -115,6 +115,7 @@ def build_parser(names: Collection[str]) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what cannot be done ends in one line on stderr. Returns the exit status."""
+    open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     if str(Path.cwd()) not in sys.path:
         # Users' own networks, methods and steps are found there; a console script has its own folder first.

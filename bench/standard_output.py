@@ -33,6 +33,21 @@ def printing(run: Callable[[], int]) -> int:
     return status
 
 
+def open_closed_streams() -> None:
+    """Open what was closed before the start (``>&-``), so that output is refused and not lost.
+
+    Python has None in its place: ``print(..., file=None)`` is standard output, so that progress would be among the
+    figures, and the next file opened would have its number. In order, because a file gets the lowest number.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        # Not writable: as with a full disk, whatever is printed fails.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+
 def _is_of_stdout(error: OSError) -> bool:
     """Whether it was printing that failed: then an empty line fails in the same way."""
     try:

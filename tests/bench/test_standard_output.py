@@ -41,6 +41,30 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+def test_a_closed_standard_output_is_said_in_one_line(tmp_path: Path, closed: str) -> None:
+    run = write(tmp_path / "run.json", baseline_data(extra_info()))
+    process = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "bench", "diff", str(run)],
+        cwd=REPOSITORY, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.communicate(timeout=60)[1] == (
+        "update-bench diff: what it found cannot be printed: Bad file descriptor\n"
+    )
+    assert process.returncode == 2
+
+
+def test_what_goes_to_a_closed_stderr_is_not_among_the_figures(tmp_path: Path) -> None:
+    """Of what is no recording `diff` prints the text, for git, and on stderr why."""
+    (tmp_path / "run.json").write_text("cut off")
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "bench", "diff", str(tmp_path / "run.json")],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.communicate(timeout=60)[0] == "cut off\n"
+    assert process.returncode == 0
+
+
 def test_characters_that_the_terminal_lacks_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     said = command(tmp_path, "diff", stdout=subprocess.PIPE).communicate(timeout=60)
