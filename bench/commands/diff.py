@@ -35,8 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print. Returns 0 whatever moved: the gate fails, the difference is read."""
-    lines = differences(baseline.read(given.old), baseline.read(given.new)) if given.new else _as_text(given.old)
-    print("\n".join(lines))
+    if given.new:
+        characters = terminal.width(sys.stdout.isatty())
+        found = differences(baseline.read(given.old), baseline.read(given.new))
+        print("\n".join(terminal.wrap(part, characters) for part in found))
+    else:
+        print("\n".join(_as_text(given.old)))
     return 0
 
 
@@ -122,11 +126,12 @@ def _as_text(path: Path) -> Iterable[str]:
     try:
         found = baseline.read(path)
     except BaselineError as error:
-        print(f"update-bench diff: {error}", file=sys.stderr)
         try:
-            return [path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")]
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             raise error from None
+        print(f"update-bench diff: {error}", file=sys.stderr)
+        return [text.removesuffix("\n")]
     return [*_head(found), *(line for cell in found.records for line in _figures(found, cell))]
 
 

@@ -151,7 +151,22 @@ def test_a_file_that_is_no_recording_is_shown_as_it_is(tmp_path: Path, capsys: p
     assert said.out == "{\n"
     assert "is not complete JSON" in said.err
     assert main(["diff", str(tmp_path / "nowhere.json")]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"update-bench diff: {tmp_path / 'nowhere.json'}: cannot be read: No such file or directory\n"
+    )
+
+
+def test_sentences_fit_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = (recording(tmp_path / name, extra_info(FFT), extra_info(LORA)) for name in ("1.json", "2.json"))
+    piped = diff(capsys, old, new)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    lines = diff(capsys, old, new)
+    # A file's name is there to be copied, and is never broken.
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+    assert " ".join(lines).split() == " ".join(piped).split()
 
 
 def test_git_shows_only_what_moved(tmp_path: Path) -> None:
