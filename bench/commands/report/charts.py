@@ -51,7 +51,10 @@ CONFIG: dict[str, Any] = {
     },
     "legend": {
         "labelColor": "currentColor", "titleColor": "currentColor", "orient": "bottom", "titleFontWeight": "normal",
-        "labelFontSize": 11, "columns": 3, "title": None, "symbolStrokeWidth": 2, "labelLimit": 220,
+        "labelFontSize": 11, "title": None, "symbolStrokeWidth": 2, "labelLimit": 220,
+        # On a telephone there is room for two names in a line, and for a second legend below the first alone.
+        "columns": 2,
+        "layout": {"bottom": {"anchor": "start", "direction": "vertical"}},
     },
     "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "fontSize": 13},
 }  # fmt: skip
