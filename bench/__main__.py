@@ -13,12 +13,15 @@ import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options import OptionError, read_project
 from peft_update_bench.bench.options.number_lists import join_numbers
 from peft_update_bench.bench.standard_output import open_closed_streams, printing
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 COMMANDS = {
     "report": (
@@ -80,6 +83,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        # argparse's own passes over what cannot be written.
+        (file or sys.stderr).write(message)
+
 
 _NEGATIVE = re.compile(r"-\.?\d")
 
@@ -126,14 +133,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OptionError as error:
         print(f"update-bench: {error}", file=sys.stderr)
         return 2
-    given = build_parser(arguments[:1]).parse_args(join_numbers(_with_negative_values(arguments)))
+    parser = build_parser(arguments[:1])
+    name = " ".join([parser.prog, *(word for word in arguments[:1] if word in COMMANDS)])
+
+    def run() -> int:
+        given = parser.parse_args(join_numbers(_with_negative_values(arguments)))
+        return int(given.run(given))
+
     try:
-        return printing(lambda: int(given.run(given)))
+        return printing(run)
     except CommandError as error:
-        print(f"update-bench {given.command}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"update-bench {given.command}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

@@ -20,8 +20,10 @@ def printing(run: Callable[[], int]) -> int:
         # An arrow that an encoding lacks must not end the command; stderr and pytest write it the same way.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = run()
-        sys.stdout.flush()
+        try:
+            return run()
+        finally:  # argparse, for one, prints its help and exits
+            sys.stdout.flush()
     except OSError as error:
         if not _is_of_stdout(error):
             raise
@@ -30,7 +32,6 @@ def printing(run: Callable[[], int]) -> int:
         if isinstance(error, BrokenPipeError):
             return CLOSED
         raise CommandError(f"what it found cannot be printed: {error.strerror}") from None
-    return status
 
 
 def open_closed_streams() -> None:

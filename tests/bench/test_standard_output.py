@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,18 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
         said = process.communicate(timeout=60)[1]
     assert said == "update-bench export: what it found cannot be printed: No space left on device\n"
     assert process.returncode == 2
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("words", "name"), [((), "update-bench"), (("diff",), "update-bench diff")])
+def test_help_that_cannot_be_written_is_said(words: tuple[str, ...], name: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "bench", *words, "--help"], cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE,
+            text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, check=False,
+        )  # fmt: skip
+    assert run.stderr == f"{name}: what it found cannot be printed: No space left on device\n"
+    assert run.returncode == 2
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&-"])

@@ -5,8 +5,10 @@ Exact figures as a table, and FLOPs as a treemap: areas are FLOPs, on one scale 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands.report.runs import Comparison
@@ -150,11 +152,16 @@ def _flops_and_calls(operators: Mapping[str, Sequence[int]]) -> _Figures:
 
 def _part(kind: str, others: str, now: _Figures, before: _Figures | None) -> Part:
     places = []
-    for name in {**now, **(before or {})}:
+    for name in sorted({**now, **(before or {})}, key=_in_order_of_numbers):
         new, old = now.get(name, (0, 0)), (before or {}).get(name, (0, 0))
         flops, other = (Pair(new[i], old[i] if before is not None else None) for i in (0, 1))
         places.append(Place(name, flops, other))
     return Part(kind, others, tuple(places), tuple(_treemaps(places, is_compared=before is not None)))
+
+
+def _in_order_of_numbers(name: str) -> list[str | int]:
+    """``features.2`` before ``features.10``; texts and numbers alternate, so that only like is compared with like."""
+    return [int(part) if number else part for number, part in zip(cycle((False, True)), re.split("([0-9]+)", name))]
 
 
 def _treemaps(places: Sequence[Place], *, is_compared: bool) -> Iterator[Treemap]:

@@ -106,6 +106,15 @@ def test_a_block_that_came_and_one_that_went_are_there(tmp_path: Path) -> None:
     assert ([box.kind for box in old.boxes], [box.kind for box in new.boxes]) == (["less-3"], ["more-3"])
 
 
+def test_blocks_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    blocks = ["features.10", "features.2", "features.2.conv.11", "features.2.conv.3", "(loss)", "12", "3"]
+    before, now = (extra_info(where=place({name: [flops, 0, 1, 1] for name in blocks})) for flops in (1, 2))
+    (cell,) = compared(tmp_path, [now], [before]).moved
+    assert [found.name for found in cell.parts[0].places] == [
+        "3", "12", "(loss)", "features.2", "features.2.conv.3", "features.2.conv.11", "features.10",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("now", "before", "sentence"),
     [
