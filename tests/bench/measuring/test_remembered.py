@@ -23,6 +23,8 @@ from peft_update_bench.fixtures import digests
 
 from tests.helpers.records import FFT, record
 
+pytestmark = pytest.mark.usefixtures("modules")
+
 REPOSITORY = Path(__file__).parents[3]
 KNOWN = "2 cells computed by an earlier run of the same code; --remember no computes anew"
 
@@ -33,7 +35,8 @@ def run_options(**given: str) -> RunOptions:
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    """What the process has imported; a digest of all that the tests have by now would take seconds each time."""
+    """What the process has imported, without what other tests have left there, such as users' code; a digest of all
+    that would take seconds each time."""
     few = {name: module for name, module in sys.modules.items() if name.startswith("galore_torch")}
     monkeypatch.setattr(digests, "sys", SimpleNamespace(modules=few))
     return few
@@ -41,7 +44,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Remembered | None]:
-    """What a run outside a test remembers, in a cache of the test's."""
+    """What a run outside a test remembers that has imported `modules`, in a cache of the test's."""
     monkeypatch.setattr(remembered, "users_cache", lambda: tmp_path / "peft-update-bench")
     monkeypatch.setattr(digests, "required_modules", lambda: ["galore_torch"])
 
