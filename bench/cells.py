@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from peft_update_bench.fixtures.architecture_names import ARCHITECTURES, CORE_ARCHITECTURES
-from peft_update_bench.fixtures.imported import is_imported
+from peft_update_bench.fixtures.imported import imported_names, is_imported
 from peft_update_bench.fixtures.methods import takes_rank
 from peft_update_bench.fixtures.methods.names import AS_IT_IS, BUILT_IN, PEFT_METHODS, STUDY_METHODS
 
@@ -95,7 +95,7 @@ class Cell:
     @property
     def users_code(self) -> tuple[str, ...]:
         """The names of a user's code that builds it."""
-        return tuple(filter(is_imported, (self.architecture, self.method)))
+        return imported_names(self.architecture, self.method)
 
     @property
     def is_in_no_matrix(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from peft_update_bench.bench.metrics import names_of
 from peft_update_bench.bench.options.values import OptionError
-from peft_update_bench.fixtures.imported import ImportedNameError, is_imported, load
+from peft_update_bench.fixtures.imported import ImportedNameError, imported_names, load
 from peft_update_bench.fixtures.workload import Workload
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Benchmark(ABC):
 
         Raises OptionError where one is not what it should be.
         """
-        names = [*filter(is_imported, run.selection.architectures or ())]
+        names = imported_names(*(run.selection.architectures or ()))
         if not names:
             return
         from peft_update_bench.bench.processes.cell_process import CellProcess, ThisProcess

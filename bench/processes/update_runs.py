@@ -24,7 +24,7 @@ from peft_update_bench.bench.unfinished import Unfinished
 from peft_update_bench.fixtures import digests
 from peft_update_bench.fixtures.data import tasks
 from peft_update_bench.fixtures.files import users_cache
-from peft_update_bench.fixtures.imported import is_imported
+from peft_update_bench.fixtures.imported import imported_names
 from peft_update_bench.fixtures.training import adaptation, pretraining
 from peft_update_bench.fixtures.training.adaptation import Outcome, Update
 from peft_update_bench.fixtures.training.plan import Plan
@@ -130,7 +130,7 @@ class UpdateRuns:
 
         for (architecture, task), group in groupby(sorted(open_updates, key=network), key=network):
             arguments = (architecture, task, self._plan, self._cache_folder)
-            (trained,) = executor.submit(Task(train, arguments, _RETRIES, users_code=_users_code(architecture)))
+            (trained,) = executor.submit(Task(train, arguments, _RETRIES, users_code=imported_names(architecture)))
             trained.add_done_callback(partial(self._submit, executor, list(group)))
 
     def _submit(self, executor: Executor, updates: Sequence[Update], trained: Future[Done[TrainedNetwork]]) -> None:
@@ -150,7 +150,7 @@ class UpdateRuns:
                     _RETRIES,
                     (network.name,),
                     self._cache_folder,
-                    _users_code(update.architecture, update.method),
+                    imported_names(update.architecture, update.method),
                 )
             )
             done.add_done_callback(partial(self._keep, update))
@@ -174,10 +174,6 @@ class UpdateRuns:
             return kept and Found(Outcome(**kept["outcome"]), kept["made_on"] and MadeOn(**kept["made_on"]))
         except (KeyError, TypeError, ValueError):
             return None
-
-
-def _users_code(*names: str) -> tuple[str, ...]:
-    return tuple(filter(is_imported, names))
 
 
 def _name(update: Update) -> str:
