@@ -50,13 +50,13 @@ class _Pair:
         too narrow for a whole run where methods scatter differently; the cell's own one, with what the baseline says of
         how differently they do, is narrower where they scatter alike and it has few seeds.
         """
-        sets = {key: [[figure(run) for run in peer.runs] for peer in peers] for key, peers in self.sets.items()}
+        sets = {key: tuple(tuple(map(figure, peer.runs)) for peer in peers) for key, peers in self.sets.items()}
         cells = sets[self.architecture, self.now.task]
         own = [figure(run) for run in self.before.runs]
         pooled = Spread.of(cells)
         deviation = max(pooled.deviation, stdev(own) if len(own) > 1 else 0.0)
         found = [replace(pooled, deviation=deviation)]
-        prior = VariancePrior.of(sets.values(), self.now.settings.test_images)
+        prior = VariancePrior.of(tuple(sets.values()), self.now.settings.test_images)
         if math.isfinite(prior.freedom):
             found.append(prior.spread(own, cells))
         return max((replace(spread, networks=self.networks) for spread in found), key=self.tolerance)

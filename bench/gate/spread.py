@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 from typing import Self
 
@@ -70,7 +71,8 @@ class VariancePrior:
     """A variance that none is below: that of rounding to a whole image."""
 
     @classmethod
-    def of(cls, sets: Iterable[Sequence[Seeds]], images: int) -> Self:
+    @lru_cache(maxsize=8)  # every cell of a run asks for that of the same baseline
+    def of(cls, sets: tuple[tuple[tuple[float, ...], ...], ...], images: int) -> Self:
         """From sets of cells, each cell with its seeds' accuracies on so many `images`."""
         from scipy.special import polygamma
 

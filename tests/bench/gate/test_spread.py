@@ -36,7 +36,7 @@ def test_how_differently_cells_scatter_is_found(freedom: float) -> None:
     draw = np.random.default_rng(0)
     deviations = np.sqrt(freedom / draw.chisquare(freedom, (2, 4_000, 1)))
     sets = np.array([0.01, 0.1])[:, None, None] * deviations * draw.standard_normal((2, 4_000, 4))
-    prior = VariancePrior.of(sets.tolist(), images=10**6)
+    prior = VariancePrior.of(tuple(tuple(map(tuple, cells)) for cells in sets.tolist()), images=10**6)
     assert prior.freedom == pytest.approx(freedom, rel=0.15)
     narrow, wide = (prior.spread([0.0, 0.0, 0.0, 0.0], cells.tolist()) for cells in sets)
     assert (narrow.freedom, wide.freedom) == (prior.freedom + 3, prior.freedom + 3)
@@ -46,10 +46,10 @@ def test_how_differently_cells_scatter_is_found(freedom: float) -> None:
 
 
 def test_cells_that_scatter_alike_are_pooled() -> None:
-    cells = [[0.80, 0.82, 0.84], [0.50, 0.53, 0.56], [0.70, 0.71]]
-    assert math.isinf(VariancePrior.of([cells, [[0.1, 0.9]]], images=100).freedom)
-    assert math.isinf(VariancePrior.of([[[0.5, 0.5], [0.6, 0.6]]], images=100).freedom), "no seed differs"
-    assert math.isinf(VariancePrior.of([[[0.5], [0.6]]], images=100).freedom), "one seed of each"
+    cells = ((0.80, 0.82, 0.84), (0.50, 0.53, 0.56), (0.70, 0.71))
+    assert math.isinf(VariancePrior.of((cells, ((0.1, 0.9),)), images=100).freedom)
+    assert math.isinf(VariancePrior.of((((0.5, 0.5), (0.6, 0.6)),), images=100).freedom), "no seed differs"
+    assert math.isinf(VariancePrior.of((((0.5,), (0.6,)),), images=100).freedom), "one seed of each"
 
 
 def test_a_run_of_other_seeds_fails_once_in_twenty_where_methods_scatter_differently() -> None:
