@@ -128,11 +128,13 @@ class Place:
     def __init__(self, wall: Wall) -> None:
         self._process = _process(wall)
 
-    def call(self, method: str, packed: bytes | None, anew: bool) -> tuple[bytes | None, str]:
+    def call(
+        self, method: str, packed: bytes | None, users_code: tuple[str, ...], anew: bool
+    ) -> tuple[bytes | None, str]:
         """The packed result of a method of :class:`~.cell_process.Process`, or a failure in words."""
         try:
             if method == "begin" or packed is None:
-                self._process.begin(anew=anew)
+                self._process.begin(users_code, anew=anew)
                 return None, ""
             function: Callable[..., bytes] = getattr(self._process, method)
             return function(unpack, packed), ""

@@ -29,7 +29,6 @@ class NodeProcess:
         self._wall = wall
         self._label = label
         self._node = node
-        self._users_code: tuple[str, ...] = ()
         self.made_on = what.made_on
         try:
             self.machine_info = self.call(this_machine)
@@ -37,8 +36,7 @@ class NodeProcess:
             raise ClusterError(f"--on {label}: {error}") from None
 
     def begin(self, users_code: tuple[str, ...] = (), *, anew: bool = False) -> None:
-        is_other, self._users_code = users_code != self._users_code, users_code
-        self._order("begin", None, anew or is_other)
+        self._order("begin", None, users_code, anew=anew)
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         return self._call("call", function, args)
@@ -56,9 +54,11 @@ class NodeProcess:
         result: T = pickle.loads(self._order(method, pickle.dumps((function, args))) or b"")
         return result
 
-    def _order(self, method: str, packed: bytes | None, anew: bool = False) -> bytes | None:
+    def _order(
+        self, method: str, packed: bytes | None, users_code: tuple[str, ...] = (), *, anew: bool = False
+    ) -> bytes | None:
         answer = self._cluster.order(
-            lambda number: Call(number, self._wall, self._label, self._node, method, packed, anew)
+            lambda number: Call(number, self._wall, self._label, self._node, method, packed, users_code, anew)
         ).result()
         result, failure = (None, answer) if isinstance(answer, str) else answer
         if failure:

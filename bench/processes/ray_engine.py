@@ -77,6 +77,7 @@ class Call:
     node: str
     method: str
     packed: bytes | None = None
+    users_code: tuple[str, ...] = ()
     anew: bool = False
 
 
@@ -201,7 +202,9 @@ class Engine:
                 max_task_retries=_RETRIES,
             ).remote(order.wall)
         self._calls[order.number] = order
-        self._hear(order.number, self._places[key].call.remote(order.method, order.packed, order.anew))
+        self._hear(
+            order.number, self._places[key].call.remote(order.method, order.packed, order.users_code, order.anew)
+        )
 
     def _hear(self, number: int, reference: Any) -> None:
         reference.future().add_done_callback(lambda future: self._finished.put((number, future)))
