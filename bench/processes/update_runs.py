@@ -69,7 +69,9 @@ class UpdateRuns:
         self._start_executor = start
         self._executor: Executor | None = None
         self._futures: dict[Update, Future[Found]] = {}
-        self._unfinished = Unfinished(cache_folder or users_cache(), _conditions(plan, kind), _keys(self._updates))
+        names = (name for update in updates for name in (update.architecture, update.method))
+        self._code = digests.by_users_name(names)
+        self._unfinished = Unfinished(cache_folder or users_cache(), _conditions(plan, kind), self._keys())
         self.folder = self._unfinished.folder
         kept = {update: found for update in self._updates if (found := self._read(update)) is not None}
         self.kept = len(kept)
@@ -129,7 +131,7 @@ class UpdateRuns:
             return update.architecture, update.task
 
         for (architecture, task), group in groupby(sorted(open_updates, key=network), key=network):
-            arguments = (architecture, task, self._plan, self._cache_folder)
+            arguments = (architecture, task, self._plan, self._cache_folder, self._code.get(architecture))
             (trained,) = executor.submit(Task(train, arguments, _RETRIES, users_code=imported_names(architecture)))
             trained.add_done_callback(partial(self._submit, executor, list(group)))
 
@@ -142,7 +144,7 @@ class UpdateRuns:
         network = trained.result().result
         executor.share(network.name, network.content)
         for update in sorted(updates, key=self._updates.index):
-            arguments = (update, self._plan, self._cache_folder)
+            arguments = (update, self._plan, self._cache_folder, self._code.get(update.architecture))
             (done,) = executor.submit(
                 Task(
                     do_update,
@@ -166,6 +168,13 @@ class UpdateRuns:
             self._futures[update].set_exception(error)
         else:
             self._futures[update].set_result(found)
+
+    def _keys(self) -> dict[Update, dict[str, Any]]:
+        """Each update, with the code of whatever of it is a user's."""
+        return {
+            update: asdict(update) | {"code": [self._code.get(name) for name in (update.architecture, update.method)]}
+            for update in self._updates
+        }
 
     def _read(self, update: Update) -> Found | None:
         """What was kept of `update`, where anything whole was."""
@@ -191,15 +200,6 @@ def _conditions(plan: Plan, kind: str | None) -> dict[str, Any]:
     }
 
 
-def _keys(updates: Sequence[Update]) -> dict[Update, dict[str, Any]]:
-    """Each update, with the code of whatever of it is a user's."""
-    code = digests.by_users_name(name for update in updates for name in (update.architecture, update.method))
-    return {
-        update: asdict(update) | {"code": [code.get(name) for name in (update.architecture, update.method)]}
-        for update in updates
-    }
-
-
 @dataclass(frozen=True)
 class TrainedNetwork:
     """The file of a network in the folder for them."""
@@ -208,15 +208,20 @@ class TrainedNetwork:
     content: bytes
 
 
-def train(architecture: str, task: str, plan: Plan, cache_folder: Path | None) -> TrainedNetwork:
-    """Train the network of an architecture and a task, or find it trained. The function of a task."""
+def train(
+    architecture: str, task: str, plan: Plan, cache_folder: Path | None, code_digest: str | None = None
+) -> TrainedNetwork:
+    """Train the network of an architecture and a task, or find it trained. The function of a task.
+
+    `code_digest` is what the run knows a user's own code by: an update elsewhere finds the network by it.
+    """
     torch.set_num_threads(1)
     folder = cache_folder or users_cache()
-    _, path = pretraining.pretrained(architecture, tasks.load(task, plan.data), plan, folder)
+    _, path = pretraining.pretrained(architecture, tasks.load(task, plan.data), plan, folder, code_digest)
     return TrainedNetwork(path.name, path.read_bytes())
 
 
-def do_update(update: Update, plan: Plan, cache_folder: Path | None) -> Outcome:
+def do_update(update: Update, plan: Plan, cache_folder: Path | None, code_digest: str | None = None) -> Outcome:
     """The function of an update's task."""
     torch.set_num_threads(1)
-    return adaptation.run(update, plan, cache_folder or users_cache())
+    return adaptation.run(update, plan, cache_folder or users_cache(), code_digest)

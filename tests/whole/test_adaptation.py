@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import astuple
@@ -236,6 +237,29 @@ def test_what_had_finished_is_kept_where_the_rest_fails(error: MeasurementError,
                 assert raised is error  # noqa: PT017 - one of the two has finished
     runs.forget()
     assert len([*runs.folder.glob("*.json")]) == 1
+
+
+class WithOthersVariables(Losing):
+    """Does updates where a variable has another value than where networks are trained, as nodes of a cluster may."""
+
+    def share(self, name: str, content: bytes) -> None:
+        os.environ["OWN_PLACE"] = "another"
+
+
+def test_where_a_variable_differs_the_network_that_was_shared_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_place.py").write_text(
+        "from tests.helpers.small_networks import build_small\nPLACE = 'OWN_PLACE'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("OWN_PLACE", "the first")
+    plan = Plan(data=SMALL, steps=3, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
+    updates = [Update("own_place:build_small", "head", None, "unseen", seed, 0.01) for seed in (0, 1)]
+    here = partial(WithOthersVariables, 3, LostError("there were three tasks"))
+    with UpdateRuns(updates, plan, tmp_path / "kept", here) as runs:
+        assert len(runs.found(updates)) == 2
+    assert len([*(tmp_path / "kept").glob("*.pt")]) == 1
 
 
 def test_what_cannot_be_kept_is_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
