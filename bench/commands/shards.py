@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +62,8 @@ class Shard:
 
 def read_shard(path: Path) -> Shard:
     """Read a shard's file. Raises CommandError for anything but a complete and valid one."""
-    run = baseline.read(path)
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = baseline.load(path)  # once: a pipe has nothing for a second time
+    run = baseline.of_data(path, data)
     said = data["suite"].get("shard")
     if said is None:
         raise CommandError(
@@ -97,7 +96,7 @@ def join(shards: Sequence[Shard], *, takes_uncommitted: bool = False) -> dict[st
     entries = [entry for shard in shards for entry in shard.data["benchmarks"]]
     order = {cell: index for index, cell in enumerate(first.cells)}
     whole = {**first.data, "benchmarks": sorted(entries, key=lambda entry: order.get(_id(entry), len(order)))}
-    whole["datetime"] = min(shard.data.get("datetime", "") for shard in shards)
+    whole["datetime"] = min(str(shard.data.get("datetime", "")) for shard in shards)
     whole["suite"] = {"matrix": first.run.matrix, "is_filtered": first.whole_is_filtered}
     return whole
 

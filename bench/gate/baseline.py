@@ -124,7 +124,11 @@ def numbered(folder: Path) -> list[Path]:
 
 def read(path: Path) -> Baseline:
     """Read a baseline. Raises BaselineError, in one sentence, for anything but a complete and valid one."""
-    data = _json(path)
+    return of_data(path, load(path))
+
+
+def of_data(path: Path, data: dict[str, Any]) -> Baseline:
+    """As :func:`read`, of what :func:`load` has found in the file."""
     entries, machine, suite = (_member(path, data, key, kind) for key, kind in _TOP_LEVEL.items())
     records: dict[Cell, Record] = {}
     seconds: dict[Cell, float] = {}
@@ -181,7 +185,12 @@ _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: |$)", re.MULTILINE)
 _TOP_LEVEL: dict[str, type] = {"benchmarks": list, "machine_info": dict, "suite": dict}
 
 
-def _json(path: Path) -> dict[str, Any]:
+_KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
+"""What JSON may hold in an object's place."""
+
+
+def load(path: Path) -> dict[str, Any]:
+    """All that a file of pytest-benchmark's holds. Raises BaselineError where it is no JSON object."""
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -215,7 +224,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         raise BaselineError(f"{path}: is not usable JSON ({error})") from None
     if not isinstance(data, dict):
-        raise BaselineError(f"{path}: holds a {type(data).__name__}; expected pytest-benchmark's JSON object")
+        raise BaselineError(f"{path}: holds {_KINDS[type(data)]}; expected pytest-benchmark's JSON object")
     return data
 
 
@@ -241,10 +250,15 @@ def _suite(path: Path, suite: dict[str, Any]) -> tuple[str, bool]:
     return matrix, is_filtered
 
 
+_NO_COMMIT = ("unversioned", "unknown")
+"""pytest-benchmark's words for none: where there is no version control, and where it does not answer."""
+
+
 def _origin(data: dict[str, Any]) -> tuple[str, datetime | None]:
     """The commit, and its time or else the run's. Nothing is judged by them, so neither must be there."""
     commit = data.get("commit_info")
     commit = commit if isinstance(commit, dict) else {}
+    name = "" if commit.get("id") in _NO_COMMIT else str(commit.get("id") or "")
     for text in (commit.get("time"), data.get("datetime")):
         try:
             time = datetime.fromisoformat(text if isinstance(text, str) else "")
@@ -252,8 +266,8 @@ def _origin(data: dict[str, Any]) -> tuple[str, datetime | None]:
             time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
         except (ValueError, OverflowError):  # the latter at both ends of the calendar
             continue
-        return str(commit.get("id") or ""), time
-    return str(commit.get("id") or ""), None
+        return name, time
+    return name, None
 
 
 def _is_file(name: str) -> bool:

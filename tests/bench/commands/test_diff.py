@@ -48,6 +48,14 @@ def test_nothing_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     ]
 
 
+@pytest.mark.parametrize("word", ["unversioned", "unknown"])
+def test_pytest_benchmarks_words_for_no_commit_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    old, new = (recording(tmp_path / f"{n}.json", extra_info(FFT), commit_info={"id": word}) for n in (1, 2))
+    assert diff(capsys, old, new)[1] == "commit: none, as before"
+
+
 def test_what_moved_is_told_by_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The mildest and the worst cell, how many moved, and how each was judged."""
     versions = {**VERSIONS, "peft": "0.14.0"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,26 @@ def test_all_shards_are_what_one_run_would_have_written(
     assert merge(capsys, shard(3), shard(1), shard(2), "--output", whole) == (0, f"{whole}: 6 cells of 3 shards\n", "")
     data = json.loads(whole.read_text())
     assert data == {**recorded(CELLS), "suite": {"matrix": "full", "is_filtered": False}}
+
+
+def test_shards_are_read_from_pipes(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What ``update-bench merge <(zcat 1.json.gz) …`` gives it."""
+    reading, writing = os.pipe()
+    os.write(writing, shard(1).read_bytes())  # less than a pipe holds
+    os.close(writing)
+    status, out, err = merge(capsys, f"/dev/fd/{reading}", shard(2), shard(3), "--output", tmp_path / "all.json")
+    os.close(reading)
+    assert (status, out, err) == (0, f"{tmp_path / 'all.json'}: 6 cells of 3 shards\n", "")
+
+
+def test_a_date_of_another_type_is_no_error(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shard(1)
+    write(first, {**json.loads(first.read_text()), "datetime": 1764})
+    assert merge(capsys, first, shard(2), shard(3), "--output", tmp_path / "all.json")[0] == 0
 
 
 def test_two_of_three_name_the_one_that_never_ran(
