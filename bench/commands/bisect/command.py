@@ -62,6 +62,10 @@ def run(given: argparse.Namespace) -> int:
         source = releases.Releases if given.package else commits.Commits
         found = source.between(given.old, given.new, Path(folder), given.package or "")
 
+        if len(found.versions) == 1:
+            print(f"0 changes found: no commit from {given.old} to {given.new} touches {commits.FOLDER}/")
+            return 0
+
         def probe(version: str) -> Figures:
             print(f"looking at {found.described(version)}", file=sys.stderr, flush=True)
             return _measure(found.prepare(version), run)

@@ -28,9 +28,8 @@ class Commits:
 
     @classmethod
     def between(cls, old: str, new: str, folder: Path, _package: str = "") -> Self:
-        """`old`, and what follows it up to `new` on the first parent's line and touches the code that is measured.
-
-        Raises ProbeError.
+        """`old`, and what follows it up to `new` on the first parent's line and touches the code that is measured;
+        `old` alone where nothing does. Raises ProbeError.
         """
         if not any(_has_code(end) for end in (old, new)):
             raise ProbeError(
@@ -40,8 +39,8 @@ class Commits:
             )
         first = _git("rev-parse", "--verify", "--quiet", f"{old}^{{commit}}").strip()
         listed = _git("rev-list", "--first-parent", "--reverse", f"{first}..{new}", "--", FOLDER).split()
-        if not listed:
-            raise ProbeError(f"no commit from {old} to {new} touches {FOLDER}/; expected an older and a newer one")
+        if not listed and not _git("rev-list", "--max-count=1", f"{first}..{new}"):
+            raise ProbeError(f"{new} has no commit that {old} has not; expected an older commit, and a newer one")
         return cls([first, *listed], folder)
 
     def described(self, version: str) -> str:

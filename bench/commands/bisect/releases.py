@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from peft_update_bench.bench.commands.bisect.search import ProbeError
 
 CODE = Path(__file__).parents[3]
 """The folder that holds this version's own ``fixtures``."""
+
+
+SHOWN = 8
+"""So many of the newest releases are named where one is given that is none."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,18 @@ class Releases:
             first, last = Version(old), Version(new)
         except InvalidVersion as error:
             raise ProbeError(f"{error}; expected a release, such as 0.14.0") from None
+        if first >= last:
+            raise ProbeError(f"given {old} and {new}; expected an older release, and a newer one")
         said = _pip("index", "versions", package)
         listed = re.search(r"Available versions: (.+)", said)
         known = sorted(Version(word) for word in listed[1].split(", ")) if listed else []
         chosen = [version for version in known if first <= version <= last]
-        missing = [str(end) for end in (first, last) if end not in chosen]
-        if missing or len(chosen) < 2:
-            raise ProbeError(f"{package} has no releases from {old} to {new}; pip knows {', '.join(map(str, known))}")
+        missing = [str(end) for end in (first, last) if end not in known]
+        if missing:
+            newest = [str(version) for version in known[-SHOWN:]]
+            raise ProbeError(
+                f"pip knows no {package} {' and no '.join(missing)}; expected releases such as {', '.join(newest)}"
+            )
         return cls([str(version) for version in chosen], folder, package)
 
     def described(self, version: str) -> str:
@@ -60,7 +70,9 @@ class Releases:
 
 def _pip(*words: str) -> str:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Where a user's settings keep pip quiet it would list no release.
+    spoken = os.environ | {"PIP_QUIET": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=spoken)
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise ProbeError(said[-1] if said else f"pip {words[0]} ended with status {done.returncode}")

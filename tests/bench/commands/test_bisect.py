@@ -111,6 +111,17 @@ def test_nothing_moved(repository: Repository, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.startswith("0 changes found, 2 looks at 2 commits in ")
 
 
+def test_a_range_in_which_nothing_that_is_measured_changed(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_code(repository.folder)
+    first = repository.commit("First")
+    repository.commit("Only words")
+    assert main(["bisect", first, "HEAD", *CELLS]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (f"0 changes found: no commit from {first} to HEAD touches fixtures/\n", "")
+
+
 def test_options_reach_the_code_that_is_measured(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     write_code(repository.folder, "pixels")
     first = repository.commit("First")
@@ -124,10 +135,13 @@ def test_options_reach_the_code_that_is_measured(repository: Repository, capsys:
     ("words", "complaint"),
     [
         (["nowhere", "HEAD"], "git rev-parse finds no nowhere"),
-        (["HEAD", "HEAD"], "no commit from HEAD to HEAD touches fixtures/"),
+        (["HEAD", "HEAD"], "HEAD has no commit that HEAD has not; expected an older commit, and a newer one"),
+        (["HEAD", "HEAD~1"], "HEAD~1 has no commit that HEAD has not; expected an older commit, and a newer one"),
         (["HEAD~1", "HEAD"], "cannot be measured: ImportError: is broken"),
         (["HEAD~1", "HEAD", "--methods=loar"], "; did you mean lora, lokr or loha?"),
         (["one", "two", "--package=peft"], "Invalid version: 'one'; expected a release"),
+        (["0.21.2", "0.20.0", "--package=peft"], "given 0.21.2 and 0.20.0; expected an older release, and a newer one"),
+        (["0.21.2", "0.21.2", "--package=peft"], "given 0.21.2 and 0.21.2; expected an older release, and a newer one"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -183,7 +197,16 @@ def test_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ]
     assert lines[-1].startswith("1 change found, 4 looks at 5 releases in ")
     assert main(["bisect", "1.0.0", "1.11.0", "--package=planted"]) == 2
-    assert "planted has no releases from 1.0.0 to 1.11.0; pip knows 1.0.0, 1.2.0, 1.9.0" in capsys.readouterr().err
+    assert "pip knows no planted 1.11.0; expected releases such as 1.0.0, 1.2.0, 1.9.0" in capsys.readouterr().err
+
+
+def test_pip_that_is_kept_quiet_lists_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip is a stand-in that is as quiet as the real one."""
+    said = "import os; print('' if int(os.environ.get('PIP_QUIET') or 0) else 'Available versions: 1.1, 1.0')"
+    monkeypatch.setenv("PIP_QUIET", "1")
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **given: run([command[0], "-c", said], **given))
+    assert releases.Releases.between("1.0", "1.1", Path(), "planted").versions == ["1.0", "1.1"]
 
 
 def looking(values: dict[int, int | None]) -> Callable[[str], Figures]:
