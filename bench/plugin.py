@@ -49,6 +49,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     if is_matrix or _names_us(early_config.rootpath):
         from peft_update_bench.bench.session import option_hooks
 
+        if is_matrix:
+            option_hooks.look_in_the_current_folder()
         # Before the options are known: a project's modules may add metrics, kinds of benchmark, and options of these.
         option_hooks.import_project_modules(early_config)
         chosen = option_hooks.OptionHooks(None if is_matrix else option_hooks.OF_TESTS)

@@ -65,9 +65,10 @@ class Project:
         return self.storage_folder / benchmarks.kind(benchmark).folder
 
     def import_modules(self) -> None:
-        """Each is found in the project's folder too. Raises OptionError where one cannot be imported."""
+        """Each is found in the project's folder too: after all else, so that nobody's tests import other modules for
+        it than before. Raises OptionError where one cannot be imported."""
         if self.modules and str(self.root) not in sys.path:
-            sys.path.insert(0, str(self.root))
+            sys.path.append(str(self.root))
         import_modules(self.modules)
 
 

@@ -26,10 +26,14 @@ RUN = pytest.StashKey[options.RunOptions]()
 _FOLDER = Path(__file__).resolve().parents[1]
 
 
+def look_in_the_current_folder() -> None:
+    """Users' own networks, methods and steps are found as the commands find them. A run of users' tests finds its
+    modules as it would without us, or it might test others than before."""
+    sys.path.insert(0, str(Path.cwd()))
+
+
 def import_project_modules(config: pytest.Config) -> None:
     """Import what the project's pyproject.toml names. Raises UsageError where that cannot be done."""
-    # Users' own networks, methods and steps are found as the commands find them, in the current folder too.
-    sys.path.insert(0, str(Path.cwd()))
     try:
         options.read_project(config.rootpath).import_modules()
     except options.OptionError as error:
