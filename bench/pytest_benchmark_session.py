@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.storage import BaselineStorage
 from peft_update_bench.fixtures.files import write_named
+from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_machine_id, safe_dumps
 
@@ -23,9 +24,18 @@ def this_machine() -> dict[str, Any]:
     return info
 
 
+def is_theirs(benchmark: object) -> bool:
+    """Whether the fixture `benchmark` is pytest-benchmark's: a conftest or another plugin may have one of that name.
+
+    pytest-codspeed's says by `__class__` that it is.
+    """
+    return issubclass(type(benchmark), BenchmarkFixture)
+
+
 def mark_used(benchmark: Any) -> None:
     """Let pytest-benchmark not warn that a test has not used its fixture, where that test says itself why."""
-    benchmark._mode = benchmark._mode or "update_benchmark"
+    if is_theirs(benchmark):
+        benchmark._mode = benchmark._mode or "update_benchmark"
 
 
 class PytestBenchmarkSession:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError
@@ -120,6 +121,17 @@ _NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"
 def numbered(folder: Path) -> list[Path]:
     """The baselines in `folder`, the newest last; none where there is no folder. None is read."""
     return sorted(folder.glob(_NUMBERED))
+
+
+def tests_of_older(newest: Path) -> dict[str, Path]:
+    """Users' tests in files beside `newest` that are older than it, and the last file that has each. One that cannot be
+    read is passed over, because none of its figures is used."""
+    found: dict[str, Path] = {}
+    for path in numbered(newest.parent):
+        if path.name < newest.name:
+            with suppress(BaselineError):
+                found |= {cell.architecture: path for cell in read(path).records if cell.is_tests}
+    return found
 
 
 def read(path: Path) -> Baseline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
@@ -60,6 +61,14 @@ def explain_loss(cells: Sequence[Cell], baseline: Baseline, record_command: str)
     return (
         f"{cells_in_words(cells)} {are} in {baseline.name} and no longer in the run.\n"
         f"If {were} removed on purpose, record a new baseline: {record_command}"
+    )
+
+
+def explain_left_out(older: Path, newest: Baseline, record_command: str) -> str:
+    """The message of a user's test that an older baseline has, and the newest, which judges the run, has not."""
+    return (
+        f"is in {older.name}, and not in {newest.path}, the newest, which was recorded without it; expected a "
+        f"baseline of all tests: {record_command}, or the older one by its name: --benchmark-compare={older.stem}"
     )
 
 

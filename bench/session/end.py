@@ -75,24 +75,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A test that passes says that its update holds the baseline, which it must have measured."""
-    result = yield
-    if message := pyfuncitem.config.stash[SESSION].fail_unmeasured(pyfuncitem.nodeid):
-        pytest.fail(message, pytrace=False)
-    return result
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails says why, and need not be warned of too. Around the hook by which xfail changes the outcome."""
+    """A test that passes says that its update holds the baseline, which it must have measured: of whatever kind it is,
+    unittest's among them, whose report alone says whether it has passed.
+
+    One that fails says why, and need not be warned of too. Around the hook by which xfail changes the outcome.
+    """
     ours = item.config.stash[SESSION]
     benchmark = getattr(item, "funcargs", {}).get("benchmark")
     if call.excinfo is not None and benchmark is not None and item.nodeid in ours.tests:
         mark_used(benchmark)
     report = yield
+    if report.when == "call" and report.passed and (message := ours.fail_unmeasured(item.nodeid)):
+        # To pytest a failure that was expected is one that was skipped.
+        report.outcome = "skipped" if hasattr(report, "wasxfail") else "failed"
+        report.longrepr = message
     if report.skipped and hasattr(report, "wasxfail") and item.nodeid in ours.own_tests:
         ours.expected_failures.append(item.nodeid)
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from peft_update_bench.bench.plugin import DESELECTED
 
 def is_narrowed(config: pytest.Config) -> bool:
     """Whether the run is of a part of the tests."""
+    folder, root = config.invocation_params.dir.resolve(), config.rootpath.resolve()
     narrowing = (
         config.stash.get(DESELECTED, ()),
         config.option.file_or_dir,
+        # Where nothing is named, what lies below the folder in which pytest was started.
+        root in folder.parents,
         config.getoption("lf", False),
         *_ignored(config),
     )
@@ -27,7 +31,7 @@ def was_collected(session: pytest.Session) -> Callable[[str], bool]:
     config = session.config
     # A file that cannot be imported is an error of its own, and nothing is known of what is in it.
     passes_over = config.getoption("lf", False) or bool(session.testsfailed) or _types_an_expression(config)
-    folders = [(config.invocation_params.dir / word).resolve() for word in config.args if "::" not in word]
+    folders = [_place(config, word) for word in config.args if "::" not in word]
     ignored, patterns = _ignored(config)
     deselected = config.stash.get(DESELECTED, set())
     beginnings = tuple(config.getoption("deselect", None) or ())
@@ -58,6 +62,15 @@ def counted_from(recorded: Iterable[str], tests: Sequence[pytest.Item]) -> tuple
             if name == other_name and file.parts[-len(parts) :] == parts and not is_left:
                 return other, test, file.parents[len(parts) - 1]
     return None
+
+
+def _place(config: pytest.Config, word: str) -> Path:
+    """The folder or file that a word of the command line means, which is there; with ``--pyargs`` it may be the name of
+    a module or a package."""
+    path = config.invocation_params.dir / word
+    if config.option.pyargs and not path.exists() and (spec := find_spec(word)):
+        path = Path((spec.submodule_search_locations or [spec.origin or ""])[0])
+    return path.resolve()
 
 
 def _ignored(config: pytest.Config) -> tuple[list[Path], list[str]]:

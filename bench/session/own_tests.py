@@ -15,7 +15,12 @@ from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.gate.tolerances import Tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
-from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession, mark_used
+from peft_update_bench.bench.pytest_benchmark_session import (
+    DEFAULT_STORAGE,
+    PytestBenchmarkSession,
+    is_theirs,
+    mark_used,
+)
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.session import end, lost_tests, option_hooks, start
 from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
@@ -45,9 +50,11 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         if is_first:
             _start(config)
         ours = config.stash[SESSION]
-        ours.add_tests(item.nodeid for item in tests)
+        # One that the baseline has may ask for the fixture while it runs, or no longer.
+        recorded = set(ours.recorded_tests)
+        ours.add_tests(item.nodeid for item in session.items if item in tests or item.nodeid in recorded)
         assert isinstance(ours.run.tolerances, Tolerances)
-        ours.run.tolerances.asked.update((item.nodeid, asked) for item in tests if (asked := _asked(item)))
+        ours.run.tolerances.asked.update((item.nodeid, asked) for item in session.items if (asked := _asked(item)))
         if is_first:
             _refuse_another_root(ours, config, tests)
     except (OptionError, baseline.BaselineError) as error:
@@ -59,15 +66,14 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(_DISABLED if is_disabled else ours.header)
-        if tests and not is_disabled:
+        if ours.tests and not is_disabled:
             start.prepare(config, ours)
 
 
 def _refuse_another_root(ours: Session, config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
     """Raises BaselineError where the baseline's tests are this run's, by ids that count from another folder."""
     judge = ours.gate.baseline
-    recorded = [cell.architecture for cell in judge.records if cell.is_tests] if judge else []
-    if judge and (found := lost_tests.counted_from(recorded, tests)):
+    if judge and (found := lost_tests.counted_from(ours.recorded_tests, tests)):
         was, test, root = found
         raise baseline.BaselineError(
             f"{judge.path}: holds {was}, which is {test.nodeid} in this run, whose root folder is {config.rootpath}; "
@@ -85,7 +91,9 @@ def begin_without_tests(session: pytest.Session) -> None:
         recorded = _recorded(session.config)
     except baseline.BaselineError as error:
         raise pytest.UsageError(str(error)) from None
-    if any(map(lost_tests.was_collected(session), recorded)):
+    is_there = {item.nodeid for item in session.items}.__contains__
+    was_collected = lost_tests.was_collected(session)
+    if any(is_there(test) or was_collected(test) for test in recorded):
         begin(session, [])
 
 
@@ -115,8 +123,9 @@ def _start(config: pytest.Config) -> None:
     refuse_other_plugins(config)
     if asked := theirs.disabled_unasked:
         raise OptionError(
-            f"{asked} is given, and the project's addopts or PYTEST_ADDOPTS have --benchmark-disable, by which nothing "
-            "is measured, recorded or judged; expected --benchmark-enable beside it"
+            f"{asked} is given, and the project's addopts or PYTEST_ADDOPTS have --benchmark-disable, or another "
+            "plugin sets it, as pytest-codspeed by --codspeed: nothing is measured, recorded or judged; expected "
+            "--benchmark-enable beside it, and no such plugin"
         )
     run, location = _read_run(config), config.option.benchmark_storage
     ours = Session.of(run)
@@ -233,6 +242,12 @@ class OwnTest:
         was_called, self._was_called = self._was_called, True
         if hasattr(config, "workerinput"):
             self._fail("pytest-xdist runs it beside others, which would spoil what is measured; run it with -n 0")
+        if not is_theirs(self._benchmark):
+            what = type(self._benchmark)
+            self._fail(
+                f"the fixture benchmark gives a {what.__module__}.{what.__qualname__}; expected pytest-benchmark's, "
+                "which no conftest replaces by one of that name, and no other plugin, as pytest-codspeed by --codspeed"
+            )
         if was_called:
             self._fail("update_benchmark is called twice; expected once a test, because the record has the test's id")
         if SESSION not in config.stash:

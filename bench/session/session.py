@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from textwrap import shorten
 from types import ModuleType
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, tests_of_older
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.load import explain_load
-from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
+from peft_update_bench.bench.gate.messages import explain_failure, explain_left_out, explain_loss, in_brief
 from peft_update_bench.bench.gate.summary import Summary, describe
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.gate.workloads import check_batch_sizes, check_workload
@@ -49,6 +50,8 @@ class Session:
     """What a reader should know of the run besides its benchmark's remarks, each a sentence."""
     unwritten: list[str] = field(default_factory=list)
     """The files that could not be written, and why, each a line."""
+    is_named: bool = False
+    """Whether the baseline was asked for by its name, and need not be the newest."""
     is_narrowed: bool = False
     """Whether some of the users' tests were left out."""
     lost_tests: list[Cell] = field(default_factory=list)
@@ -112,6 +115,26 @@ class Session:
     def own_tests(self) -> set[str]:
         """The node ids of users' tests."""
         return {name for name, cell in self.tests.items() if cell.is_tests}
+
+    @property
+    def recorded_tests(self) -> list[str]:
+        """The node ids of users' tests in the baseline."""
+        recorded = self.gate.baseline.records if self.gate.baseline else {}
+        return [cell.architecture for cell in recorded if cell.is_tests]
+
+    @cached_property
+    def _tests_of_older(self) -> dict[str, Path]:
+        judge = self.gate.baseline
+        return tests_of_older(judge.path) if judge and not self.is_named else {}
+
+    def _explain_left_out(self, cell: Cell) -> str:
+        """Why a user's test that an older baseline has, and the newest lacks, as after a part was recorded, is no new
+        one, which nothing would judge. Empty where there is no such baseline."""
+        judge = self.gate.baseline
+        if judge is None or not cell.is_tests or cell.architecture in self.recorded_tests:
+            return ""
+        older = self._tests_of_older.get(cell.architecture)
+        return explain_left_out(older, judge, self.run.record_command) if older else ""
 
     def add_tests(self, names: Iterable[str]) -> None:
         """Users' tests, by node id, each of which builds its step."""
@@ -184,6 +207,9 @@ class Session:
             assert baseline is not None
             self.results[cell] = _lost(cell)
             return explain_loss([cell], baseline, self.run.record_command)
+        if left_out := self._explain_left_out(cell):
+            self.results[cell] = Result(cell, error=left_out)
+            return left_out
         try:
             result = self.run.benchmark.measure(cell, self.run, self.gate, benchmark)
         except self.run.benchmark.failures() as error:

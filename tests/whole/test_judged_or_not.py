@@ -1,0 +1,188 @@
+"""A test of a user's that passes a comparison was judged in it, however it is written, started and collected."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.whole.test_own_tests import COMPARE, SAVE, TEST, Repository, repository
+
+__all__ = ["repository"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
+
+OF_UNITTEST = """
+import unittest
+
+import pytest
+import step
+
+
+class TestUpdates(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def keep(self, update_benchmark):
+        self.measure = update_benchmark
+
+    def test_measured(self):
+        {measured}
+
+    def test_skipped(self):
+        {skipped}
+
+    def test_fails(self):
+        {fails}
+
+    @pytest.mark.xfail
+    def test_expected(self):
+        {expected}
+"""
+PARTS = "measured", "skipped", "fails", "expected"
+LATE = """
+import pytest
+import step
+
+
+def test_skipped(request):
+    {skipped}
+    request.getfixturevalue("update_benchmark")(step.build)
+
+
+@pytest.mark.update_tolerance(flops={tolerance}, parameters={tolerance})
+def test_late(request):
+    {late}
+    request.getfixturevalue("update_benchmark")(step.build)
+"""
+LIKE_CODSPEED = """
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+
+class Theirs:
+    disabled = False
+    __class__ = property(lambda self: BenchmarkFixture)
+
+
+@pytest.fixture
+def benchmark():
+    return Theirs()
+"""
+CALL, FLOPS = "self.measure(step.build)", "--update-metrics=flops"
+
+
+@pytest.fixture
+def alone(repository: Repository) -> Repository:
+    """With no test yet."""
+    for name in ("test_a.py", "test_b.py"):
+        (repository.path / name).unlink()
+    return repository
+
+
+def test_one_of_unittests_that_measures_nothing(alone: Repository) -> None:
+    """And one that is skipped, or fails before, is told as such."""
+    alone.write("test_c.py", OF_UNITTEST.format(**dict.fromkeys(PARTS, CALL)))
+    alone.run(SAVE, FLOPS).assert_outcomes(passed=3, xpassed=1)
+    said = {"skipped": "self.skipTest('today')", "fails": "self.fail('before')", "measured": "pass", "expected": "pass"}
+    alone.write("test_c.py", OF_UNITTEST.format(**said))
+    failed = alone.run(COMPARE, FLOPS)
+    failed.assert_outcomes(failed=2, skipped=1, xfailed=1)
+    assert failed.ret == 1
+    failed.stdout.fnmatch_lines(
+        [
+            "never calls update_benchmark, and is in baselines/0001_baseline.json; expected one call, pytest.skip *",
+            "2 cells of 0001_baseline.json not measured, because skipped, not reached or failed before: "
+            "test_c.py::TestUpdates::test_fails, test_c.py::TestUpdates::test_skipped.",
+            "Marked xfail, so that the run does not fail for it: test_c.py::TestUpdates::test_expected.",
+        ]
+    )
+
+
+def test_one_that_asks_while_it_runs_is_there_when_it_does_not(alone: Repository) -> None:
+    alone.write("test_c.py", LATE.format(skipped="", late="", tolerance=0))
+    alone.run(SAVE, FLOPS).assert_outcomes(passed=2)
+    skip = "pytest.skip('today')"
+    alone.write("test_c.py", LATE.format(skipped=skip, late="", tolerance=0.5))
+    alone.widen(9)
+    skipped = alone.run(COMPARE, FLOPS)
+    skipped.assert_outcomes(passed=1, skipped=1)
+    assert skipped.ret == 0, "what its marker allows counts too"
+    skipped.stdout.fnmatch_lines(
+        ["1 cell of 0001_baseline.json not measured, because skipped, *: test_c.py::test_skip*"]
+    )
+    alone.write("test_c.py", LATE.format(skipped=skip, late="return", tolerance=0.5))
+    failed = alone.run(COMPARE, FLOPS)
+    failed.assert_outcomes(failed=1, skipped=1)
+    failed.stdout.fnmatch_lines(["never calls update_benchmark, and is in baselines/0001_baseline.json; *"])
+
+
+def test_one_that_only_an_older_baseline_has_is_not_new(repository: Repository) -> None:
+    """A part was recorded, and is the newest. One that no baseline has is new; a baseline that is named judges."""
+    repository.run(SAVE, FLOPS).assert_outcomes(passed=4)
+    repository.run(SAVE, FLOPS, "-k", "test_a").assert_outcomes(passed=2)
+    failed = repository.run(COMPARE, FLOPS)
+    failed.assert_outcomes(passed=2, failed=2)
+    assert failed.ret == 1
+    failed.stdout.fnmatch_lines(
+        [
+            "is in 0001_baseline.json, and not in baselines/0002_baseline.json, the newest, which was recorded without "
+            "it; expected a baseline of all tests: pytest --benchmark-save=baseline, or the older one by its name: "
+            "--benchmark-compare=0001_baseline",
+            "4 cells, against 0002_baseline.json: 2 ok, 2 failed",
+        ]
+    )
+    named = repository.run("--benchmark-compare=0001_baseline", FLOPS)
+    assert named.ret == 0
+    named.stdout.fnmatch_lines(["4 cells, against 0001_baseline.json: 4 ok"])
+    repository.write("test_b.py", TEST.replace("test_update", "test_new").replace("test_lora", "test_newer"))
+    assert repository.run(COMPARE, FLOPS).ret == 0
+
+
+def test_one_that_a_package_named_for_pyargs_has_no_longer(alone: Repository) -> None:
+    alone.write("pyproject.toml", (alone.path / "pyproject.toml").read_text().replace('["."]', '["src", "."]'))
+    package = alone.path / "src" / "spotter_checks"
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "test_c.py", "test_d.py"):
+        (package / name).write_text("" if name == "__init__.py" else TEST)
+    alone.run(SAVE, FLOPS, "--pyargs", "spotter_checks").assert_outcomes(passed=4)
+    (package / "test_d.py").unlink()
+    lost = alone.run(FLOPS, "--pyargs", "spotter_checks", COMPARE)
+    assert lost.ret == 1
+    lost.stdout.fnmatch_lines(["4 cells, against 0001_baseline.json: 2 missing, 2 ok"])
+    assert alone.run(FLOPS, "--pyargs", "spotter_checks.test_c", COMPARE).ret == 0
+
+
+def test_a_baseline_recorded_in_a_folder_below_is_of_a_part(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.path / "tests").mkdir()
+    (repository.path / "test_a.py").rename(repository.path / "tests" / "test_a.py")
+    monkeypatch.chdir(repository.path / "tests")
+    repository.run(SAVE, FLOPS).assert_outcomes(passed=2)
+    suite = repository.saved()["suite"]
+    assert isinstance(suite, dict)
+    assert suite["is_filtered"] is True
+
+
+def test_the_fixture_of_another_plugin_is_named(repository: Repository) -> None:
+    """By which nothing can be measured, and the run ended in a traceback."""
+    repository.write("conftest.py", LIKE_CODSPEED)
+    refused = repository.run(FLOPS, "test_a.py")
+    refused.assert_outcomes(failed=2)
+    refused.stdout.fnmatch_lines(
+        ["the fixture benchmark gives a conftest.Theirs; expected pytest-benchmark's, which *"]
+    )
+    assert "INTERNALERROR" not in refused.stdout.str()
+
+
+@pytest.mark.parametrize("modules", ["", 'modules = ["theirs"]'])
+def test_their_tests_import_what_they_did(alone: Repository, monkeypatch: pytest.MonkeyPatch, modules: str) -> None:
+    """Of two modules of one name the one that pytest finds, also where the project's table names us."""
+    table = f'[tool.pytest.ini_options]\npythonpath = ["src"]\n[tool.peft-update-bench]\n{modules}\n'
+    alone.write("pyproject.toml", table)
+    alone.write("theirs.py", "PLACE = 'root'")
+    for folder in ("src", "tests"):
+        (alone.path / folder).mkdir()
+    alone.write("src/theirs.py", "PLACE = 'src'")
+    alone.write("tests/test_place.py", "import theirs\n\n\ndef test_place():\n    assert theirs.PLACE == 'src'\n")
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    alone.run("tests").assert_outcomes(passed=1)
