@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import glob
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from peft_update_bench.bench import options
+from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
@@ -33,6 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the baseline before anything runs; what is wrong with it is one sentence."""
     for name, (_, text) in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}; run with -m {name}")
+    # A project calls its tests as it likes, and may have none by these names.
+    config.addinivalue_line("python_files", f"{glob.escape(str(Path(__file__).parents[1]))}/test_*.py")
+    for name in test_names():
+        config.addinivalue_line("python_functions", name)
     run, theirs = config.stash[option_hooks.RUN], PytestBenchmarkSession(config)
     compare = theirs.take_compare_option()
     try:

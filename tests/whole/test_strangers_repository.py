@@ -135,3 +135,14 @@ def test_the_short_name_stays_the_strangers(pytester: pytest.Pytester) -> None:
     assert said.ret == pytest.ExitCode.USAGE_ERROR
     (error,) = (line for line in said.errlines if line.startswith("ERROR"))
     assert error.startswith("ERROR: --metrics is 'speed'; expected one of flops, memory")
+
+
+def test_the_benchmarks_are_found_whatever_the_stranger_calls_tests(
+    pytester: pytest.Pytester, repository: Path
+) -> None:
+    """By its pytest.ini alone nothing would be collected, and the run would end without a word on why."""
+    ini = "[pytest]\npythonpath = .\npython_files = *_check.py\npython_functions = check_*\n"
+    (repository / "pytest.ini").write_text(ini)
+    found = pytester.runpytest_inprocess(*BENCHMARKS, "--collect-only", "-q")
+    assert found.ret == 0
+    found.stdout.fnmatch_lines(["*test_update.py::test_update[[]mymodule:net-fft]", "1 test collected in *"])
