@@ -417,6 +417,11 @@ def called_twice(network: nn.Module | None = None) -> UpdateStep:
     return CalledTwice(network, torch.optim.SGD(network.parameters(), lr=0.01), new_batch(), loss_of)
 
 
+def lazy() -> UpdateStep:
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), new_batch(), loss_of)
+
+
 def a_network() -> nn.Module:
     return Detector()
 
