@@ -94,8 +94,8 @@ def run(given: argparse.Namespace) -> int:
     run = options.read({**words, "metrics": "flops,memory"}, {})
     project = options.read_project(Path.cwd())
     known = _baseline(given.baseline, project.baselines_of(benchmarks.DEFAULT))
-    adapted = _baseline(given.adaptation, project.baselines_of("adaptation"))
-    counted = _baseline(given.instructions, project.baselines_of("instructions"))
+    adapted = _baseline(given.adaptation, project.baselines_of("adaptation"), "adaptation")
+    counted = _baseline(given.instructions, project.baselines_of("instructions"), "instructions")
     collected = _collect(run, known, adapted, counted)
     found = answer(collected.costs, limits, given.by, accuracy.alike(adapted) if adapted else 0.0)
     smaller = [] if found.feasible else _find_smaller(found, run)
@@ -126,10 +126,20 @@ def _limits(given: argparse.Namespace, device: devices.Device | None) -> list[Li
     return list(chosen.values())
 
 
-def _baseline(path: str | None, storage: Path) -> Baseline | None:
+def _baseline(path: str | None, storage: Path, section: str = "") -> Baseline | None:
+    """The file at `path`, or the newest in `storage`; None where there is none.
+
+    Raises CommandError where a `section` is named that the file has of no cell: it would be passed over.
+    """
     if path is None and not baseline.numbered(storage):
         return None
-    return baseline.read(Path(path) if path else baseline.find(storage, None, get_machine_id()))
+    found = baseline.read(Path(path) if path else baseline.find(storage, None, get_machine_id()))
+    if section and not any(getattr(record, section) for record in found.records.values()):
+        raise CommandError(
+            f"--{section} is {str(found.path)!r}, which has no {section} of any cell; expected a baseline of --metrics "
+            f"{section}"
+        )
+    return found
 
 
 def _collect(run: RunOptions, known: Baseline | None, adapted: Baseline | None, counted: Baseline | None) -> Collected:

@@ -165,6 +165,18 @@ def test_accuracy_is_the_worst_task_of_the_newest_baseline_of_adaptation(ask: As
     assert "resnet18-head would need a known accuracy (the baseline holds no adaptation of it)" in output
 
 
+@pytest.mark.parametrize("section", ["adaptation", "instructions"])
+def test_a_file_that_has_nothing_of_what_it_is_named_for_is_refused(ask: Ask, section: str) -> None:
+    """Its cells would be said to have no baseline."""
+    path = "baselines/0001_baseline.json"
+    assert ask("--memory=1MiB", f"--{section}={path}") == (
+        2,
+        "",
+        f"update-bench recommend: --{section} is '{path}', which has no {section} of any cell; expected a baseline of "
+        f"--metrics {section}\n",
+    )
+
+
 def test_an_accuracy_that_no_baseline_holds_fits_no_floor(ask: Ask) -> None:
     status, output, _ = ask("--accuracy=0.7")
     assert status == 1
