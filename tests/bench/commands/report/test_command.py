@@ -44,6 +44,17 @@ def test_without_an_output_the_table_is_printed(run_file: Path, capsys: pytest.C
     assert "A CPU, 2 cores" in lines[-1]
 
 
+@pytest.mark.parametrize(("networks", "folded"), [(12, False), (13, True)])
+def test_many_networks_do_not_push_the_verdict_off_the_screen(tmp_path: Path, networks: int, folded: bool) -> None:
+    sections = dict.fromkeys(("flops", "memory", "growth", "result", "first_step", "measured_memory", "latency"))
+    cells = [extra_info(Cell(f"mine:network_{n}", "head"), **sections) for n in range(networks)]
+    run, page = write(tmp_path / "run.json", baseline_data(*cells)), tmp_path / "page.html"
+    assert main(["report", str(run), "--no-claims", "--output", str(page)]) == 0
+    navigation = page.read_text("utf-8").partition("<nav")[2].partition("</nav>")[0]
+    assert navigation.count("#subject-") == networks
+    assert (f"<details><summary>{networks} networks and steps</summary>" in navigation) == folded
+
+
 def test_the_newest_baseline_is_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
