@@ -17,6 +17,8 @@ from pytest_benchmark.utils import get_machine_id, safe_dumps
 DEFAULT_STORAGE = "file://./.benchmarks"
 """pytest-benchmark's own, which means that none was named."""
 
+_WRITES = ("--benchmark-save", "--benchmark-autosave", "--benchmark-json")
+
 
 def this_machine() -> dict[str, Any]:
     """What the plugin says of the machine that this is called on."""
@@ -59,13 +61,27 @@ class PytestBenchmarkSession:
         """Whether benchmarks are only to be tried, by ``--benchmark-disable``."""
         return bool(self._session.disabled)
 
-    @property
-    def disabled_unasked(self) -> str:
-        """What was typed that measures, where a project's addopts disable benchmarks; empty where nothing was."""
-        asked = self._typed & {"--benchmark-compare", "--benchmark-save", "--benchmark-autosave"}
+    def explain_unasked(self, *, judges_disabled: bool) -> str:
+        """Why what was typed would come to nothing, because a project's addopts leave benchmarks out; empty where it
+        would not. The matrix `judges_disabled` ones too, and saves none."""
         options = self._config.option
+        asked = self._typed & {"--benchmark-compare", *_WRITES}
+        if asked and options.benchmark_skip and "--benchmark-skip" not in self._typed:
+            return (
+                f"{min(asked)} is given, and the project's addopts or PYTEST_ADDOPTS have --benchmark-skip, by which "
+                "nothing is measured, recorded or judged; expected a run without it, such as with -o addopts= and the "
+                "rest of them"
+            )
+        asked &= {*_WRITES} if judges_disabled else asked
         is_disabled = options.benchmark_disable and not options.benchmark_enable
-        return min(asked) if asked and is_disabled and "--benchmark-disable" not in self._typed else ""
+        if asked and is_disabled and "--benchmark-disable" not in self._typed:
+            judged = "recorded" if judges_disabled else "measured, recorded or judged"
+            return (
+                f"{min(asked)} is given, and the project's addopts or PYTEST_ADDOPTS have --benchmark-disable, or "
+                f"another plugin sets it, as pytest-codspeed by --codspeed: nothing is {judged}; expected "
+                "--benchmark-enable beside it, and no such plugin"
+            )
+        return ""
 
     @property
     def _typed(self) -> set[str]:
@@ -172,6 +188,11 @@ class PytestBenchmarkSession:
         saving = bool(self._session.save or self._session.autosave)
         self._session.save = self._session.autosave = None
         return saving
+
+    def write_nothing(self) -> None:
+        """Save nothing at the end, and no ``--benchmark-json``: the run is refused."""
+        self.cancel_saving()
+        self._session.json = None
 
     @property
     def json_failure(self) -> str:

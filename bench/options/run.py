@@ -22,7 +22,15 @@ from peft_update_bench.bench.options.subjects import (
     read_optimizer,
     read_steps,
 )
-from peft_update_bench.bench.options.values import OptionError, comma_separated, names, one_of, typed_or, whole_number
+from peft_update_bench.bench.options.values import (
+    OptionError,
+    as_typed,
+    comma_separated,
+    names,
+    one_of,
+    typed_or,
+    whole_number,
+)
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.workload import DTYPES, OPTIMIZERS, Workload
 
@@ -84,6 +92,8 @@ class RunOptions:
     command: str = "pytest"
     modules: tuple[str, ...] = ()
     """The project's, which a process that has only this object must import first."""
+    taken: frozenset[str] = frozenset()
+    """The options that go by their longer name alone, because another has the short one."""
 
     def of(self, cell: Cell) -> RunOptions:
         """The run as `cell` sees it: with its batch size, where the run has several."""
@@ -140,7 +150,7 @@ class RunOptions:
                 narrowed and self.selection.steps
             ):
                 words.append(f"--{name} {','.join(narrowed)}")
-        return " ".join(words)
+        return as_typed(" ".join(words), self.taken)
 
 
 def read(
@@ -151,6 +161,7 @@ def read(
     command: str = RunOptions.command,
     is_of_tests: bool = False,
     modules: tuple[str, ...] = (),
+    taken: frozenset[str] = frozenset(),
 ) -> RunOptions:
     """Check the options as typed, keyed by name without dashes; None, or no key, where an option was not given.
 
@@ -209,6 +220,7 @@ def read(
         cell_seconds=_cell_seconds(given.get("cell_seconds")),
         command=command,
         modules=modules,
+        taken=taken,
     )
     # After all that is only words: a kind may read images, and users' own networks are built for what these are.
     benchmark, workload = kind.read(given, workload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
@@ -16,6 +17,14 @@ _MOST_DIGITS = 9
 
 class OptionError(CommandError):
     """A bad option: what was given and what is allowed."""
+
+
+def as_typed(text: str, taken: Collection[str]) -> str:
+    """`text`, a message or a command, with the longer name of options whose short one another's option has `taken`."""
+    for name in taken:
+        words = name.replace("_", "-")
+        text = re.sub(rf"(?<![\w-])--{words}(?![\w-])", f"--update-{words}", text)
+    return text
 
 
 def typed_or(given: Mapping[str, str | None], name: str, default: str) -> str:

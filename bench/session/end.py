@@ -127,8 +127,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     whole = ours.finished == session.testscollected
     if (exitstatus != pytest.ExitCode.OK or not whole or ours.lost_tests) and theirs.cancel_saving():
         ours.unsaved = "the run did not pass"
-    elif theirs.is_saving and not theirs.has_measured and not theirs.is_disabled:
-        ours.unsaved = "nothing was measured"
+    elif theirs.is_saving and not theirs.has_measured:
+        ours.unsaved = "benchmarks are disabled" if theirs.is_disabled else "nothing was measured"
     with warnings.catch_warnings():
         # With warnings as errors it would end the run without a word on the cells that failed.
         warnings.filterwarnings("ignore", "Not saving anything")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench import options
+from peft_update_bench.bench.plugin import HOOKS
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
 from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
 
@@ -45,6 +46,8 @@ class OptionHooks:
 
     def __init__(self, names: Collection[str] | None = None) -> None:
         self._names = names
+        self.taken: set[str] = set()
+        """The options of which another has the short name."""
 
     def pytest_addoption(self, parser: pytest.Parser) -> None:
         group = parser.getgroup("update benchmark")
@@ -54,6 +57,8 @@ class OptionHooks:
         def add(name: str, **details: Any) -> None:
             words = name.replace("_", "-")
             names = [flag for flag in (f"--{words}", f"--update-{words}") if flag not in taken]
+            if f"--{words}" in taken:
+                self.taken.add(name)
             # Without a name it would be a word that every run must have.
             if names:
                 group.addoption(*names, dest=f"{_DEST}{name}", **details)
@@ -73,6 +78,12 @@ def value(config: pytest.Config, name: str) -> Any:
 def typed(config: pytest.Config) -> dict[str, str | None]:
     """The options as typed, by name without dashes; None where one was not."""
     return {name: value(config, name) for name in options.all_options()}
+
+
+def taken(config: pytest.Config) -> frozenset[str]:
+    """Our options that go by their longer name alone in this run, because another has the short one."""
+    hooks = config.pluginmanager.get_plugin(f"{HOOKS}-options")
+    return frozenset(hooks.taken) if isinstance(hooks, OptionHooks) else frozenset()
 
 
 def choose_storage(config: pytest.Config, project: options.Project) -> bool:
@@ -95,14 +106,19 @@ def read_run(config: pytest.Config) -> options.RunOptions:
     done."""
     try:
         refuse_other_plugins(config)
+        theirs = PytestBenchmarkSession(config)
+        if complaint := theirs.explain_unasked(judges_disabled=True):
+            raise options.OptionError(complaint)
         project = options.read_project(config.rootpath)
         tolerances = options.tolerances(project.tolerances, value(config, "tolerance") or [])
         # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
         elsewhere = [] if config.rootpath == _FOLDER.parent else ["--pyargs", "peft_update_bench.bench"]
         if choose_storage(config, project) and elsewhere:
             elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
-        saves = PytestBenchmarkSession(config).is_saving
+        saves = theirs.is_saving
         command = shlex.join(["pytest", *elsewhere])
-        return options.read_for(project, typed(config), tolerances, records_baseline=saves, command=command)
+        return options.read_for(
+            project, typed(config), tolerances, records_baseline=saves, command=command, taken=taken(config)
+        )
     except options.OptionError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(options.as_typed(str(error), taken(config))) from None

@@ -58,7 +58,7 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
         if is_first:
             _refuse_another_root(ours, config, tests)
     except (OptionError, baseline.BaselineError) as error:
-        raise pytest.UsageError(str(error)) from None
+        _refuse(config, error)
     ours.is_narrowed = lost_tests.is_narrowed(config)
     ours.lose_tests(lost_tests.was_collected(session))
     if is_first:
@@ -68,6 +68,12 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
             reporter.write_line(_DISABLED if is_disabled else ours.header)
         if ours.tests and not is_disabled:
             start.prepare(config, ours)
+
+
+def _refuse(config: pytest.Config, error: Exception) -> NoReturn:
+    """Raise UsageError. With warnings as errors pytest-benchmark's, of nothing to save, would stand in its place."""
+    PytestBenchmarkSession(config).write_nothing()
+    raise pytest.UsageError(options.as_typed(str(error), option_hooks.taken(config))) from None
 
 
 def _refuse_another_root(ours: Session, config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
@@ -90,7 +96,7 @@ def begin_without_tests(session: pytest.Session) -> None:
     try:
         recorded = _recorded(session.config)
     except baseline.BaselineError as error:
-        raise pytest.UsageError(str(error)) from None
+        _refuse(session.config, error)
     is_there = {item.nodeid for item in session.items}.__contains__
     was_collected = lost_tests.was_collected(session)
     if any(is_there(test) or was_collected(test) for test in recorded):
@@ -121,12 +127,8 @@ def _start(config: pytest.Config) -> None:
     """A session of its own, in a run that has no cells of the matrix. Raises OptionError and BaselineError."""
     theirs = PytestBenchmarkSession(config)
     refuse_other_plugins(config)
-    if asked := theirs.disabled_unasked:
-        raise OptionError(
-            f"{asked} is given, and the project's addopts or PYTEST_ADDOPTS have --benchmark-disable, or another "
-            "plugin sets it, as pytest-codspeed by --codspeed: nothing is measured, recorded or judged; expected "
-            "--benchmark-enable beside it, and no such plugin"
-        )
+    if complaint := theirs.explain_unasked(judges_disabled=False):
+        raise OptionError(complaint)
     run, location = _read_run(config), config.option.benchmark_storage
     ours = Session.of(run)
     storage = run.baseline_folder(options.storage_folder(location))
@@ -157,6 +159,7 @@ def _read_run(config: pytest.Config) -> RunOptions:
         records_baseline=PytestBenchmarkSession(config).is_saving,
         command=shlex.join(words),
         is_of_tests=True,
+        taken=option_hooks.taken(config),
     )
     if run.benchmark.name not in {"update", "instructions"}:
         raise OptionError(

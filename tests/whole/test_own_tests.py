@@ -415,18 +415,28 @@ def test_where_benchmarks_are_disabled_steps_are_tried(repository: Repository) -
     tried.assert_outcomes(passed=2, failed=3, skipped=1, xpassed=1)
     tried.stdout.fnmatch_lines(["update benchmark: disabled (--benchmark-disable); *"])
     assert "0001_baseline.json:" not in tried.stdout.str(), "nothing is judged"
+    unsaved = repository.run(SAVE, "--benchmark-disable", "test_a.py")
+    unsaved.stdout.fnmatch_lines(["No baseline was saved: benchmarks are disabled."])
 
 
-def test_a_project_that_disables_benchmarks_lets_no_judging_run_pass(repository: Repository) -> None:
+@pytest.mark.parametrize(
+    ("addopts", "remedy"),
+    [("--benchmark-disable", "--benchmark-enable *"), ("--benchmark-skip", "a run without it, *-o addopts= *")],
+)
+def test_a_project_that_leaves_benchmarks_out_lets_no_judging_run_pass(
+    repository: Repository, addopts: str, remedy: str
+) -> None:
     """As many do in their addopts, for their usual runs."""
-    repository.run(SAVE).assert_outcomes(passed=4)
+    (repository.path / "test_b.py").unlink()
+    repository.run(SAVE).assert_outcomes(passed=2)
     pyproject = (repository.path / "pyproject.toml").read_text()
-    repository.write("pyproject.toml", pyproject.replace("[tool.peft", 'addopts = "--benchmark-disable"\n[tool.peft'))
-    for option in (COMPARE, SAVE):
+    repository.write("pyproject.toml", pyproject.replace("[tool.peft", f'addopts = "{addopts}"\n[tool.peft'))
+    for option in (COMPARE, SAVE, "--benchmark-json=run.json"):
         refused = repository.run(option)
         assert refused.ret == 4
         refused.stderr.fnmatch_lines(
-            [f"ERROR: {option.partition('=')[0]} is given, and *; expected --benchmark-enable *"]
+            [f"ERROR: {option.partition('=')[0]} is given, and * {addopts}*; expected {remedy}"]
         )
-    repository.run("test_a.py").assert_outcomes(passed=2)
-    repository.run(COMPARE, "--benchmark-enable", "test_a.py").stdout.fnmatch_lines(["2 cells, * 2 ok"])
+    assert repository.run().ret == 0
+    judging = "--benchmark-enable" if addopts == "--benchmark-disable" else "-o addopts="
+    repository.run(COMPARE, *judging.split()).stdout.fnmatch_lines(["2 cells, * 2 ok"])

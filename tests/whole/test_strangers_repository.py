@@ -14,7 +14,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    for name in ("device", "data", "steps", "metrics"):
+    for name in ("device", "data", "steps", "metrics", "threads"):
         parser.addoption(f"--{name}", default=f"their {name}")
 
 
@@ -130,11 +130,13 @@ def test_its_network_is_benchmarked_and_held_to_its_baseline(pytester: pytest.Py
 
 @pytest.mark.usefixtures("repository")
 def test_the_short_name_stays_the_strangers(pytester: pytest.Pytester) -> None:
-    """Its `--steps` takes whatever it takes; ours is refused by its long name, and by that alone."""
+    """Its `--steps` takes whatever it takes; of ours a message and a command have the long name, and no other."""
     said = pytester.runpytest_inprocess(*BENCHMARKS, "--steps=many", "--update-metrics=speed")
     assert said.ret == pytest.ExitCode.USAGE_ERROR
-    (error,) = (line for line in said.errlines if line.startswith("ERROR"))
-    assert error.startswith("ERROR: --metrics is 'speed'; expected one of flops, memory")
+    said.stderr.fnmatch_lines(["ERROR: --update-metrics is 'speed'; expected one of flops, memory*"])
+    unrecorded = pytester.runpytest_inprocess(*BENCHMARKS, "--update-threads=2", "--benchmark-compare")
+    assert unrecorded.ret == pytest.ExitCode.USAGE_ERROR
+    unrecorded.stderr.fnmatch_lines(["*; record one with: * --image-size 64 --update-threads 2 --architectures my*"])
 
 
 def test_the_benchmarks_are_found_whatever_the_stranger_calls_tests(
@@ -146,3 +148,18 @@ def test_the_benchmarks_are_found_whatever_the_stranger_calls_tests(
     found = pytester.runpytest_inprocess(*BENCHMARKS, "--collect-only", "-q")
     assert found.ret == 0
     found.stdout.fnmatch_lines(["*test_update.py::test_update[[]mymodule:net-fft]", "1 test collected in *"])
+
+
+@pytest.mark.usefixtures("warm_operators")
+def test_where_the_stranger_disables_benchmarks_nothing_seems_to_be_saved(
+    pytester: pytest.Pytester, repository: Path
+) -> None:
+    (repository / "pytest.ini").write_text("[pytest]\npythonpath = .\naddopts = --benchmark-disable\n")
+    for option in ("--benchmark-save=baseline", "--benchmark-json=run.json"):
+        refused = pytester.runpytest_inprocess(*BENCHMARKS, option)
+        assert refused.ret == pytest.ExitCode.USAGE_ERROR
+        refused.stderr.fnmatch_lines(
+            [f"ERROR: {option.partition('=')[0]} is given, *: nothing is recorded; expected *"]
+        )
+    assert pytester.runpytest_inprocess(*BENCHMARKS, "--benchmark-save=baseline", "--benchmark-enable").ret == 0
+    assert (repository / "perf" / "0001_baseline.json").is_file()
