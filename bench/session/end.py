@@ -19,6 +19,8 @@ from peft_update_bench.bench.session.failures import Failures
 from peft_update_bench.bench.session.session import SESSION, Session
 from peft_update_bench.fixtures.files import write_named
 
+_HAS_ENDED = pytest.StashKey[bool]()
+
 _CPU = ("arch", "brand_raw", "family", "model", "stepping", "count")
 
 
@@ -75,6 +77,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep whether a test has come to its end: a part of it, a subtest, makes a report too, and before it."""
+    item.stash[_HAS_ENDED] = False
+    try:
+        return (yield)
+    finally:
+        item.stash[_HAS_ENDED] = True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -88,7 +100,8 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and benchmark is not None and item.nodeid in ours.tests:
         mark_used(benchmark)
     report = yield
-    if report.when == "call" and report.passed and (message := ours.fail_unmeasured(item.nodeid)):
+    is_at_end = report.when == "call" and item.stash.get(_HAS_ENDED, False)
+    if is_at_end and report.passed and (message := ours.fail_unmeasured(item.nodeid)):
         # To pytest a failure that was expected is one that was skipped.
         report.outcome = "skipped" if hasattr(report, "wasxfail") else "failed"
         report.longrepr = message

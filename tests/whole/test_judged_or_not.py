@@ -67,6 +67,17 @@ class Theirs:
 def benchmark():
     return Theirs()
 """
+IN_PARTS = """
+import step
+
+
+def test_parts(subtests, update_benchmark):
+    with subtests.test("before"):
+        pass
+    {call}
+    with subtests.test("behind"):
+        pass
+"""
 CALL, FLOPS = "self.measure(step.build)", "--update-metrics=flops"
 
 
@@ -113,6 +124,18 @@ def test_one_that_asks_while_it_runs_is_there_when_it_does_not(alone: Repository
     failed = alone.run(COMPARE, FLOPS)
     failed.assert_outcomes(failed=1, skipped=1)
     failed.stdout.fnmatch_lines(["never calls update_benchmark, and is in baselines/0001_baseline.json; *"])
+
+
+@pytest.mark.skipif(not hasattr(pytest, "Subtests"), reason="pytest 9 has them")
+def test_one_of_several_parts(alone: Repository) -> None:
+    """Each of which makes a report, as the whole does."""
+    alone.write("test_c.py", IN_PARTS.format(call="update_benchmark(step.build)"))
+    assert alone.run(SAVE, FLOPS).ret == 0
+    held = alone.run(COMPARE, FLOPS)
+    assert held.ret == 0
+    held.stdout.fnmatch_lines(["1 cell, against 0001_baseline.json: 1 ok"])
+    alone.write("test_c.py", IN_PARTS.format(call=""))
+    assert alone.run(COMPARE, FLOPS).ret == 1
 
 
 def test_one_that_only_an_older_baseline_has_is_not_new(repository: Repository) -> None:
