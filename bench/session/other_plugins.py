@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from peft_update_bench.bench.options import OptionError
 
 _WORKER = "PYTEST_XDIST_WORKER"
+
+_TIMES = {"reruns": 0, "force_reruns": 0, "count": 1}
+"""What makes a test run more often, of pytest-rerunfailures and pytest-repeat, and what leaves it at once."""
 
 
 def refuse_other_plugins(config: pytest.Config) -> None:
@@ -24,10 +28,21 @@ def refuse_other_plugins(config: pytest.Config) -> None:
             f"{_WORKER} is {worker!r}, as in a process of pytest-xdist's, and pytest-benchmark then measures nothing; "
             "expected it unset, also where a test starts this run"
         )
-    for option, flag in (("reruns", "--reruns"), ("count", "--count")):
-        times = config.getoption(option, None)
-        if times and int(times) > (option == "count"):
+    for option, once in _TIMES.items():
+        times = _setting(config, option)
+        if times is not None and int(times) > once:
+            flag = f"--{option.replace('_', '-')}"
             raise OptionError(
-                f"{flag} {times} is given; expected each cell once, because a baseline holds it once; a suspected "
-                "slowdown is measured again anyway"
+                f"{flag} {times} is given, or {option} is set in the project's configuration; expected each cell once, "
+                "because a baseline holds it once; a suspected slowdown is measured again anyway; run with "
+                f"{flag}={once}"
             )
+
+
+def _setting(config: pytest.Config, name: str) -> Any:
+    """What an option was given, or else a project's configuration has for it; None where neither has it."""
+    value = config.getoption(name, None)
+    try:
+        return config.getini(name) or None if value is None else value
+    except ValueError:
+        return None  # no such setting

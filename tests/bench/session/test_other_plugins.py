@@ -13,7 +13,9 @@ from importlib.util import find_spec
 def pytest_addoption(parser):
     if find_spec("xdist") is None:
         parser.addoption("--numprocesses", type=int)
-    parser.addoption("--reruns", type=int, default=0)
+    parser.addoption("--reruns", type=int)
+    parser.addoption("--force-reruns", type=int)
+    parser.addini("reruns", "in the project's configuration")
     parser.addoption("--count", type=int, default=1)
 """
 
@@ -23,8 +25,11 @@ def pytest_addoption(parser):
     [
         ("--numprocesses=2", "pytest-xdist (-n, --dist) is given; expected one process"),
         ("--numprocesses=2", "or with -n 0: --metrics flops,memory --workers N computes cells beside each other"),
-        ("--reruns=1", "--reruns 1 is given; expected each cell once"),
-        ("--count=2", "--count 2 is given; expected each cell once"),
+        ("--reruns=1", "--reruns 1 is given, or reruns is set in the project's configuration; expected each cell once"),
+        ("--reruns=1", "run with --reruns=0"),
+        ("--override-ini=reruns=1", "--reruns 1 is given, or reruns is set in the project's configuration; expected"),
+        ("--force-reruns=1", "run with --force-reruns=0"),
+        ("--count=2", "--count 2 is given, or count is set in the project's configuration; expected each cell once"),
         ("--numprocesses=0", ""),
         ("--reruns=0", ""),
         ("--count=1", ""),
