@@ -66,6 +66,34 @@ def whole() -> Whole:
     return step, network, optimizer
 
 
+def data_parallel() -> Whole:
+    """In a process group that is there already."""
+    network = nn.parallel.DistributedDataParallel(Detector())
+    optimizer, batch = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9), new_batch()
+
+    def step() -> Tensor:
+        loss = loss_of(network, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step, network, optimizer
+
+
+def nested_attention() -> UpdateStep:
+    network = nn.Linear(8, 8)
+
+    def loss(network: nn.Module, sequences: Tensor) -> Tensor:
+        nested = torch.nested.nested_tensor([sequences[0, :3], sequences[1]], layout=torch.jagged)
+        heads = network(nested).unflatten(-1, (2, 4)).transpose(1, 2)
+        attended = functional.scaled_dot_product_attention(heads, heads, heads)
+        mean: Tensor = attended.transpose(1, 2).flatten(2).to_padded_tensor(0.0).square().mean()
+        return mean
+
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), torch.randn(2, 5, 8), loss)
+
+
 def in_mode(*, training: bool) -> Callable[[], Whole]:
     """Updates in that mode, and leaves its network in the other."""
 
