@@ -51,8 +51,8 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
             _start(config)
         ours = config.stash[SESSION]
         # One that the baseline has may ask for the fixture while it runs, or no longer.
-        recorded = set(ours.recorded_tests)
-        ours.add_tests(item.nodeid for item in session.items if item in tests or item.nodeid in recorded)
+        wanted = {*(item.nodeid for item in tests), *ours.recorded_tests}
+        ours.add_tests(item.nodeid for item in session.items if item.nodeid in wanted)
         assert isinstance(ours.run.tolerances, Tolerances)
         ours.run.tolerances.asked.update((item.nodeid, asked) for item in session.items if (asked := _asked(item)))
         if is_first:

@@ -54,8 +54,10 @@ def described(network: nn.Module | None = None) -> UpdateStep:
 
 
 def whole() -> Whole:
-    network, optimizer, batch = parts()
+    return _updating(*parts())
 
+
+def _updating(network: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> Whole:
     def step() -> Tensor:
         loss = loss_of(network, batch)
         loss.backward()
@@ -69,16 +71,7 @@ def whole() -> Whole:
 def data_parallel() -> Whole:
     """In a process group that is there already."""
     network = nn.parallel.DistributedDataParallel(Detector())
-    optimizer, batch = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9), new_batch()
-
-    def step() -> Tensor:
-        loss = loss_of(network, batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss
-
-    return step, network, optimizer
+    return _updating(network, torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9), new_batch())
 
 
 def nested_attention() -> UpdateStep:
