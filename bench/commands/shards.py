@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.grouped import LISTED
-from peft_update_bench.bench.gate.workloads import differences
 from peft_update_bench.bench.record import Record
 from peft_update_bench.fixtures.first_few import first_few
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
@@ -121,13 +120,13 @@ def _must_be_of_one_run(one: Shard, other: Shard) -> None:
             )
     if one.cells != other.cells or one.whole_is_filtered != other.whole_is_filtered:
         raise CommandError(f"{one.path} and {other.path} are of runs of other cells; expected the shards of one run")
-    if packages := _differing_packages(one, other):
+    ours, theirs = (next(iter(shard.run.records.values())).versions for shard in (one, other))
+    if packages := _differing({**ours, **theirs}, ours, theirs):
         raise CommandError(f"{one.path} and {other.path} were made with other packages: {packages}; expected the same")
-    before, now = (_first_of_the_matrix(shard) for shard in (one, other))
-    if before is not None and now is not None and (differing := _differing_workloads(before, now)):
+    asked, elsewhere = _asked_for(one), _asked_for(other)
+    if differing := _differing([name for name in asked if name in elsewhere], asked, elsewhere):
         raise CommandError(
-            f"{one.path} and {other.path} are of two workloads: {differing.replace(', this run ', ', and ')}; "
-            "expected the shards of one run"
+            f"{one.path} and {other.path} are of two workloads: {differing}; expected the shards of one run"
         )
     if _are_measured(one) and not one.run.machine.is_like(other.run.machine):
         raise _of_two_machines(one, other, one.run.machine, other.run.machine)
@@ -177,24 +176,31 @@ def _commit(shard: Shard) -> str:
     return (shard.run.commit[:9] or "none") + changes
 
 
-def _differing_packages(one: Shard, other: Shard) -> str:
-    """Which packages differ, with both versions; empty where none does."""
-    ours, theirs = (next(iter(shard.run.records.values())).versions for shard in (one, other))
-    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    return "; ".join(f"{name} {ours.get(name, 'none')}, and {theirs.get(name, 'none')}" for name in names)
+def _asked_for(shard: Shard) -> dict[str, Any]:
+    """What the run was asked for of its workload and its adaptations, as far as the shard's records say it."""
+    found: dict[str, Any] = {}
+    for record in shard.run.records.values():
+        found = {**_asked_of(record), **found}
+    return found
 
 
-def _first_of_the_matrix(shard: Shard) -> Record | None:
-    """A record whose workload is the run's: what users' own networks and steps have of it is their own."""
-    return next((r for r in shard.run.records.values() if not r.cell.is_users and not r.cell.is_step), None)
+def _asked_of(record: Record) -> dict[str, Any]:
+    """Without what a user's own network or step has of its own, and without a batch size that is part of the cell."""
+    cell, asked = record.cell, dict(record.workload)
+    own = set(asked) - {"threads"} if cell.is_step else {"optimizer", "dtype"} if cell.is_users else set()
+    if record.batch_size is not None:
+        own.add("batch_size")
+    asked = {name: value for name, value in asked.items() if name not in own}
+    if record.adaptation is not None:
+        settings = {**dict(record.adaptation.settings), "seeds": [run.seed for run in record.adaptation.runs]}
+        asked |= {f"{name} of {cell.task}": value for name, value in settings.items()}
+    return asked
 
 
-def _differing_workloads(one: Record, other: Record) -> str:
-    """Where the runs of two records had other workloads. A batch size that is part of the cell may differ."""
-    workload = other.workload
-    if one.batch_size is not None and other.batch_size is not None:
-        workload = workload.model_copy(update={"batch_size": one.batch_size})
-    return differences(one.workload, workload)
+def _differing(names: Iterable[str], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Which of `names` two shards say otherwise, with both values; empty where they agree."""
+    both = {name: (ours.get(name, "none"), theirs.get(name, "none")) for name in names}
+    return "; ".join(f"{name} {one}, and {other}" for name, (one, other) in both.items() if one != other)
 
 
 def _are_measured(shard: Shard) -> bool:

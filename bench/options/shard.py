@@ -10,10 +10,12 @@ def read_shard(value: str | None) -> tuple[int, int] | None:
     """Number and number of parts, from I/N; None where no part was asked for. Raises OptionError."""
     if value is None:
         return None
-    number, separator, parts = value.partition("/")
-    if not separator:
-        raise OptionError(f"--shard is {value!r}; expected I/N, such as 1/3 for the first of three parts")
-    shard = whole_number("shard", number), whole_number("shard", parts)
+    number, _, parts = value.partition("/")
+    try:
+        shard = whole_number("shard", number), whole_number("shard", parts)
+    except OptionError:
+        # It says one of the two, which nobody has typed alone.
+        raise OptionError(f"--shard is {value!r}; expected I/N, such as 1/3 for the first of three parts") from None
     if shard[0] > shard[1]:
         raise OptionError(f"--shard is {value!r}; expected a part from 1/{shard[1]} to {shard[1]}/{shard[1]}")
     return shard

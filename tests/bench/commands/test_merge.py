@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
+from peft_update_bench.bench.record import read_record
 
+from tests.helpers.adaptation_records import adapted
 from tests.helpers.records import VERSIONS, WORKLOAD, baseline_data, changed, extra_info, write
 
 CELLS = [Cell(name, method) for name in ("resnet18", "mobilenet_v2", "squeezenet1_1") for method in ("fft", "head")]
@@ -142,6 +144,42 @@ def test_shards_of_two_runs_are_refused(
 ) -> None:
     err = refusal(capsys, tmp_path, shard(1), shard(2), shard(3, said=said, **parts))
     assert f"1.json and 3.json {complaint}" in err
+
+
+def of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], *records: dict[str, Any]) -> str:
+    """What is said of two shards of a cell each."""
+    cells = [str(read_record(one).cell) for one in records]
+    for number, one in enumerate(records, 1):
+        said = {"number": number, "of": 2, "metrics": ["flops"], "cells": cells, "is_filtered": True}
+        data = {**baseline_data(one), "suite": {"matrix": "core", "is_filtered": True, "shard": said}}
+        write(tmp_path / f"{number}.json", data)
+    return refusal(capsys, tmp_path, tmp_path / "1.json", tmp_path / "2.json")
+
+
+def test_users_own_networks_under_two_workloads_are_of_two_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their optimizer and dtype may be their own, the batch and its images are the run's."""
+    one = extra_info(Cell("mine:small", "fft"), **COMPUTED)
+    other = {**WORKLOAD, "image_size": 32, "optimizer": "SGD"}
+    err = of_two_runs(tmp_path, capsys, one, extra_info(Cell("mine:large", "fft"), **COMPUTED, workload=other))
+    assert "1.json and 2.json are of two workloads: image_size 224, and 32; expected the shards of one run" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda adaptation: adaptation["settings"].update(severity=5), "severity of shift 3, and 5"),
+        (lambda adaptation: adaptation["runs"][0].update(seed=7), "seeds of shift [0], and [7]"),
+    ],
+)
+def test_two_adaptations_are_no_one_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], object], complaint: str
+) -> None:
+    one, other = (adapted(Cell(name, "head", task="shift"), 0.5, 0.6).as_extra_info() for name in ("a", "b"))
+    change(other["adaptation"])
+    err = of_two_runs(tmp_path, capsys, one, other)
+    assert f"1.json and 2.json are of two workloads: {complaint}; expected the shards of one run" in err
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
