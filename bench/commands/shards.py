@@ -12,6 +12,7 @@ from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.grouped import LISTED
+from peft_update_bench.bench.printable import printable
 from peft_update_bench.bench.record import Record
 from peft_update_bench.fixtures.first_few import first_few
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
@@ -63,7 +64,7 @@ def read_shard(path: Path) -> Shard:
     """Read a shard's file. Raises CommandError for anything but a complete and valid one."""
     data = baseline.load(path)  # once: a pipe has nothing for a second time
     run = baseline.of_data(path, data)
-    said = data["suite"].get("shard")
+    said = printable(data["suite"].get("shard"))
     if said is None:
         raise CommandError(
             f"{path}: is of no shard; expected what pytest bench --shard 1/3 --benchmark-json=1.json writes"
@@ -120,8 +121,8 @@ def _must_be_of_one_run(one: Shard, other: Shard) -> None:
             )
     if one.cells != other.cells or one.whole_is_filtered != other.whole_is_filtered:
         raise CommandError(f"{one.path} and {other.path} are of runs of other cells; expected the shards of one run")
-    ours, theirs = (next(iter(shard.run.records.values())).versions for shard in (one, other))
-    if packages := _differing({**ours, **theirs}, ours, theirs):
+    before, now = (next(iter(shard.run.records.values())).versions for shard in (one, other))
+    if packages := _differing({**before, **now}, before, now):
         raise CommandError(f"{one.path} and {other.path} were made with other packages: {packages}; expected the same")
     asked, elsewhere = _asked_for(one), _asked_for(other)
     if differing := _differing([name for name in asked if name in elsewhere], asked, elsewhere):

@@ -17,6 +17,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate.machine import Machine, read_machine
 from peft_update_bench.bench.metrics import rows
+from peft_update_bench.bench.printable import printable
 from peft_update_bench.bench.record import Record, RecordError, read_record
 
 
@@ -27,7 +28,7 @@ class BaselineError(CommandError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
 
 
 class ForeignFileError(BaselineError):
@@ -140,7 +141,8 @@ def read(path: Path) -> Baseline:
 
 
 def of_data(path: Path, data: dict[str, Any]) -> Baseline:
-    """As :func:`read`, of what :func:`load` has found in the file."""
+    """As :func:`read`, of what :func:`load` has found in the file. Whatever is printed of it can be."""
+    data = printable(data)
     entries, machine, suite = (_member(path, data, key, kind) for key, kind in _TOP_LEVEL.items())
     records: dict[Cell, Record] = {}
     seconds: dict[Cell, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from peft_update_bench.bench.printable import printable
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 Count = Annotated[int, Field(ge=0)]
@@ -14,15 +15,16 @@ Accuracy = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
-    """Read strictly: no other key, no other type, no null."""
+    """Read strictly: no other key, no other type, no null, and no character that cannot be printed."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _absent_rather_than_null(cls, data: Any) -> Any:
+    def _absent_rather_than_null_and_printable(cls, data: Any) -> Any:
         if isinstance(data, dict):
             for name, value in data.items():
                 if value is None:
                     raise ValueError(f"{name} is null; a metric that was not measured is absent")
-        return data
+        # So that what is made now is what a file of it is read as, also where an optimizer is told in several lines.
+        return printable(data)

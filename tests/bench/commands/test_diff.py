@@ -56,6 +56,28 @@ def test_pytest_benchmarks_words_for_no_commit_are_none(
     assert diff(capsys, old, new)[1] == "commit: none, as before"
 
 
+def test_names_in_a_file_reach_the_terminal_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Terminal sequences and line breaks, in whatever is read: ``report`` and ``merge --compare`` read alike."""
+    odd = "a\x1b[2J\n\u202eb"
+    machine, commit = {"cpu": {"brand_raw": odd, "count": 2}}, {"id": odd}
+    infos = [
+        extra_info(
+            Cell(odd, "fft"), versions={**VERSIONS, odd: odd}, gpu=odd, **changed("flops", backward=n, total=n + 1000)
+        )
+        for n in (2000, 2001)
+    ]
+    old, new = (
+        recording(tmp_path / f"{n}.json", info, machine_info=machine, commit_info=commit)
+        for n, info in enumerate(infos)
+    )
+    for words in (["diff", old, new], ["diff", old], ["report", new, "--compare", old, "--no-claims"]):
+        assert main([*map(str, words)]) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert all(line.isprintable() for line in said.out.split("\n"))
+        assert "a\\x1b" in said.out
+
+
 def test_what_moved_is_told_by_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The mildest and the worst cell, how many moved, and how each was judged."""
     versions = {**VERSIONS, "peft": "0.14.0"}
