@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench import marked_tables
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.baseline import BaselineError
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.study import command, grouped_convolution, tables
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
     try:
-        path = baseline.find(ROOT / command.FOLDER, None, "")
+        path = baseline_file.find(ROOT / command.FOLDER, None, "")
     except BaselineError as error:  # an installed copy has none
         pytest.skip(str(error))
     return list(baseline.read(path).records.values())

@@ -1,18 +1,16 @@
-"""Baselines: committed JSON files of records, found and read. Whatever is wrong with one is an error, never a pass."""
+"""Baselines: committed JSON files of records, read. Whatever is wrong with one is an error, never a pass."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NoReturn
 
-from peft_update_bench.bench.benchmarks import BENCHMARKS, kind, test_names
+from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.gate.machine import Machine, read_machine
@@ -59,80 +57,6 @@ class Baseline:
         """Whether any figure is judged only on a machine like the one that it is from."""
         measured = [row for row in rows() if row.figure.evidence.needs_machine]
         return any(row.of(record) is not None for record in self.records.values() for row in measured)
-
-
-def find(
-    storage: Path,
-    wanted: str | None,
-    machine_id: str,
-    machine: Callable[[], Machine] | None = None,
-    record_command: str = "pytest --benchmark-save=baseline",
-) -> Path:
-    """The file that ``--benchmark-compare`` means, by pytest-benchmark's rules.
-
-    `wanted` is a number or the beginning of a file name, or a path; None is the newest ``NNNN_*.json`` in the storage's
-    root or in this machine's folder. Unlike the plugin, an unreadable newest file is not passed over for an older one.
-
-    Other machines' baselines may lie in folders of any name. Where `machine` says which one this is, and the newest
-    file is of another, a folder's newest file that was measured on this machine is meant.
-
-    Raises BaselineError where no file, or more than one, is meant; `record_command` is what then records one.
-    """
-    if wanted is not None and _holds_tests(wanted):
-        raise BaselineError(
-            f"--benchmark-compare is {wanted!r}: pytest-benchmark takes the word behind it for a baseline's name, also "
-            f"where that is what to run; expected it behind the tests: {wanted} --benchmark-compare"
-        )
-    if wanted is not None and _is_file(wanted):
-        return Path(wanted)
-    pattern = _NUMBERED if wanted is None else f"{_without_wildcards(wanted)}*.json"
-    folders = [storage, storage / machine_id]
-    found = sorted((path for folder in folders for path in folder.glob(pattern)), key=lambda path: path.name)
-    if not found:
-        what = "no baseline (NNNN_*.json)" if wanted is None else f"no baseline {wanted!r}"
-        raise BaselineError(f"{what} in {storage}; record one with: {record_command}")
-    if wanted is not None and len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise BaselineError(f"--benchmark-compare={wanted} means {len(found)} files in {storage}: {names}; name one")
-    newest = found[-1]
-    return newest if wanted is not None or machine is None else _of_machine(newest, storage, machine)
-
-
-def _of_machine(newest: Path, storage: Path, machine: Callable[[], Machine]) -> Path:
-    """`newest`, or a folder's newest file where that alone was measured on this machine.
-
-    A folder of what was computed alone, such as a larger matrix's, is no machine's.
-    """
-    kinds = {kind(name).folder for name in BENCHMARKS}
-    folders = [path for path in sorted(storage.iterdir()) if path.is_dir() and path.name not in kinds]
-    others = [files[-1] for folder in folders if (files := numbered(folder))]
-    if not others:
-        return newest
-    this = machine()
-    for path in (newest, *others):
-        baseline = read(path)
-        if baseline.machine.is_like(this) and (path == newest or baseline.needs_machine):
-            return path
-    return newest
-
-
-_NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"
-
-
-def numbered(folder: Path) -> list[Path]:
-    """The baselines in `folder`, the newest last; none where there is no folder. None is read."""
-    return sorted(folder.glob(_NUMBERED))
-
-
-def tests_of_older(newest: Path) -> dict[str, Path]:
-    """Users' tests in files beside `newest` that are older than it, and the last file that has each. One that cannot be
-    read is passed over, because none of its figures is used."""
-    found: dict[str, Path] = {}
-    for path in numbered(newest.parent):
-        if path.name < newest.name:
-            with suppress(BaselineError):
-                found |= {cell.architecture: path for cell in read(path).records if cell.is_tests}
-    return found
 
 
 def read(path: Path) -> Baseline:
@@ -196,6 +120,8 @@ def _test_of(information: Any) -> str | None:
 _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: |$)", re.MULTILINE)
 """A line that git writes between two sides of a merge."""
 
+_LFS = "version https://git-lfs.github.com/"
+
 _TOP_LEVEL: dict[str, type] = {"benchmarks": list, "machine_info": dict, "suite": dict}
 
 
@@ -230,6 +156,11 @@ def load(path: Path) -> dict[str, Any]:
             raise BaselineError(
                 f"{path}: holds a merge conflict (line {line}): two recordings took one number; take one of them whole "
                 "with git checkout --ours or --theirs, and record the merged code: pytest --benchmark-save=baseline"
+            ) from None
+        if text.startswith(_LFS):
+            raise BaselineError(
+                f"{path}: is Git LFS's pointer to a file that was not fetched; expected the file: git lfs pull, or in "
+                "a workflow lfs: true at actions/checkout"
             ) from None
         raise BaselineError(
             f"{path}: is not complete JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
@@ -282,28 +213,3 @@ def _origin(data: dict[str, Any]) -> tuple[str, datetime | None]:
             continue
         return name, time
     return name, None
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except OSError:  # longer than any file's name, for one
-        return False
-
-
-def _holds_tests(name: str) -> bool:
-    """Whether a word is one that pytest runs tests by, and no number: a folder, or a file of Python with or without a
-    test's name."""
-    path = Path(name.partition("::")[0])
-    try:
-        return path.suffix == ".py" or (bool(name) and not name.isdigit() and path.is_dir())
-    except OSError:  # as above
-        return False
-
-
-def _without_wildcards(wanted: str) -> str:
-    if not wanted or "/" in wanted or any(character in wanted for character in "*?["):
-        raise BaselineError(
-            f"--benchmark-compare is {wanted!r}; expected a number, the beginning of a file name, or a path"
-        )
-    return wanted

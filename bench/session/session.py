@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Baseline, BaselineError, tests_of_older
+from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
+from peft_update_bench.bench.gate.baseline_file import tests_of_older
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.load import explain_load

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench import options
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
 from peft_update_bench.bench.session.failures import Failures
@@ -30,7 +30,7 @@ def baseline_path(run: options.RunOptions, theirs: PytestBenchmarkSession, stora
     # A machine's own baseline matters where something is measured; to know the machine takes a second.
     machine = (lambda: read_machine(theirs.machine_info)) if run.needs_machine else None
     wanted = None if named is True else str(named)
-    return baseline.find(storage, wanted, theirs.machine_id, machine, run.record_command)
+    return baseline_file.find(storage, wanted, theirs.machine_id, machine, run.record_command)
 
 
 def register_reports(config: pytest.Config, ours: Session) -> None:

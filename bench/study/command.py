@@ -18,7 +18,7 @@ from pathlib import Path
 
 from peft_update_bench.bench import marked_tables
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.baseline import BaselineError
 from peft_update_bench.bench.marked_tables import MarkerError
 from peft_update_bench.bench.record import Record
@@ -91,7 +91,7 @@ def make(names: Sequence[str], measured: Sequence[Path]) -> dict[str, str]:
 def _adapted(measured: Sequence[Path]) -> list[Record]:
     """The records of the runs that were named, or of the newest baseline's. Raises CommandError."""
     try:
-        runs = [baseline.read(path) for path in measured or [baseline.find(FOLDER, None, "")]]
+        runs = [baseline.read(path) for path in measured or [baseline_file.find(FOLDER, None, "")]]
     except BaselineError as error:
         raise CommandError(f"{error} {_HINT}") from None
     for run in runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
 
@@ -28,7 +28,7 @@ FASHION_CONDITIONS = (
 
 def newest(folder: Path) -> Baseline:
     """The newest baseline in `folder`. Raises CommandError where none is there, or it cannot be read."""
-    return baseline.read(baseline.find(folder, None, ""))
+    return baseline.read(baseline_file.find(folder, None, ""))
 
 
 def timed() -> list[Baseline]:
@@ -45,7 +45,7 @@ def counted() -> list[Baseline]:
 
 
 def _and_further(core: Path, further: str) -> list[Baseline]:
-    return [newest(core), *map(baseline.read, baseline.numbered(METHODS / further))]
+    return [newest(core), *map(baseline.read, baseline_file.numbered(METHODS / further))]
 
 
 def by_condition() -> list[list[Record]]:
@@ -58,7 +58,7 @@ def adapted(folder: Path) -> list[Record]:
 
     Raises CommandError where no run is there, or one cannot be read.
     """
-    paths = baseline.numbered(folder)
+    paths = baseline_file.numbered(folder)
     if not paths:
         raise CommandError(f"{folder}: holds no run; expected one, recorded as fixtures/training/README.md says")
     return [record for path in paths for record in baseline.read(path).records.values()]

@@ -184,7 +184,8 @@ def test_an_interrupted_save_leaves_nothing(tmp_path: Path, stage: str, monkeypa
 
 def test_what_a_kill_leaves_is_never_read(tmp_path: Path) -> None:
     """SIGKILL leaves the temporary file: hidden, and with a suffix that no reader looks for."""
-    from peft_update_bench.bench.gate.baseline import BaselineError, find
+    from peft_update_bench.bench.gate.baseline import BaselineError
+    from peft_update_bench.bench.gate.baseline_file import find
 
     (tmp_path / ".0001_baseline.json.partial").write_text("{")
     with pytest.raises(BaselineError, match="no baseline"):

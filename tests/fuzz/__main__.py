@@ -27,7 +27,7 @@ with atheris.instrument_imports(
 ):
     from peft_update_bench.bench import options
     from peft_update_bench.bench.cells import Cell
-    from peft_update_bench.bench.gate import baseline
+    from peft_update_bench.bench.gate import baseline, baseline_file
     from peft_update_bench.bench.gate.baseline import BaselineError
     from peft_update_bench.bench.options import OptionError
 
@@ -109,7 +109,7 @@ def any_tolerance(data: atheris.FuzzedDataProvider) -> None:
 
 
 def any_name(data: atheris.FuzzedDataProvider) -> None:
-    expect_one_sentence(baseline.find, FOLDER, data.ConsumeUnicode(300), "machine")
+    expect_one_sentence(baseline_file.find, FOLDER, data.ConsumeUnicode(300), "machine")
 
 
 TARGETS = (bytes_as_baseline, damaged_baseline, damaged_baseline, any_options, any_tolerance, any_name)

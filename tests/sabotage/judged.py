@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.machine import Machine
@@ -59,7 +59,7 @@ def run_options(instrument: Instrument) -> RunOptions:
 def committed(instrument: Instrument) -> Baseline:
     """The newest committed baseline. What is computed, and accuracy, are judged against it on every machine."""
     folder = run_options(instrument).baseline_folder(REPOSITORY / "baselines")
-    return baseline.read(baseline.find(folder, None, "no machine"))
+    return baseline.read(baseline_file.find(folder, None, "no machine"))
 
 
 def cell_of(name: str, instrument: Instrument) -> Cell:

@@ -22,7 +22,7 @@ from statistics import fmean, variance
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.measuring.adaptation import updates
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.local_processes import LocalProcesses
@@ -85,7 +85,7 @@ def main() -> int:
     for number in range(given.networks):
         print(f"network {number + 1} of {given.networks}", file=sys.stderr, flush=True)
         by_network.append(outcomes(run, number))
-    committed = baseline.read(baseline.find(run.baseline_folder(REPOSITORY / "baselines"), None, "no machine"))
+    committed = baseline.read(baseline_file.find(run.baseline_folder(REPOSITORY / "baselines"), None, "no machine"))
     rows, unexplained = [], []
     for network in run.selection.architectures or ():
         for task in run.selection.tasks:

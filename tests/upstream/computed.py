@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
 from peft_update_bench.bench.metrics import default_tolerances
@@ -26,7 +26,7 @@ class UpstreamError(Exception):
 
 
 def newest_baseline() -> Baseline:
-    return baseline.read(baseline.find(REPOSITORY / "baselines", None, "no machine"))
+    return baseline.read(baseline_file.find(REPOSITORY / "baselines", None, "no machine"))
 
 
 def run(command: tuple[str, ...], environment: Mapping[str, str], *, statuses: Collection[int] = (0,)) -> str:

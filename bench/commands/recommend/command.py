@@ -37,7 +37,7 @@ from peft_update_bench.bench.commands.recommend.quantities import (
 )
 from peft_update_bench.bench.commands.recommend.smaller import Smaller, find_smaller
 from peft_update_bench.bench.commands.recommend.words import ROWS, Tables, paragraphs
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.metrics import budgets
 from peft_update_bench.bench.options import RunOptions
@@ -131,9 +131,9 @@ def _baseline(path: str | None, storage: Path, section: str = "") -> Baseline | 
 
     Raises CommandError where a `section` is named that the file has of no cell: it would be passed over.
     """
-    if path is None and not baseline.numbered(storage):
+    if path is None and not baseline_file.numbered(storage):
         return None
-    found = baseline.read(Path(path) if path else baseline.find(storage, None, get_machine_id()))
+    found = baseline.read(Path(path) if path else baseline_file.find(storage, None, get_machine_id()))
     if section and not any(getattr(record, section) for record in found.records.values()):
         raise CommandError(
             f"--{section} is {str(found.path)!r}, which has no {section} of any cell; expected a baseline of --metrics "

@@ -9,7 +9,7 @@ from pathlib import Path
 from peft_update_bench.bench import benchmarks, metrics, options
 from peft_update_bench.bench.cells import Cell, leaves_out
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
 from peft_update_bench.bench.gate.gate import Result, judge_saved
 from peft_update_bench.bench.gate.grouped import LISTED
@@ -37,12 +37,12 @@ def newest(before: Baseline | None = None) -> Path:
     storage = options.read_project(Path.cwd()).baselines_of(kind)
     try:
         of_machine = None if before is None else lambda: before.machine
-        path = baseline.find(storage, None, get_machine_id(), of_machine)
+        path = baseline_file.find(storage, None, get_machine_id(), of_machine)
     except BaselineError as error:
         raise CommandError(f"{error}; or name a run's JSON") from None
     if before is None or path.resolve() != before.path.resolve():
         return path
-    older = [p for p in baseline.numbered(storage) if p.name < path.name]
+    older = [p for p in baseline_file.numbered(storage) if p.name < path.name]
     if not older:
         raise CommandError(
             f"{path} is the first baseline in {storage}; name what to compare with: --compare OTHER.json"

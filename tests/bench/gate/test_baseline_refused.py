@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import BaselineError, find, read
+from peft_update_bench.bench.gate.baseline import BaselineError, read
+from peft_update_bench.bench.gate.baseline_file import find
 
 from tests.helpers.records import baseline_data, changed, extra_info, write
 
@@ -55,6 +56,14 @@ def test_a_merge_conflict_is_named_as_one(tmp_path: Path, indent: int | None) ->
 @pytest.mark.parametrize("line", ["<<<<<< HEAD", "<<<<<<<< HEAD", " <<<<<<< HEAD", "<<<<<<<HEAD"])
 def test_what_only_resembles_a_conflict_is_none(tmp_path: Path, line: str) -> None:
     assert "is not complete JSON" in refuse(tmp_path, f"{line}\n{{}}".encode())
+
+
+def test_what_git_lfs_leaves_in_a_file_s_place_is_named(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    assert refuse(tmp_path, pointer) == (
+        f"{tmp_path / '0001_a.json'}: is Git LFS's pointer to a file that was not fetched; expected the file: "
+        "git lfs pull, or in a workflow lfs: true at actions/checkout"
+    )
 
 
 WRITES = "the JSON that pytest --benchmark-save writes in this suite"

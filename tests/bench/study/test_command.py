@@ -9,7 +9,7 @@ import pytest
 from peft_update_bench.bench import marked_tables
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.study import committed, front_tables, tables
 from peft_update_bench.bench.study.command import make
 from peft_update_bench.bench.study.statement import check
@@ -75,7 +75,9 @@ def test_the_page_of_guidance_shows_the_committed_runs(monkeypatch: pytest.Monke
 
 
 def test_the_committed_baseline_has_the_verdicts_that_the_list_records() -> None:
-    records = list(baseline.read(baseline.find(REPOSITORY / "baselines" / "adaptation", None, "")).records.values())
+    records = list(
+        baseline.read(baseline_file.find(REPOSITORY / "baselines" / "adaptation", None, "")).records.values()
+    )
     on_accuracy = [statement for statement in STATEMENTS if statement.text in tables.make("study-accuracy", [])]
     assert len(on_accuracy) == 5
     for statement in on_accuracy:

@@ -20,7 +20,7 @@ from peft_update_bench.bench.commands.recommend.quantities import (
 )
 from peft_update_bench.bench.commands.recommend.smaller import find_smaller
 from peft_update_bench.bench.commands.recommend.words import Tables, paragraphs
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.spread import Spread
 from peft_update_bench.bench.metrics import budgets
 
@@ -332,7 +332,7 @@ def test_accuracies_that_seeds_may_set_apart_share_a_place() -> None:
 
 def test_accuracies_are_alike_by_the_rule_of_the_studys_tables() -> None:
     """Each cell is compared with the best, the tasks of a cell counting once."""
-    held = baseline.read(baseline.find(Path("baselines") / "adaptation", None, ""))
+    held = baseline.read(baseline_file.find(Path("baselines") / "adaptation", None, ""))
     records = [record.adaptation for record in held.records.values() if record.adaptation]
     spread = Spread.of([[run.curve[-1] for run in found.runs] for found in records])
     images = records[0].settings.test_images

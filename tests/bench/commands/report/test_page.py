@@ -11,7 +11,7 @@ import pytest
 from axe_core_python.selenium import Axe
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline_file
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -23,7 +23,7 @@ from tests.helpers.records import baseline_data, changed, extra_info, write
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[4]
-BASELINE = baseline.find(REPOSITORY / "baselines", None, "no machine")
+BASELINE = baseline_file.find(REPOSITORY / "baselines", None, "no machine")
 
 CUT_OFF = """
 const edge = arguments[0].getBoundingClientRect();
