@@ -13,7 +13,7 @@ from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.left_out import left_out
 from peft_update_bench.bench.gate.moved import what_moved
 from peft_update_bench.bench.gate.verdict import FAILING, Kind, Verdict, fails
-from peft_update_bench.bench.gate.where import where_bytes_moved, where_flops_moved
+from peft_update_bench.bench.gate.where import runs_more_often, where_bytes_moved, where_flops_moved
 from peft_update_bench.bench.record import Growth, Record
 from peft_update_bench.bench.units import show
 
@@ -112,6 +112,8 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
         causes += what_moved(now.instructions, before.instructions)
     if where := where_moved(now, before, failing):
         causes.append(f"most of it: {where}")
+    if more := more_often(now, before, failing):
+        causes.append(f"runs more often: {more}")
     return [*causes, recorded_with(now, before)]
 
 
@@ -121,6 +123,13 @@ def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
     if "flops" in sections and (flops := where_flops_moved(now, before)):
         return flops
     return where_bytes_moved(now, before) if "memory" in sections else ""
+
+
+def more_often(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
+    """Which operators run more often, where work without a formula or memory fails; empty where that is not known."""
+    if any(verdict.metric.startswith(("flops.elementwise", "memory.")) for verdict in failing):
+        return runs_more_often(now, before)
+    return ""
 
 
 def recorded_with(now: Record, before: Record) -> str:

@@ -80,6 +80,20 @@ def test_the_blocks_of_each_architecture_are_named_once() -> None:
     ]
 
 
+def test_what_runs_more_often_is_told_once() -> None:
+    """Where no block's FLOPs moved."""
+
+    def of_calls(cell: Cell, dropouts: int, **parts: Any) -> Record:
+        operators = {"convolution": [1, 3000], "native_dropout": [dropouts, 0]}
+        return record(cell, where={"blocks": {"layer1.0": [1000, 2000, 10, 1]}, "operators": operators}, **parts)
+
+    before = of(*(of_calls(cell, 1) for cell in cells()))
+    judge = Gate(TOLERANCES, before, before.machine)
+    now = [of_calls(cell, 2, **changed("flops", elementwise=60)) for cell in cells()]
+    told = Summary([judge.judge(one) for one in now], baseline="0001_a.json", compared=before)
+    assert "  runs more often in resnet18-dora-r1: native_dropout 1 → 2 times" in told.paragraphs
+
+
 def test_methods_that_fail_in_other_figures_have_another_cause() -> None:
     """One whose cells do not all fail in every figure is still one cause; two alike are told together."""
     grown = changed("memory", peak=1100, activations=500)

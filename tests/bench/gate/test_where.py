@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.gate.gate import Gate
-from peft_update_bench.bench.gate.where import where_bytes_moved, where_flops_moved
+from peft_update_bench.bench.gate.where import runs_more_often, where_bytes_moved, where_flops_moved
 from peft_update_bench.bench.record import Record, RecordError
 
 from tests.helpers.records import changed, record
@@ -54,8 +54,45 @@ def test_the_three_that_moved_most_are_named() -> None:
     assert where_bytes_moved(located(after), located(before)).startswith("features.4 +4 Bytes, features.3 +3 Bytes, ")
 
 
+CALLED = {"relu": [3, 0], "mul_": [2, 0], "detach": [9, 0]}
+
+
+def called(operators: dict[str, list[int]], **parts: Any) -> Record:
+    return record(where={"blocks": BLOCKS, "operators": {**CALLED, **operators}}, **parts)
+
+
+@pytest.mark.parametrize(
+    ("operators", "words"),
+    [
+        ({"native_dropout": [1, 0]}, "native_dropout 0 → 1 times"),
+        ({"mul_": [8, 0], "relu": [4, 0], "clone": [1, 0]}, "clone 0 → 1 times, mul_ 2 → 8 times, relu 3 → 4 times"),
+        (
+            {name: [10, 0] for name in ("mul_", "relu", "detach", "clone")},
+            "clone 0 → 10 times, mul_ 2 → 10 times, relu 3 → 10 times, and 1 more operator",
+        ),
+        ({"relu": [2, 0]}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_runs_more_often(operators: dict[str, list[int]], words: str) -> None:
+    assert runs_more_often(called(operators), called({})) == words
+
+
+def test_a_failure_without_flops_says_what_runs_more_often() -> None:
+    """A dropout, a clone, a hidden .item(): elementwise work or memory that no block's FLOPs explain."""
+    judge = Gate(TOLERANCES, of(called({})), of().machine)
+    line = "  runs more often: native_dropout 0 → 1 times"
+    for moved in (changed("flops", elementwise=60), changed("memory", peak=1100, activations=500)):
+        told = explain(judge.judge(called({"native_dropout": [1, 0]}, **moved)), judge.baseline).splitlines()
+        assert told[-3:-1] == [line, "  recorded with the same package versions"]
+    fewer = called({"native_dropout": [1, 0]}, **changed("parameters", trainable=99))
+    assert "more often" not in explain(judge.judge(fewer), judge.baseline)
+    assert runs_more_often(located({**BLOCKS, "added": [5, 0, 0, 1]}), called({})) == ""
+
+
 def test_an_older_baseline_that_does_not_say_where_is_passed_over() -> None:
     assert where_flops_moved(BEFORE, record()) == where_flops_moved(record(), BEFORE) == ""
+    assert runs_more_often(BEFORE, record()) == runs_more_often(record(), BEFORE) == ""
     assert where_bytes_moved(BEFORE, record()) == where_bytes_moved(record(), BEFORE) == ""
 
 
