@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peft_update_bench.bench import benchmarks, terminal
+from peft_update_bench.bench import terminal
 from peft_update_bench.bench.commands.output import writing
 from peft_update_bench.bench.commands.report import runs
 from peft_update_bench.bench.commands.report.runs import NEWEST
@@ -55,17 +55,15 @@ def run(given: argparse.Namespace) -> int:
     if given.compare is None:
         print(f"{given.output}: {len(shards[0].cells)} cells of {len(shards)} shards")
         return 0
-    return _judge(given.output, given.compare, shards[0].metrics)
+    return _judge(given.output, given.compare, shards[0].metrics, shards[0].record_command)
 
 
-def _judge(path: Path, other: str, metrics: Sequence[str]) -> int:
+def _judge(path: Path, other: str, metrics: Sequence[str], record_command: str) -> int:
     """Print the verdicts on the whole. Returns the exit status."""
     whole = baseline.read(path)
     before = runs.compared_with(whole, other)
     comparison = runs.compare_runs(whole, before)
     found = comparison.summary
-    named = "" if runs.kind_of_benchmark(whole) == benchmarks.DEFAULT else f" --metrics {','.join(metrics)}"
-    record_command = f"pytest --benchmark-save=baseline{named}"
     summary = Summary(found.results, tuple(metrics), before.name, record_command, found.remarks, before)
     told = {result.cell for results in summary.together for result in results}
     for result in summary.failing:

@@ -28,13 +28,15 @@ class _Entry(BaseModel):
     metrics: list[str]
     cells: list[str]
     is_filtered: bool
+    record_command: str
 
 
 @dataclass(frozen=True)
 class Shard:
     """A shard's file: its records, all that it holds, and what it says of the run.
 
-    `cells` are the ids of the whole run's, in its order, and `metrics` what it measured.
+    `cells` are the ids of the whole run's, in its order, `metrics` what it measured, and `record_command` is what
+    records a baseline of its workload.
     """
 
     run: Baseline
@@ -44,6 +46,7 @@ class Shard:
     metrics: list[str]
     cells: list[str]
     whole_is_filtered: bool
+    record_command: str
 
     @property
     def path(self) -> Path:
@@ -75,7 +78,8 @@ def read_shard(path: Path) -> Shard:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise CommandError(f"{path}: suite.shard.{where}: {first['msg']}") from None
-    return Shard(run, data, entry.number, entry.of, entry.metrics, entry.cells, entry.is_filtered)
+    whole = entry.metrics, entry.cells, entry.is_filtered, entry.record_command
+    return Shard(run, data, entry.number, entry.of, *whole)
 
 
 def join(shards: Sequence[Shard], *, takes_uncommitted: bool = False) -> dict[str, Any]:

@@ -175,6 +175,7 @@ class Session:
                 "metrics": [*self.run.metrics],
                 "cells": [str(cell) for cell in together],
                 "is_filtered": not whole <= {*together},
+                "record_command": self.run.record_command,
             }
         return entry
 

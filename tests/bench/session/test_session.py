@@ -30,6 +30,16 @@ def test_the_command_that_records_repeats_the_workload() -> None:
     assert eight.run.record_command == "pytest --benchmark-save=baseline --batch-size 8"
 
 
+def test_a_shard_says_how_a_baseline_of_the_whole_is_recorded() -> None:
+    """Which ``update-bench merge`` tells: it knows no command, nor where the run was started."""
+    shard = Selection(architectures=("mine:net", "resnet18"), shard=(1, 2))
+    run = session(selection=shard, workload=Workload(image_size=64), command="pytest --pyargs peft_update_bench.bench")
+    assert run.suite_entry["shard"]["record_command"] == (
+        "pytest --pyargs peft_update_bench.bench --benchmark-save=baseline --image-size 64 --architectures "
+        "mine:net,resnet18"
+    )
+
+
 def test_a_baseline_of_this_workload_is_compared_with() -> None:
     run = session(selection=SMALL)
     assert run.gate.baseline is None
