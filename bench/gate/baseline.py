@@ -47,6 +47,8 @@ class Baseline:
     """Of the checkout that was measured; empty where it was none."""
     time: datetime | None = None
     """When that commit was made; without one, when it was measured."""
+    of_run: frozenset[str] = frozenset()
+    """Of a shard's file: the ids of all cells of its run, those of other shards among them."""
 
     @property
     def name(self) -> str:
@@ -96,7 +98,8 @@ def of_data(path: Path, data: dict[str, Any]) -> Baseline:
         raise ForeignFileError(
             f"{path}: holds no record of this suite; expected entries of {' or '.join(test_names())}"
         )
-    return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data))
+    of_run = frozenset(_cells_of_run(suite))
+    return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data), of_run)
 
 
 def _cell_id(fullname: str, information: Any) -> str | None:
@@ -193,6 +196,13 @@ def _suite(path: Path, suite: dict[str, Any]) -> tuple[str, bool]:
     if not isinstance(matrix, str) or not isinstance(is_filtered, bool):
         raise BaselineError(f"{path}: suite is {suite!r}; expected a matrix and is_filtered")
     return matrix, is_filtered
+
+
+def _cells_of_run(suite: dict[str, Any]) -> list[str]:
+    """Of what a shard's file says of its run; empty where it is no shard's. ``merge`` alone reads, and checks, more."""
+    shard = suite.get("shard")
+    cells = shard.get("cells") if isinstance(shard, dict) else None
+    return [cell for cell in cells if isinstance(cell, str)] if isinstance(cells, list) else []
 
 
 _NO_COMMIT = ("unversioned", "unknown")

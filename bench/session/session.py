@@ -25,6 +25,7 @@ from peft_update_bench.bench.gate.workloads import check_batch_sizes, check_work
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
 from peft_update_bench.bench.units import count
+from peft_update_bench.fixtures.first_few import first_few
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 _BRIEF = 60
@@ -86,6 +87,11 @@ class Session:
         check_workload(baseline, WorkloadEntry(**self.run.workload.as_record()), self.cells)
         self.run.benchmark.check_baseline(baseline, self.cells)
         uncovered = [cell for cell in self.cells if cell not in baseline.records]
+        if elsewhere := [cell for cell in uncovered if str(cell) in baseline.of_run]:
+            raise BaselineError(
+                f"{baseline.path}: is a shard of a run, and another has {first_few(elsewhere)}; expected the whole, "
+                "which update-bench merge makes of all shards, or a run of the same shard"
+            )
         if baseline.is_filtered and uncovered and not self.run.selection.is_filtered:
             raise BaselineError(
                 f"{baseline.path}: was saved by a filtered run and lacks {len(uncovered)} of this run's "

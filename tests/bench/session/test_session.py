@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.cells import Cell, Selection
-from peft_update_bench.bench.gate.baseline import BaselineError
+from peft_update_bench.bench.gate.baseline import BaselineError, read
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.fixtures.workload import Workload
 
 from tests.helpers.adaptation_records import adapted
-from tests.helpers.records import LORA, record
+from tests.helpers.records import LORA, baseline_data, extra_info, record, write
 from tests.helpers.sessions import ADAPTING, FFT, SHIFT, PreparedRecords, explain, of, run_cell, session
 
 SMALL = Selection(architectures=("resnet18",), methods=("fft", "lora"), ranks=(4,))
@@ -28,6 +30,22 @@ def test_the_command_that_records_repeats_the_workload() -> None:
     assert session().run.record_command == "pytest --benchmark-save=baseline"
     eight = session(workload=Workload(batch_size=8))
     assert eight.run.record_command == "pytest --benchmark-save=baseline --batch-size 8"
+
+
+def test_a_shard_is_no_baseline_of_another(tmp_path: Path) -> None:
+    """The cells of the others would be new, and pass."""
+    said = {"number": 1, "of": 2, "cells": [str(LORA), str(FFT)]}
+    data = {**baseline_data(extra_info(LORA)), "suite": {"matrix": "core", "is_filtered": True, "shard": said}}
+    shard = read(write(tmp_path / "1.json", data))
+    with pytest.raises(BaselineError) as error:
+        session(selection=SMALL).compare_with(shard)
+    assert str(error.value) == (
+        f"{shard.path}: is a shard of a run, and another has resnet18-fft; expected the whole, which update-bench "
+        "merge makes of all shards, or a run of the same shard"
+    )
+    same = session(selection=Selection(architectures=("resnet18",), methods=("lora",), ranks=(4,)))
+    same.compare_with(shard)
+    assert same.gate.baseline is shard
 
 
 def test_a_shard_says_how_a_baseline_of_the_whole_is_recorded() -> None:
