@@ -68,6 +68,26 @@ def _updating(network: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[
     return step, network, optimizer
 
 
+def with_closure() -> Whole:
+    return _stepping(*parts())
+
+
+def gathers() -> Whole:
+    """Its history has a pair of vectors more after each step."""
+    network, _, batch = parts()
+    return _stepping(network, torch.optim.LBFGS(network.parameters(), lr=0.01, max_iter=1), batch)
+
+
+def _stepping(network: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> Whole:
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = loss_of(network, batch)
+        loss.backward()
+        return loss
+
+    return lambda: optimizer.step(closure), network, optimizer
+
+
 def data_parallel() -> Whole:
     """In a process group that is there already."""
     network = nn.parallel.DistributedDataParallel(Detector())
