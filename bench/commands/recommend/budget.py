@@ -10,6 +10,7 @@ from typing import Self
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.metrics import Budget, budgets
 from peft_update_bench.bench.record import Record
+from peft_update_bench.bench.record.adaptation import at_least
 from peft_update_bench.bench.units import show
 
 
@@ -65,8 +66,14 @@ class Limit:
     def shown(self) -> str:
         return show(self.value, self.budget.unit)
 
+    def met(self, costs: Costs) -> bool:
+        figure = costs.figures.get(self.name)
+        if figure is None:
+            return False
+        return at_least(figure, self.value) if self.budget.at_least else figure <= self.value
+
     def used(self, costs: Costs) -> float:
-        """The share of the limit that a cell takes, above 1 where it does not fit; infinite where it is not known."""
+        """The share of the limit that a cell takes; infinite where it is not known."""
         figure = costs.figures.get(self.name)
         if figure is None:
             return math.inf
@@ -101,7 +108,7 @@ class Answer:
 
     def binding(self, costs: Costs) -> list[Limit]:
         """The limits that a cell does not meet, the farthest first."""
-        missed = [limit for limit in self.limits if limit.used(costs) > 1]
+        missed = [limit for limit in self.limits if not limit.met(costs)]
         return sorted(missed, key=lambda limit: -limit.used(costs))
 
     def tightest(self, costs: Costs) -> Limit:
@@ -116,7 +123,7 @@ def answer(cells: Sequence[Costs], limits: Sequence[Limit], by: str | None, alik
     of every feasible cell, and else by peak memory. Accuracies that are no farther than `alike` below the best of their
     place count as equal, and then what stores less comes first. A cell is as far off as the limit that it misses most.
     """
-    feasible = [costs for costs in cells if all(limit.used(costs) <= 1 for limit in limits)]
+    feasible = [costs for costs in cells if all(limit.met(costs) for limit in limits)]
     if by is None:
         by = "accuracy" if feasible and all("accuracy" in costs.figures for costs in feasible) else "memory"
 

@@ -190,13 +190,15 @@ def _find_smaller(found: Answer, run: RunOptions) -> list[Smaller]:
 
     with closing(CellProcess(run.cell_seconds, FAILURES)) as process:
 
-        def compute(cell: Cell, pixels: int) -> Costs | None:
+        def compute(cell: Cell, pixels: int) -> Costs | str:
             print(f"trying {cell} at {pixels}×{pixels}", file=sys.stderr, flush=True)
             smaller = replace(run, workload=replace(run.workload, image_size=pixels))
             try:
-                return Costs.of(measure(cell, smaller, process).record)
-            except FAILURES:
-                return None
+                costs = Costs.of(measure(cell, smaller, process).record)
+            except FAILURES as error:
+                return str(error).splitlines()[0]
+            assert costs is not None
+            return costs
 
         return find_smaller(found, run.workload.image_size, compute)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from decimal import Decimal
 
 _NUMBER = re.compile(r"\s*(?P<number>\d+\.?\d*(e\+?\d{1,2})?|\.\d+)\s*(?P<unit>[a-z%]*)\s*", re.ASCII | re.IGNORECASE)
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -38,26 +40,27 @@ def parse_flops(text: str) -> float:
 
 def parse_ratio(text: str) -> float:
     """A multiple, or a percentage. Raises QuantityError."""
-    return _parse(text, {"": 1, "x": 1, "%": 0.01}, "a multiple of full fine-tuning's, such as 0.8 or 80%")
+    return _parse(text, {"": 1, "x": 1, "%": "0.01"}, "a multiple of full fine-tuning's, such as 0.8 or 80%")
 
 
 def parse_accuracy(text: str) -> float:
     """A fraction of at most 1, or a percentage. Raises QuantityError."""
     expected = "a fraction from 0 to 1, such as 0.7 or 70%"
-    value = _parse(text, {"": 1, "%": 0.01}, expected)
+    value = _parse(text, {"": 1, "%": "0.01"}, expected)
     if value > 1:
         raise QuantityError(f"given {text!r}, expected {expected}")
     return value
 
 
-def _parse(text: str, units: dict[str, int] | dict[str, float], expected: str) -> float:
+def _parse(text: str, units: Mapping[str, int | str], expected: str) -> float:
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise QuantityError(f"given {text!r}, expected {expected}")
     unit = match["unit"]
     if unit.lower() not in units:
         raise QuantityError(f"given {text!r}, whose unit {unit!r} is not known; expected {expected}")
-    value = float(match["number"]) * units[unit.lower()]
+    # As typed, to the last digit: of floats 70 × 0.01 is more than 0.7.
+    value = float(Decimal(match["number"]) * Decimal(units[unit.lower()]))
     if not (math.isfinite(value) and value > 0):
         raise QuantityError(f"given {text!r}, expected more than nothing: {expected}")
     return value

@@ -17,26 +17,19 @@ TRIED = 4
 OF_THE_IMAGE = frozenset({"memory", "flops"})
 """The limits that a smaller image can help with."""
 
-Compute = Callable[[Cell, int], Costs | None]
-"""A cell's costs at an image of so many pixels, None where it cannot be computed."""
+Compute = Callable[[Cell, int], Costs | str]
+"""A cell's costs at an image of so many pixels, or why they cannot be computed."""
 
 
 @dataclass(frozen=True)
 class Smaller:
-    """A cell, the largest image of those tried with which it fits, and its costs there; without one, what the smallest
-    image still misses."""
+    """A cell, the largest image of those tried with which it fits, or, where it fits with none, the smallest that could
+    be computed, and what there is to say of it."""
 
-    costs: Costs
+    cell: Cell
     pixels: int
     fits: bool
-    missing: str = ""
-
-    @property
-    def sentence(self) -> str:
-        size = f"{self.pixels}×{self.pixels}"
-        if self.fits:
-            return f"A smaller image fits: {self.costs.cell} at {size} (computed)."
-        return f"No smaller image helps {self.costs.cell}: at {size} it would still need {self.missing} (computed)."
+    sentence: str
 
 
 def find_smaller(found: Answer, pixels: int, compute: Compute) -> list[Smaller]:
@@ -46,9 +39,8 @@ def find_smaller(found: Answer, pixels: int, compute: Compute) -> list[Smaller]:
     """
     sizes = list(range(STEP, pixels, STEP))
     tried = [_try(costs, found.limits, sizes, compute) for costs in _candidates(found)] if sizes else []
-    told = [one for one in tried if one is not None]
-    fitting = sorted((one for one in told if one.fits), key=lambda one: -one.pixels)
-    return fitting or told[:1]
+    fitting = sorted((one for one in tried if one.fits), key=lambda one: -one.pixels)
+    return fitting or tried[:1]
 
 
 def _candidates(found: Answer) -> Iterable[Costs]:
@@ -60,24 +52,25 @@ def _candidates(found: Answer) -> Iterable[Costs]:
     return list(by_architecture.values())[:TRIED]
 
 
-def _try(costs: Costs, limits: Iterable[Limit], sizes: list[int], compute: Compute) -> Smaller | None:
-    """Bisect: a larger image never costs less."""
+def _try(costs: Costs, limits: Iterable[Limit], sizes: list[int], compute: Compute) -> Smaller:
+    """Bisect: a larger image never costs less, and one that cannot be computed is too small for the network, as where
+    it leaves batch norm a single value in training."""
+    cell = costs.cell
     relevant = [limit for limit in limits if limit.name in OF_THE_IMAGE]
-
-    def misses(at: Costs) -> list[Limit]:
-        return [limit for limit in relevant if limit.used(at) > 1]
-
-    smallest = compute(costs.cell, sizes[0])
-    if smallest is None:
-        return None
-    if missed := misses(smallest):
-        return Smaller(smallest, sizes[0], False, "; ".join(limit.shortfall(smallest) for limit in missed))
-    best, low, high = (smallest, sizes[0]), 0, len(sizes)
+    fits = misses = fails = None
+    low, high = -1, len(sizes)
     while high - low > 1:
         middle = (low + high) // 2
-        at = compute(costs.cell, sizes[middle])
-        if at is None or misses(at):
-            high = middle
+        at, pixels = compute(cell, sizes[middle]), sizes[middle]
+        size = f"{pixels}×{pixels}"
+        if isinstance(at, str):
+            low, fails = middle, Smaller(cell, pixels, False, f"No smaller image helps {cell}: at {size} {at}")
+        elif missed := [limit for limit in relevant if not limit.met(at)]:
+            need = "; ".join(limit.shortfall(at) for limit in missed)
+            told = f"No smaller image helps {cell}: at {size} it would still need {need} (computed)."
+            high, misses = middle, Smaller(cell, pixels, False, told)
         else:
-            best, low = (at, sizes[middle]), middle
-    return Smaller(best[0], best[1], True)
+            low, fits = middle, Smaller(cell, pixels, True, f"A smaller image fits: {cell} at {size} (computed).")
+    found = fits or misses or fails
+    assert found is not None, "there is a size to try"
+    return found
