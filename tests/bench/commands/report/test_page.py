@@ -135,6 +135,21 @@ def test_text_stands_out_from_its_ground_in_charts_too(chrome: Chrome, page: Pat
         assert (max(ground, text) + 0.05) / (min(ground, text) + 0.05) >= 4.5
 
 
+def test_paper_has_every_column_in_dark_on_white(chrome: Chrome, moved_page: Path) -> None:
+    """Chromium cuts off what is wider than the sheet, the verdicts among it: 720 pixels of a Letter or an A4."""
+    open_page(chrome, moved_page, 720, dark=True)
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
+    try:
+        cells = "[...document.querySelectorAll(arguments[0])]"
+        right = f"return Math.max(...{cells}.map(cell => cell.getBoundingClientRect().right))"
+        for name in ("cells", "moved", "all-moved"):
+            assert 0 < chrome.execute_script(right, f"#{name} th, #{name} td") <= 720, name
+        assert chrome.execute_script("return getComputedStyle(document.body).color") == "rgb(28, 30, 33)"
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
 def test_the_figures_are_the_records(chrome: Chrome, page: Path, records: dict[str, dict[str, Any]]) -> None:
     open_page(chrome, page)
     for title, section, key in [
