@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from statistics import fmean, stdev
 from typing import Any
 
@@ -12,7 +11,7 @@ from peft_update_bench.bench.measuring.measurement import FAILURES as MEASUREMEN
 from peft_update_bench.bench.measuring.measurement import as_run, record_of
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.update_runs import Found
-from peft_update_bench.bench.record import Flops, Memory, Record, installed_versions
+from peft_update_bench.bench.record import Flops, Memory, Record, image_versions, installed_versions
 from peft_update_bench.bench.record.adaptation import at_least, steps_to
 from peft_update_bench.fixtures.data.datasets import DataError
 from peft_update_bench.fixtures.instruments import computed
@@ -32,10 +31,6 @@ TARGET_SHARE = 0.8
 EXACT = ["parameters", "flops", "memory", "adaptation.flops_total", "adaptation.peak_memory"]
 """Equal on every machine with the same package versions. The others repeat on the same machine only, and are judged
 with a tolerance."""
-
-PACKAGES = ("corrupt-tta", "mlxtend", "numpy", "opencv-python", "scikit-learn")
-"""What images depend on, besides the packages of every record."""
-
 
 FAILURES = (AdaptationError, CacheError, DataError, WeightsError, *MEASUREMENT_FAILURES)
 """What one cell may fail with, each a sentence for the user; the other cells still run."""
@@ -103,7 +98,7 @@ def record(
         reached = steps_to(target, options.plan.evaluated_at, curve)
         if reached is not None:
             adaptation |= {"steps_to_target": reached, "flops_to_target": flops.of_steps(reached)}
-    versions = {**installed_versions(cell.method), **{package: version(package) for package in PACKAGES}}
+    versions = {**installed_versions(cell.method), **image_versions()}
     parts: dict[str, object] = {
         "versions": versions,
         "parameters": figures.parameters,

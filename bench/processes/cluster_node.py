@@ -57,7 +57,7 @@ def describe() -> Description:
     """This machine. Takes seconds: it imports the packages."""
     import torch
     from peft_update_bench.bench.pytest_benchmark_session import this_machine
-    from peft_update_bench.bench.record import installed_versions
+    from peft_update_bench.bench.record import all_versions
     from peft_update_bench.fixtures import digests
 
     root = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def describe() -> Description:
     with warnings.catch_warnings():
         # What packages warn of while they are imported.
         warnings.simplefilter("ignore")
-        versions = installed_versions()
+        versions = all_versions()
     cpu = str(info.get("brand_raw", "an unknown CPU"))
     model = ", ".join(f"{key} {info[key]}" for key in ("family", "model", "stepping") if key in info)
     return Description(

@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from peft_update_bench.bench.processes.executor import Done, Executor, Task
 from peft_update_bench.bench.pytest_benchmark_session import this_machine
-from peft_update_bench.bench.record import installed_versions
+from peft_update_bench.bench.record import all_versions
 from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.bench.unfinished import Unfinished
 from peft_update_bench.fixtures import digests
@@ -195,7 +195,7 @@ def _conditions(plan: Plan, kind: str | None) -> dict[str, Any]:
         "plan": json.loads(json.dumps(asdict(plan), default=str)),
         "images": plan.data.data_root and digests.of_files(plan.data.data_root),
         "code": digests.of_folders(_CODE),
-        "versions": installed_versions(),
+        "versions": all_versions(),
         "machine": kind or [platform.machine(), str(this_machine()["cpu"].get("brand_raw", ""))],
     }
 

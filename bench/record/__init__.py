@@ -9,7 +9,15 @@ What each version of the schema added stands beside it, in ``record.py``.
 
 from peft_update_bench.bench.record.adaptation import Adaptation, AdaptationRun, AdaptationSettings
 from peft_update_bench.bench.record.growth import Growth
-from peft_update_bench.bench.record.record import SCHEMA, Record, RecordError, installed_versions, read_record
+from peft_update_bench.bench.record.record import (
+    SCHEMA,
+    Record,
+    RecordError,
+    all_versions,
+    image_versions,
+    installed_versions,
+    read_record,
+)
 from peft_update_bench.bench.record.update import (
     CLOCKS,
     Flops,
@@ -39,6 +47,8 @@ __all__ = [
     "StepWorkload",
     "Where",
     "WorkloadEntry",
+    "all_versions",
+    "image_versions",
     "installed_versions",
     "read_record",
 ]

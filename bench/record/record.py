@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Literal, Self
 
 from peft_update_bench.bench import metrics
@@ -31,6 +32,9 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, cr
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "peft": "peft", "galore-torch": None}
 """The distributions that a record's figures depend on, each with the module that tells its version, if one does."""
+
+IMAGE_PACKAGES = ("corrupt-tta", "mlxtend", "numpy", "opencv-python", "scikit-learn")
+"""What images depend on, besides: records of adaptation have their versions too."""
 
 SCHEMA = 3
 SCHEMAS = {
@@ -151,6 +155,21 @@ def installed_versions(method: str = "") -> dict[str, str]:
     if through and through not in PACKAGES:
         versions[through] = version(through)
     return {**versions, "python": platform.python_version()}
+
+
+def image_versions() -> dict[str, str]:
+    """The versions that images depend on."""
+    return {package: version(package) for package in IMAGE_PACKAGES}
+
+
+def all_versions() -> dict[str, str]:
+    """Every version that a record of any method, on any images, may depend on: two machines do the same where these
+    agree. What is not installed has none."""
+    versions = installed_versions()
+    for package in (*IMAGE_PACKAGES, *(method.through for method in BUILT_IN.values() if method.through)):
+        with suppress(PackageNotFoundError):
+            versions.setdefault(package, version(package))
+    return versions
 
 
 def _shortened(value: Any) -> str:

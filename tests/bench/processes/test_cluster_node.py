@@ -33,6 +33,14 @@ def test_what_a_machine_must_have(changed: dict[str, object], reason: str) -> No
     assert here.differs(BOARD) == (reason if here.name == "board" else "")
 
 
+@pytest.mark.parametrize("package", ["corrupt-tta", "opencv-python", "numpy", "pytorch_optimizer", "peft"])
+def test_what_images_and_methods_depend_on_must_agree(package: str) -> None:
+    """Another release of what corrupts images gives a node other images, and its updates other accuracies."""
+    here = describe()
+    there = replace(here, versions={**here.versions, package: "0.0.1"})
+    assert there.differs(here) == f"{here.name} has {package} 0.0.1, this run {here.versions[package]}"
+
+
 @pytest.fixture
 def on_board(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     """This process is a worker of the node; what it asks Ray for is noted."""
