@@ -27,7 +27,7 @@ from peft_update_bench.fixtures.files import users_cache
 @dataclass(frozen=True)
 class Description:
     """What must agree between machines: `versions` of packages, a digest of this package's `code`, and for figures that
-    depend on it the `kind` of machine: architecture, CPU model, and the instructions that torch uses of it."""
+    depend on it the `kind` of machine: architecture, CPU model, and what torch uses of its instructions."""
 
     name: str
     versions: Mapping[str, str]
@@ -53,9 +53,22 @@ class Description:
         return ""
 
 
+def kind_of_machine() -> str:
+    """What rounding depends on, of this machine: architecture, CPU model, and what torch uses of its instructions."""
+    import torch
+    from peft_update_bench.bench.pytest_benchmark_session import this_machine
+
+    info: dict[str, Any] = this_machine()["cpu"]
+    model = ", ".join(f"{key} {info[key]}" for key in ("family", "model", "stepping") if key in info)
+    return f"{platform.machine()}, {_cpu(info)} ({model}), {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpu(info: Mapping[str, Any]) -> str:
+    return str(info.get("brand_raw", "an unknown CPU"))
+
+
 def describe() -> Description:
     """This machine. Takes seconds: it imports the packages."""
-    import torch
     from peft_update_bench.bench.pytest_benchmark_session import this_machine
     from peft_update_bench.bench.record import all_versions
     from peft_update_bench.fixtures import digests
@@ -66,15 +79,13 @@ def describe() -> Description:
         # What packages warn of while they are imported.
         warnings.simplefilter("ignore")
         versions = all_versions()
-    cpu = str(info.get("brand_raw", "an unknown CPU"))
-    model = ", ".join(f"{key} {info[key]}" for key in ("family", "model", "stepping") if key in info)
     return Description(
         name=platform.node(),
         versions=versions,
         code=digests.of_folders(root / "bench", root / "fixtures"),
         machine=platform.machine(),
-        cpu=cpu,
-        kind=f"{platform.machine()}, {cpu} ({model}), {torch.backends.cpu.get_cpu_capability()}",
+        cpu=_cpu(info),
+        kind=kind_of_machine(),
         cores=int(info.get("count", 0)),
     )
 

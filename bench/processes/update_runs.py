@@ -5,7 +5,6 @@ the images, the code, a user's own included, the package versions and the kind o
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from peft_update_bench.bench.processes.cluster_node import kind_of_machine
 from peft_update_bench.bench.processes.executor import Done, Executor, Task
-from peft_update_bench.bench.pytest_benchmark_session import this_machine
 from peft_update_bench.bench.record import all_versions
 from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.bench.unfinished import Unfinished
@@ -196,7 +195,7 @@ def _conditions(plan: Plan, kind: str | None) -> dict[str, Any]:
         "images": plan.data.data_root and digests.of_files(plan.data.data_root),
         "code": digests.of_folders(_CODE),
         "versions": all_versions(),
-        "machine": kind or [platform.machine(), str(this_machine()["cpu"].get("brand_raw", ""))],
+        "machine": kind or kind_of_machine(),
     }
 
 
