@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import BaselineError, read
 from peft_update_bench.bench.gate.baseline_file import find
+from peft_update_bench.bench.printable import printable
 
 from tests.helpers.records import baseline_data, changed, extra_info, write
 
@@ -263,7 +264,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_value_replaced_is_refused_or_read_as_it_stands(data: st.DataObject, tmp_path_factory: Any) -> None:
-    """Whatever stands in a value's place: one sentence naming the file, or a record that says what the file says."""
+    """Whatever stands in a value's place: one sentence naming the file, or a record that says what the file says, with
+    what cannot be printed written out."""
     content = baseline_data()
     place = data.draw(st.sampled_from([p for p in places(content) if p]))
     inner: Any = content
@@ -281,7 +283,7 @@ def test_any_value_replaced_is_refused_or_read_as_it_stands(data: st.DataObject,
         assert "\n" not in complaint
     else:
         assert [r.as_extra_info() for r in baseline.records.values()] == [
-            entry["extra_info"] for entry in content["benchmarks"] if "::test_update[" in entry["fullname"]
+            printable(entry["extra_info"]) for entry in content["benchmarks"] if "::test_update[" in entry["fullname"]
         ]
 
 
