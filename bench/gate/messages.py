@@ -60,7 +60,7 @@ def explain_loss(cells: Sequence[Cell], baseline: Baseline, record_command: str)
     are, were = ("is", "it was") if len(cells) == 1 else ("are", "they were")
     return (
         f"{cells_in_words(cells)} {are} in {baseline.name} and no longer in the run.\n"
-        f"If {were} removed on purpose, record a new baseline: {record_command}"
+        f"If {were} removed or renamed on purpose, record a new baseline: {record_command}"
     )
 
 

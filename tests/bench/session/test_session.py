@@ -143,7 +143,7 @@ def test_a_lost_cell_is_kept_as_missing() -> None:
     run = session(record(lost))
     assert run_cell(run, lost) == (
         "resnet18-lora-r2 is in 0001_a.json and no longer in the run.\n"
-        "If it was removed on purpose, record a new baseline: pytest --benchmark-save=baseline"
+        "If it was removed or renamed on purpose, record a new baseline: pytest --benchmark-save=baseline"
     )
     verdict = Verdict("the cell", "missing", note="the run no longer has it")
     assert run.results == {lost: Result(lost, verdicts=(verdict,))}
