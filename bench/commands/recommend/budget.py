@@ -20,13 +20,15 @@ class Costs:
 
     Each is of the step that a device must be able to do: the peak of the highest step, the FLOPs and the latency of the
     mean one. ``frozen`` are the bytes of weights that the update leaves as they are, which the peak includes;
-    ``instructions`` those of an ordinary step, where they were counted.
+    ``instructions`` those of an ordinary step, where they were counted; ``unsteady`` is a latency that scattered too
+    widely to be judged.
     """
 
     cell: Cell
     figures: Mapping[str, float]
     frozen: int = 0
     instructions: int | None = None
+    unsteady: bool = False
 
     @classmethod
     def of(cls, record: Record, adaptations: Iterable[Record] = (), counted: Record | None = None) -> Self | None:
@@ -45,7 +47,8 @@ class Costs:
         parameters = record.parameters
         frozen = record.memory.parameters * (parameters.total - parameters.trainable) // max(parameters.total, 1)
         instructions = counted.instructions.total if counted and counted.instructions else None
-        return cls(replace(record.cell, task=None), found, frozen, instructions)
+        unsteady = "latency" in found and record.latency is not None and not record.latency.stable
+        return cls(replace(record.cell, task=None), found, frozen, instructions, unsteady)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ def _notes(costs: Sequence[Costs]) -> list[str]:
             f"{costs[0].cell}'s. A device that reads frozen weights from flash needs that much less RAM, and that much "
             "flash besides what is stored of the update."
         )
+    if unsteady := [one.cell for one in costs if one.unsteady]:
+        notes.append(f"Unstable when it was recorded, and a rough ratio, is the latency of {cells_in_words(unsteady)}.")
     if any(one.instructions is not None for one in costs):
         notes.append(INSTRUCTIONS)
     return notes

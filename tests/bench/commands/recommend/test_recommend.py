@@ -282,6 +282,15 @@ def test_what_the_peak_holds_of_frozen_weights_is_said(ask: Ask) -> None:
     assert "frozen ones too" not in ask("--memory=1GB", "--methods=fft")[1]
 
 
+def test_a_latency_that_was_too_unsteady_to_judge_is_told(ask: Ask, tmp_path: Path) -> None:
+    assert "Unstable" not in ask("--memory=1GB")[1]
+    info = costing(LORA, peak=2**20, flops=10**9, trained=1000, relative=0.8)
+    info["latency"]["stable"] = False
+    path = records.write(tmp_path / "mine.json", records.baseline_data(info))
+    output = ask("--memory=1GB", "--methods=lora", f"--baseline={path}")[1]
+    assert "Unstable when it was recorded, and a rough ratio, is the latency of resnet18-lora-r4." in output
+
+
 def test_the_first_ten_rows_or_as_many_as_are_asked_for(ask: Ask, tmp_path: Path) -> None:
     cells = [Cell("resnet18", "lora", rank) for rank in range(1, 13)]
     infos = [costing(c, peak=2**20 + (c.rank or 0), flops=10**9, trained=1000, relative=None) for c in cells]
