@@ -37,7 +37,7 @@ def find(
     if wanted is not None and _is_file(wanted):
         return Path(wanted)
     folders = [storage, storage / machine_id]
-    there = sorted((path for folder in folders for path in numbered(folder)), key=lambda path: path.name)
+    there = _named(_NUMBERED, folders)
     found = there if wanted is None else _named(_name_of_file(wanted), folders)
     if not found:
         what = "no baseline (NNNN_*.json)" if wanted is None else f"no baseline {wanted!r}"
@@ -51,7 +51,7 @@ def find(
 
 
 def _named(wanted: str, folders: Iterable[Path]) -> list[Path]:
-    """The files in `folders` that are called `wanted`, or begin with it."""
+    """The files in `folders` that are called `wanted`, or begin with it, in the order of their names."""
     pattern = wanted if wanted.endswith(".json") else f"{wanted}*.json"
     return sorted((path for folder in folders for path in folder.glob(pattern)), key=lambda path: path.name)
 

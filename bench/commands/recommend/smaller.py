@@ -23,8 +23,8 @@ Compute = Callable[[Cell, int], Costs | str]
 
 @dataclass(frozen=True)
 class Smaller:
-    """A cell, the largest image of those tried with which it fits, or, where it fits with none, the smallest that could
-    be computed, and what there is to say of it."""
+    """A cell and an image of so many pixels: the largest of those tried with which it fits; where it fits with none,
+    the smallest that could be computed; where none could, the largest. And what there is to say of it."""
 
     cell: Cell
     pixels: int
@@ -61,8 +61,8 @@ def _try(costs: Costs, limits: Iterable[Limit], sizes: list[int], compute: Compu
     low, high = -1, len(sizes)
     while high - low > 1:
         middle = (low + high) // 2
-        at, pixels = compute(cell, sizes[middle]), sizes[middle]
-        size = f"{pixels}×{pixels}"
+        pixels = sizes[middle]
+        at, size = compute(cell, pixels), f"{pixels}×{pixels}"
         if isinstance(at, str):
             low, fails = middle, Smaller(cell, pixels, False, f"No smaller image helps {cell}: at {size} {at}")
         elif missed := [limit for limit in relevant if not limit.met(at)]:
