@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.processes.cell_process import CellProcess
 from peft_update_bench.bench.processes.child_process import MeasurementError
 from peft_update_bench.bench.processes.executor import Wall, do, unpack
@@ -53,28 +54,15 @@ class Description:
         return ""
 
 
-def kind_of_machine() -> str:
-    """What rounding depends on, of this machine: architecture, CPU model, and what torch uses of its instructions."""
-    import torch
-    from peft_update_bench.bench.pytest_benchmark_session import this_machine
-
-    info: dict[str, Any] = this_machine()["cpu"]
-    model = ", ".join(f"{key} {info[key]}" for key in ("family", "model", "stepping") if key in info)
-    return f"{platform.machine()}, {_cpu(info)} ({model}), {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _cpu(info: Mapping[str, Any]) -> str:
-    return str(info.get("brand_raw", "an unknown CPU"))
-
-
 def describe() -> Description:
     """This machine. Takes seconds: it imports the packages."""
+    from peft_update_bench.bench.processes.machine_kind import kind_of_machine
     from peft_update_bench.bench.pytest_benchmark_session import this_machine
     from peft_update_bench.bench.record import all_versions
     from peft_update_bench.fixtures import digests
 
     root = Path(__file__).parents[2]
-    info: dict[str, Any] = this_machine()["cpu"]
+    here = read_machine(this_machine())
     with warnings.catch_warnings():
         # What packages warn of while they are imported.
         warnings.simplefilter("ignore")
@@ -84,9 +72,9 @@ def describe() -> Description:
         versions=versions,
         code=digests.of_folders(root / "bench", root / "fixtures"),
         machine=platform.machine(),
-        cpu=_cpu(info),
+        cpu=here.cpu,
         kind=kind_of_machine(),
-        cores=int(info.get("count", 0)),
+        cores=here.cores,
     )
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from peft_update_bench.bench.processes.cluster_node import kind_of_machine
 from peft_update_bench.bench.processes.executor import Done, Executor, Task
+from peft_update_bench.bench.processes.machine_kind import kind_of_machine
 from peft_update_bench.bench.record import all_versions
 from peft_update_bench.bench.record.made_on import MadeOn
 from peft_update_bench.bench.unfinished import Unfinished
