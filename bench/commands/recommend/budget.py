@@ -53,10 +53,11 @@ class Costs:
 
 @dataclass(frozen=True)
 class Limit:
-    """One line of a budget: at most `value`; of an accuracy, at least."""
+    """One line of a budget: at most `value`; of an accuracy, at least. `typed` is how it was written, if it was."""
 
     budget: Budget
     value: float
+    typed: str = ""
 
     def __str__(self) -> str:
         return f"{self.budget.words} at {'least' if self.budget.at_least else 'most'} {self.shown}"
@@ -67,7 +68,12 @@ class Limit:
 
     @property
     def shown(self) -> str:
-        return show(self.value, self.budget.unit)
+        """As it was typed; decimal bytes in the unit of the figures too, in which they are another number."""
+        figure = show(self.value, self.budget.unit)
+        if not self.typed:
+            return figure
+        is_decimal = self.budget.unit == "bytes" and "i" not in self.typed.lower()
+        return f"{self.typed} ({figure})" if is_decimal else self.typed
 
     def met(self, costs: Costs) -> bool:
         figure = costs.figures.get(self.name)

@@ -117,7 +117,7 @@ def _limits(given: argparse.Namespace, device: devices.Device | None) -> list[Li
         text = getattr(given, name)
         if text is not None:
             try:
-                chosen[name] = Limit(budget, PARSERS[budget.quantity](text))
+                chosen[name] = Limit(budget, PARSERS[budget.quantity](text), " ".join(text.split()))
             except QuantityError as error:
                 raise CommandError(f"--{name}: {error}") from None
     if not chosen:

@@ -101,10 +101,26 @@ def test_just_below_at_and_above_each_limit(ask: Ask, budget: str, fit: list[str
     assert [line for line in errors.splitlines() if fit or not line.startswith("trying resnet18-")] == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "echoed"),
+    [
+        ("--memory=64MB", "peak memory at most 64MB (61.04 MiB)."),
+        ("--memory= 64  mib ", "peak memory at most 64 mib."),
+        ("--flops=1.5e9", "FLOPs at most 1.5e9."),
+        ("--latency=80%", "latency / fft at most 80%."),
+        ("--accuracy=.7", "accuracy at least .7."),
+    ],
+)
+def test_a_limit_is_repeated_as_it_was_typed(ask: Ask, typed: str, echoed: str) -> None:
+    """Figures are in MiB: what is typed in MB is another number there."""
+    _, output, _ = ask(typed)
+    assert output.partition("\n")[0] == f"Budget: {echoed}"
+
+
 def test_the_answer_says_what_binds_and_what_would_have_to_change(ask: Ask) -> None:
     status, output, _ = ask("--memory=1.5MiB", "--flops=1.5G")
     assert status == 0
-    assert output.startswith("Budget: FLOPs at most 1.500 GFLOPs, peak memory at most 1.50 MiB.\n")
+    assert output.startswith("Budget: FLOPs at most 1.5G, peak memory at most 1.5MiB.\n")
     assert "3 cells from 0001_baseline.json; latency is of its machine" in output
     assert "1 cell within the budget, lowest peak memory first:" in output
     assert "| FLOPs, 67% of it |" in output
