@@ -104,6 +104,7 @@ class AdaptationBenchmark(Benchmark):
         from peft_update_bench.bench.processes.update_runs import UpdateRuns
 
         options = self.adaptation
+        _check_shift(options)
         needed = [update for cell in cells for one in (reference(cell), cell) for update in updates(one, options)]
         if self._connection is None:
             here = partial(LocalProcesses, options.workers, self.wall(run))
@@ -141,3 +142,18 @@ class AdaptationBenchmark(Benchmark):
     def forget(self) -> None:
         if self._updates is not None:
             self._updates.forget()
+
+
+def _check_shift(options: AdaptationOptions) -> None:
+    """Raise OptionError where images of the run's size cannot be shifted: before a network is trained, and after what
+    needs no import of what shifts them."""
+    shift, data = options.settings.get("shift"), options.plan.data
+    if shift is None or shift.published_digest is not None:
+        return
+    from peft_update_bench.fixtures.data import corruptions
+    from peft_update_bench.fixtures.data.datasets import DataError
+
+    try:
+        corruptions.check(data.image_size, data.corruption, data.severity)
+    except DataError as error:
+        raise OptionError(str(error)) from None

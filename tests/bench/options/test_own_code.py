@@ -102,6 +102,23 @@ def test_a_network_that_would_take_the_run_with_it_is_refused_in_one_line(
     assert result.stderr.str().count("\n") == 1
 
 
+@pytest.mark.parametrize(("size", "words"), [("1", "Kernel size can't be"), ("8", "Output size is too small")])
+def test_images_that_are_too_small_are_named_as_such(size: str, words: str, pytester: pytest.Pytester) -> None:
+    """Of a user's network before the run, of a built-in one in its cell's verdict."""
+    name = "torchvision.models:squeezenet1_1"
+    complaint = (
+        f"its network cannot take images as small as {size}×{size}: run with images larger than --image-size {size}"
+    )
+    with pytest.raises(OptionError, match=rf"--architectures is '{name}': {complaint} \(.*{words}.*\)$"):
+        read(architectures=name, image_size=size)
+    result = pytester.runpytest_inprocess(
+        "--pyargs", "peft_update_bench.bench", "-p", "no:cacheprovider", "--architectures=squeezenet1_1",
+        "--methods=head", "--metrics=flops", f"--image-size={size}",
+    )  # fmt: skip
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"squeezenet1_1-head: {complaint} (*{words}*)"])
+
+
 @pytest.mark.usefixtures("mine")
 def test_a_network_takes_the_size_that_it_is_for() -> None:
     assert read(architectures="mine:images_of_32", image_size="32").selection.architectures
