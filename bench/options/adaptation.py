@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench.options.cluster import ClusterOptions, read_cluster
-from peft_update_bench.bench.options.values import OptionError, names, one_of, typed_or, whole_number
+from peft_update_bench.bench.options.values import OptionError, folder, names, one_of, typed_or, whole_number
 from peft_update_bench.bench.record import AdaptationSettings
 from peft_update_bench.fixtures.data.names import CORRUPTIONS, DATASETS, NEED_A_ROOT, SEVERITIES, TASKS, DataChoice
 from peft_update_bench.fixtures.training.plan import Plan
@@ -69,16 +69,15 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
             )
     tasks = names("tasks", given.get("tasks"), TASKS) or TASKS
     _refuse_unused(given, tasks)
-    data_root = given.get("data_root")
-    severity = whole_number("severity", typed_or(given, "severity", str(SEVERITIES[-1])))
-    if severity not in SEVERITIES:
-        raise OptionError(f"--severity is '{severity}'; expected a whole number from 1 to {SEVERITIES[-1]}")
+    severity = typed_or(given, "severity", str(SEVERITIES[-1]))
+    if severity not in map(str, SEVERITIES):
+        raise OptionError(f"--severity is {severity!r}; expected a whole number from 1 to {SEVERITIES[-1]}")
     choice = DataChoice(
         name=one_of("data", typed_or(given, "data", DataChoice.name), DATASETS),
-        data_root=None if data_root is None else Path(data_root).resolve(),
+        data_root=_folder("data_root", given),
         image_size=workload.image_size,
         corruption=one_of("corruption", typed_or(given, "corruption", DataChoice.corruption), CORRUPTIONS),
-        severity=severity,
+        severity=int(severity),
     )
     plan = Plan(
         data=choice,
@@ -91,7 +90,7 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
         seeds=whole_number("seeds", typed_or(given, "seeds", str(AdaptationOptions.seeds))),
         workers=whole_number("workers", typed_or(given, "workers", str(min(os.cpu_count() or 1, 8)))),
         cluster=read_cluster(given),
-        cache_folder=Path(folder).resolve() if (folder := given.get("cache_dir")) else None,
+        cache_folder=_folder("cache_dir", given),
     )
     # Last: what reads images is imported here, and no option should wait for it.
     from peft_update_bench.fixtures.data import datasets
@@ -102,6 +101,12 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
     except datasets.DataError as error:
         raise OptionError(str(error)) from None
     return replace(options, settings=settings), replace(workload, num_classes=data.num_classes)
+
+
+def _folder(option: str, given: Mapping[str, str | None]) -> Path | None:
+    """Whole, because updates are done in processes of their own. Raises OptionError."""
+    value = given.get(option)
+    return None if value is None else folder(f"--{option.replace('_', '-')}", value).resolve()
 
 
 def _refuse_unused(given: Mapping[str, str | None], tasks: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +25,7 @@ from peft_update_bench.bench.options.values import (
     OptionError,
     as_typed,
     comma_separated,
+    folder,
     names,
     one_of,
     typed_or,
@@ -254,18 +254,7 @@ def storage_folder(location: str, name: str = "--benchmark-storage") -> Path:
     scheme, separator, path = location.rpartition("://")
     if separator and scheme != "file":
         raise OptionError(f"{name} is {location!r}; expected a folder, because the gate reads files only")
-    if path.startswith(("~", "$")):
-        # A shell leaves the first as it is behind the option's name and =, and a folder of that name would be made.
-        raise OptionError(f"{name} is {location!r}, in which nothing replaces {path[0]}; expected a folder by its path")
-    try:
-        is_folder = stat.S_ISDIR(Path(path).stat().st_mode)  # is_dir() would pass over what no folder can be
-    except FileNotFoundError:
-        is_folder = True
-    except (OSError, ValueError) as error:
-        raise OptionError(f"{name} is {location!r}, which cannot be used ({error}); expected a folder") from None
-    if not is_folder:
-        raise OptionError(f"{name} is {location!r}, which is a file; expected a folder")
-    return Path(path)
+    return folder(name, location, path)
 
 
 def _default_kind() -> type[Benchmark]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from peft_update_bench.bench.command_error import CommandError
@@ -60,6 +62,25 @@ def whole_number(option: str, value: str | None) -> int:
     if value is None or not is_number or int(value) < 1:
         raise OptionError(f"{flag} is {value!r}; expected a whole number of at least 1")
     return int(value)
+
+
+def folder(flag: str, given: str, path: str | None = None) -> Path:
+    """The folder that an option's value, or the `path` in it, names: there, or to be made. Raises OptionError."""
+    path = given if path is None else path
+    if not path:
+        raise OptionError(f"{flag} is {given!r}; expected a folder, or no {flag}")
+    if path.startswith(("~", "$")):
+        # A shell leaves the first as it is behind the option's name and =, and a folder of that name would be made.
+        raise OptionError(f"{flag} is {given!r}, in which nothing replaces {path[0]}; expected a folder by its path")
+    try:
+        is_folder = stat.S_ISDIR(Path(path).stat().st_mode)  # is_dir() would pass over what no folder can be
+    except FileNotFoundError:
+        is_folder = True
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{flag} is {given!r}, which cannot be used ({error}); expected a folder") from None
+    if not is_folder:
+        raise OptionError(f"{flag} is {given!r}, which is a file; expected a folder")
+    return Path(path)
 
 
 def fraction(name: str, value: object) -> float:

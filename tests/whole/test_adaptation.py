@@ -329,7 +329,7 @@ def test_a_baseline_of_one_seed_cannot_judge(suite: Suite, recorded: Path, tmp_p
         (("--metrics=adaptation,flops",), "expected adaptation alone"),
         (("--metrics=flops", "--seeds=2"), "is given without --metrics adaptation"),
         (("--severity=6",), "--severity is '6'; expected a whole number from 1 to 5"),
-        (("--severity=0",), "--severity is '0'; expected a whole number of at least 1"),
+        (("--severity=0",), "--severity is '0'; expected a whole number from 1 to 5"),
         (("--corruption=rain",), "--corruption is 'rain'; expected one of gaussian_noise"),
         (("--data=cifar10",), "the data set cifar10 needs --data-root DIR"),
         (("--threads=2",), "runs on the CPU with one thread an update"),
