@@ -57,6 +57,12 @@ class PytestBenchmarkSession:
         return bool(option.benchmark_save or option.benchmark_autosave)
 
     @property
+    def json(self) -> Path | None:
+        """The file that ``--benchmark-json`` names."""
+        path: Path | None = self._config.option.benchmark_json
+        return path
+
+    @property
     def is_disabled(self) -> bool:
         """Whether benchmarks are only to be tried, by ``--benchmark-disable``."""
         return bool(self._session.disabled)

@@ -10,9 +10,11 @@ from peft_update_bench.bench import options
 from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
+from peft_update_bench.bench.session import option_hooks
 from peft_update_bench.bench.session.failures import Failures
 from peft_update_bench.bench.session.progress import Progress
 from peft_update_bench.bench.session.session import Session
+from peft_update_bench.fixtures.files import unwritable
 
 
 def find_baseline(ours: Session, theirs: PytestBenchmarkSession, storage: Path, named: str | bool) -> None:
@@ -31,6 +33,22 @@ def baseline_path(run: options.RunOptions, theirs: PytestBenchmarkSession, stora
     machine = (lambda: read_machine(theirs.machine_info)) if run.needs_machine else None
     wanted = None if named is True else str(named)
     return baseline_file.find(storage, wanted, theirs.machine_id, machine, run.record_command)
+
+
+def refuse_unwritable(config: pytest.Config, storage: Path) -> None:
+    """Raise OptionError where what the run is asked to write could not be: said after minutes, they would be lost."""
+    if config.option.collectonly:
+        return
+    theirs = PytestBenchmarkSession(config)
+    if theirs.is_saving and (why := unwritable(storage / "0001_baseline.json", makes_folders=True)):
+        raise options.OptionError(
+            f"no baseline can be saved: {storage} cannot be written to ({why}); expected a folder that takes files, "
+            "which --benchmark-storage names"
+        )
+    markdown: Path | None = option_hooks.value(config, "markdown")
+    for name, path, makes_folders in (("benchmark-json", theirs.json, True), ("markdown", markdown, False)):
+        if path is not None and (why := unwritable(path, makes_folders=makes_folders)):
+            raise options.OptionError(f"--{name} {path} cannot be written ({why}); expected a file to make or replace")
 
 
 def register_reports(config: pytest.Config, ours: Session) -> None:

@@ -113,25 +113,48 @@ def test_a_full_disk_fails_the_run_in_one_line(
 
 
 def test_a_report_that_cannot_be_written_fails_the_run_in_one_line(
-    suite: Suite, storage: Path, pytester: pytest.Pytester
+    suite: Suite, storage: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the baseline, which is saved after it, is not lost. A folder that it lacks is made."""
-    result = suite("--methods=fft", "--benchmark-json=.", "--benchmark-save=baseline")
-    result.assert_outcomes(passed=1)
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["--benchmark-json . cannot be written (Is a directory)"])
-    assert "Traceback" not in text(result)
-    assert files(storage) == ["0001_baseline.json"]
     assert suite("--methods=fft", "--benchmark-json=made/run.json").ret == 0
     assert (pytester.path / "made" / "run.json").is_file()
 
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-def test_a_table_that_cannot_be_written_fails_the_run_in_one_line(suite: Suite) -> None:
-    result = suite("--methods=fft", "--markdown=nowhere/verdicts.md")
+    monkeypatch.setattr("peft_update_bench.bench.pytest_benchmark_session.write_named", full)
+    result = suite("--methods=fft", "--benchmark-json=run.json", "--benchmark-save=baseline")
     result.assert_outcomes(passed=1)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["--markdown nowhere/verdicts.md cannot be written (No such file or directory)"])
-    assert "INTERNALERROR" not in text(result)
+    result.stdout.fnmatch_lines(["--benchmark-json run.json cannot be written (No space left on device)"])
+    assert "Traceback" not in text(result)
+    assert files(storage) == ["0001_baseline.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--benchmark-json=.",), "--benchmark-json . cannot be written (Is a directory); expected a file to make"),
+        (("--benchmark-json=run.json",), "--benchmark-json run.json cannot be written (Permission denied)"),
+        (("--markdown=nowhere/verdicts.md",), "--markdown nowhere/verdicts.md cannot be written (No such file or dir"),
+        (("--markdown=/dev/null/verdicts.md",), "--markdown /dev/null/verdicts.md cannot be written (Not a directory)"),
+        (
+            ("--benchmark-save=baseline", "--benchmark-storage=kept"),
+            "no baseline can be saved: kept cannot be written to (Permission denied); expected a folder that takes",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_runs(
+    suite: Suite, options: tuple[str, ...], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder of another user's, which takes files of root's all the same."""
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and may(path, mode))
+    result = suite("--methods=fft", *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: {complaint}" in text(result)
+    assert "passed" not in text(result)
+    assert suite("--methods=fft", "--collect-only", *options).ret == 0
 
 
 def test_a_full_disk_takes_no_report_of_the_run_before(
