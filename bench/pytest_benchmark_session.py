@@ -11,6 +11,7 @@ import pytest
 from peft_update_bench.bench.storage import BaselineStorage
 from peft_update_bench.fixtures.files import write_named
 from pytest_benchmark.fixture import BenchmarkFixture
+from pytest_benchmark.logger import PytestBenchmarkWarning
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_machine_id, safe_dumps
 
@@ -32,6 +33,12 @@ def is_theirs(benchmark: object) -> bool:
     pytest-codspeed's says by `__class__` that it is.
     """
     return issubclass(type(benchmark), BenchmarkFixture)
+
+
+def load_without_a_warning() -> None:
+    """Let pytest-benchmark not warn, while pytest is configured, of a baseline that it cannot load: with warnings as
+    errors that ends pytest in a traceback, where the gate has a sentence for it."""
+    warnings.filterwarnings("ignore", "Can't compare|Failed to load", PytestBenchmarkWarning)
 
 
 def mark_used(benchmark: Any) -> None:
@@ -158,6 +165,11 @@ class PytestBenchmarkSession:
         with warnings.catch_warnings():
             # Another machine is the gate's to judge; the plugin warns of every field that differs.
             warnings.simplefilter("ignore")
+            self._session.handle_loading()
+
+    def warn_of_nothing_loaded(self) -> None:
+        """Say now what it did not while pytest was configured, where the gate says nothing of it."""
+        if not self._session.compared_mapping:
             self._session.handle_loading()
 
     def show_no_times(self) -> bool:

@@ -19,6 +19,7 @@ from peft_update_bench.bench.pytest_benchmark_session import (
     DEFAULT_STORAGE,
     PytestBenchmarkSession,
     is_theirs,
+    load_without_a_warning,
     mark_used,
 )
 from peft_update_bench.bench.record import Record
@@ -36,6 +37,7 @@ _DISABLED = "update benchmark: disabled (--benchmark-disable); each step is trie
 def choose_storage(config: pytest.Config) -> None:
     """Keep baselines where the project's table says, unless the command line names another place. Raises UsageError."""
     if config.getoption("benchmark_storage", None) is not None:
+        load_without_a_warning()
         try:
             option_hooks.choose_storage(config, options.read_project(config.rootpath))
         except OptionError as error:
@@ -101,6 +103,8 @@ def begin_without_tests(session: pytest.Session) -> None:
     was_collected = lost_tests.was_collected(session)
     if any(is_there(test) or was_collected(test) for test in recorded):
         begin(session, [])
+    else:
+        PytestBenchmarkSession(session.config).warn_of_nothing_loaded()
 
 
 def _recorded(config: pytest.Config) -> list[str]:
