@@ -91,8 +91,8 @@ def memory_by_category(records: Sequence[Record]) -> Chart | None:
         y=y,
         x=alt.X("MiB:Q", title="MiB at the peak", stack="zero"),
         color=alt.Color("category:N", scale=_scale(CATEGORIES), sort=list(CATEGORIES)),
-        order="order:Q",
-        tooltip=["cell:N", "category:N", "size:N", "peak:N", "where:N"],
+        order=alt.Order("order:Q"),
+        tooltip=_tooltip("cell:N", "category:N", "size:N", "peak:N", "where:N"),
     )  # fmt: skip
     # Coloured by a scale of its own, so that a legend says what it is.
     stroke = alt.Stroke(
@@ -101,7 +101,7 @@ def memory_by_category(records: Sequence[Record]) -> Chart | None:
         legend=alt.Legend(symbolType=UPRIGHT, symbolSize=150),
     )
     marks = _chart(ticks).mark_tick(color="currentColor", thickness=2).encode(
-        y=y, x="MiB:Q", stroke=stroke, tooltip=["cell:N", "refreshing step:N"]
+        y=y, x=alt.X("MiB:Q"), stroke=stroke, tooltip=_tooltip("cell:N", "refreshing step:N")
     )  # fmt: skip
     layers = alt.layer(bars, marks) if ticks else bars
     return layers.properties(height=18 * len({row["cell"] for row in rows}))
@@ -147,13 +147,13 @@ def by_rank(records: Sequence[Record], row: Row, curve: Curve) -> Chart | None:
     )
     y = alt.Y("value:Q", title=curve.axis, scale=alt.Scale(zero=True))
     color, shape = _by_method(methods)
-    tooltip = ["cell:N", alt.Tooltip(f"{curve.axis}:N"), *(["interval:N"] if "interval" in ranked[0] else [])]
+    tooltip = _tooltip("cell:N", f"{curve.axis}:N", *(["interval:N"] if "interval" in ranked[0] else []))
     layers: list[alt.Chart] = [_chart(ranked).mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color)]
     if intervals := [point for point in ranked if "low" in point]:
         layers.append(
             _chart(intervals)
             .mark_rule(strokeWidth=1.5)
-            .encode(x=x, y="low:Q", y2="high:Q", color=color, tooltip=tooltip)
+            .encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=color, tooltip=tooltip)
         )
     for place, point in enumerate(level):
         # Level lines often lie on each other; where one is dashed, both show.
@@ -168,7 +168,7 @@ def by_rank(records: Sequence[Record], row: Row, curve: Curve) -> Chart | None:
         layers.append(
             _chart([name | {"x": right} for name in names])
             .mark_text(align="right", dy=-9, color="currentColor", fontSize=11)
-            .encode(x=x, y=y, text="names:N")
+            .encode(x=x, y=y, text=alt.Text("names:N"))
         )
     return alt.layer(*layers).properties(height=260)
 
@@ -220,7 +220,7 @@ def accuracy_against(
     color, shape = _by_method(list(dict.fromkeys(row["method"] for row in rows)))
     x = alt.X("cost:Q", title=axis, scale=alt.Scale(domain=[0, 1.1 * max(row["cost"] for row in rows)]))
     y = alt.Y("accuracy:Q", title="accuracy after the update, %", scale=alt.Scale(zero=False, padding=15))
-    tooltip = ["cell:N", "after the update:N", "before:N", f"{axis}:N"]
+    tooltip = _tooltip("cell:N", "after the update:N", "before:N", f"{axis}:N")
     points = _chart(rows).mark_point(size=70, opacity=1).encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip)
     on_front = [rows[index] for index in best]
     joined = _chart(on_front).mark_line(
@@ -233,11 +233,12 @@ def accuracy_against(
     names = (
         _chart(on_front)
         .mark_text(align="right", dx=-7, dy=-5, color="currentColor", fontSize=11)
-        .encode(x=x, y=y, text="cell:N")
+        .encode(x=x, y=y, text=alt.Text("cell:N"))
     )
     layers = [joined, points, filled, names]
     if margin is not None:
-        layers.insert(0, _chart(rows).mark_rule(strokeWidth=1).encode(x=x, y="low:Q", y2="high:Q", color=color))
+        intervals = _chart(rows).mark_rule(strokeWidth=1)
+        layers.insert(0, intervals.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=color))
     return alt.layer(*layers).properties(height=300)
 
 
@@ -252,10 +253,10 @@ def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str], no_data: 
     color, _ = _by_method(list(methods))
     x = alt.X("run:N", sort=list(runs), title=None, axis=alt.Axis(labelAngle=-30, labelLimit=120, grid=False))
     y = alt.Y("change:Q", title="change since the first, %")
-    tooltip = ["cell:N", "run:N", "figure:N", alt.Tooltip("change:Q", format="+.3f")]
+    tooltip = [*_tooltip("cell:N", "run:N", "figure:N"), alt.Tooltip("change:Q", format="+.3f")]
     base = _chart(rows)
     lines = base.mark_line(interpolate="step-after", strokeWidth=1.2, opacity=0.7).encode(
-        x=x, y=y, color=color, detail=["cell:N", "segment:N"]
+        x=x, y=y, color=color, detail=[alt.Detail("cell:N"), alt.Detail("segment:N")]
     )
     points = base.mark_point(filled=True, size=25, opacity=0.8).encode(x=x, y=y, color=color, tooltip=tooltip)
     steps = [row for row in rows if row["stepped"]]
@@ -270,7 +271,7 @@ def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str], no_data: 
         layers.append(
             _chart(no_data)
             .mark_text(angle=270, align="left", color="currentColor", fontSize=11)
-            .encode(x=x, y=alt.value(236), text="words:N")
+            .encode(x=x, y=alt.YValue(236), text=alt.Text("words:N"))
         )
     return alt.layer(*layers).properties(height=240)
 
@@ -279,6 +280,12 @@ def specification(chart: Chart, description: str) -> dict[str, Any]:
     """The chart as Vega-Lite, as wide as what holds it."""
     specification: dict[str, Any] = chart.properties(width="container", description=description).to_dict()
     return specification | {"config": CONFIG, "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _tooltip(*fields: str) -> list[alt.Tooltip]:
+    """Each field as a channel, as everywhere here: of a bare word altair asks all of its classes what it is, which is
+    most of the time that a chart takes, and a page may have a thousand."""
+    return [alt.Tooltip(field) for field in fields]
 
 
 def _chart(rows: Rows) -> alt.Chart:
