@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 from peft_update_bench.bench import metrics
@@ -133,13 +134,15 @@ def judge_measured(
     """Judge a measured figure by its tolerance, a factor of 1 + `tolerance` either way; a change of at most `noise` is
     none, whatever the factor."""
     kind: Kind = "ok"
+    # As it was typed: in binary 1 + 0.15 is less than 1.15, and what is exactly at the limit would be beyond it.
+    factor = 1 + Fraction(str(tolerance))
     if incomparable:
         kind = "not comparable"
     elif abs(now - before) <= noise:
         pass
-    elif now > before * (1 + tolerance):
+    elif Fraction(now) > Fraction(before) * factor:
         kind = "regressed"
-    elif now < before / (1 + tolerance):
+    elif Fraction(now) * factor < Fraction(before):
         kind = "improved"
     return Verdict(metric, kind, unit, now, before, tolerance, incomparable)
 

@@ -11,7 +11,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Gate
 from peft_update_bench.bench.gate.machine import Machine
-from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge
+from peft_update_bench.bench.gate.verdict import Terms, Verdict, judge, judge_measured
 from peft_update_bench.bench.metrics import Evidence
 from peft_update_bench.bench.record import SCHEMA, Record
 
@@ -39,6 +39,15 @@ def test_unchanged_is_ok_in_every_metric() -> None:
 
 def test_without_a_baseline_a_cell_is_new() -> None:
     assert kinds(record(), None) == {"the cell": "new"}
+
+
+@pytest.mark.parametrize(("tolerance", "limit"), [(0.13, 11_300), (0.15, 11_500), (0.29, 12_900), (0.1, 11_000)])
+@pytest.mark.parametrize(("past", "kind"), [(-1, "ok"), (0, "ok"), (1, "regressed")])
+def test_what_is_exactly_at_a_tolerance_is_within_it(tolerance: float, limit: int, past: int, kind: str) -> None:
+    """In binary some 1 + tolerance are less than in decimal; the same holds the other way round."""
+    assert judge_measured("m", "bytes", limit + past, 10_000, tolerance).kind == kind
+    improved = {"ok": "ok", "regressed": "improved"}[kind]
+    assert judge_measured("m", "bytes", 10_000, limit + past, tolerance).kind == improved
 
 
 COMPUTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
