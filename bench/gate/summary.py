@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -156,9 +157,11 @@ def kind_of(result: Result) -> str:
 def escape(text: str) -> str:
     """Text as text in Markdown: no cell boundary, no HTML, no link.
 
-    By entities, because a backslash in the text would take another's effect away.
+    By entities, because a backslash in the text would take another's effect away. An underscore within a word is no
+    emphasis, and the table's source stays readable.
     """
-    return html.escape(text, quote=False).translate(_AS_ENTITIES)
+    whole = html.escape(text, quote=False).translate(_AS_ENTITIES)
+    return _AT_A_WORDS_END.sub(lambda found: "&#95;" * len(found[0]), whole)
 
 
 def indented(lines: Iterable[str]) -> str:
@@ -166,7 +169,10 @@ def indented(lines: Iterable[str]) -> str:
     return "<br>\n".join(escape(line).replace("  ", "&emsp;", 1) for line in lines)
 
 
-_AS_ENTITIES = str.maketrans({"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "\n": " ", "\r": " "})
+_AS_ENTITIES = str.maketrans(
+    {"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "~": "&#126;", "\\": "&#92;", "\n": " ", "\r": " "}
+)
+_AT_A_WORDS_END = re.compile(r"(?<!\w)_+|_+(?!\w)")
 
 
 def describe(result: Result, most: int | None = None) -> str:

@@ -248,6 +248,8 @@ def test_what_is_shown_of_an_adaptation() -> None:
 def test_text_is_text_in_markdown() -> None:
     assert escape("a|b[c`d*e\nf\rg<h>&") == "a&#124;b&#91;c&#96;d&#42;e f g&lt;h&gt;&amp;"
     assert escape("\"quoted\" 'as it is'") == "\"quoted\" 'as it is'"
+    assert escape("test_a[__init__-_b_-C:\\_d]") == "test_a&#91;&#95;&#95;init&#95;&#95;-&#95;b&#95;-C:&#92;&#95;d]"
+    assert escape("~~gone~~ snake_case__too") == "&#126;&#126;gone&#126;&#126; snake_case__too"
 
 
 def test_a_row_of_which_nothing_is_comparable_says_so_once() -> None:
