@@ -318,3 +318,14 @@ def test_a_name_that_looks_like_markup_is_text(chrome: Chrome, tmp_path: Path) -
     assert chrome.find_elements(By.CSS_SELECTOR, "b, i") == []
     chart = chrome.find_element(By.CSS_SELECTOR, "figure svg")
     assert "my<i>method r=4" in (chart.get_attribute("textContent") or "")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_name_leaves_room_for_its_figures(chrome: Chrome, tmp_path: Path, width: int) -> None:
+    """As a user's test of many parameters has: it widened the page, by the filter's list, and hid the figures."""
+    run = write(tmp_path / "run.json", baseline_data(extra_info(Cell("x" * 220, "fft")), is_filtered=True))
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--output", str(page), "--no-claims"]) == 0
+    open_page(chrome, page, width)
+    assert chrome.execute_script("return document.documentElement.scrollWidth") <= width
+    assert chrome.find_element(By.CSS_SELECTOR, "#cells tbody th").size["width"] < 0.5 * width
