@@ -161,7 +161,8 @@ def escape(text: str) -> str:
     emphasis, and the table's source stays readable.
     """
     whole = html.escape(text, quote=False).translate(_AS_ENTITIES)
-    return _AT_A_WORDS_END.sub(lambda found: "&#95;" * len(found[0]), whole)
+    whole = _AT_A_WORDS_END.sub(lambda found: "&#95;" * len(found[0]), whole)
+    return _BEFORE_PUNCTUATION.sub("&#92;", whole)
 
 
 def indented(lines: Iterable[str]) -> str:
@@ -170,8 +171,9 @@ def indented(lines: Iterable[str]) -> str:
 
 
 _AS_ENTITIES = str.maketrans(
-    {"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "~": "&#126;", "\\": "&#92;", "\n": " ", "\r": " "}
+    {"|": "&#124;", "[": "&#91;", "`": "&#96;", "*": "&#42;", "~": "&#126;", "\n": " ", "\r": " "}
 )
+_BEFORE_PUNCTUATION = re.compile(r"\\(?=[^\w\s])")
 _AT_A_WORDS_END = re.compile(r"(?<!\w)_+|_+(?!\w)")
 
 
