@@ -9,15 +9,15 @@ and not asserted, because a shared machine's clock is no test:
 * against the study's published profiler, on the same cells: a tenth of its time at batch 1, a twentieth at batch 16.
 
 Each round measures a cell as the matrix does, after others have been measured: the operator calls they have in common
-are remembered (``fixtures/instruments/replay.py``). ``test_cold`` forgets them before each round.
+are remembered (``fixtures/instruments/tracing/replay.py``). ``test_cold`` forgets them before each round.
 """
 
 from __future__ import annotations
 
 import pytest
 from peft_update_bench.bench.cells import Selection
-from peft_update_bench.fixtures.instruments import trace
 from peft_update_bench.fixtures.instruments.computed import Computed, measure
+from peft_update_bench.fixtures.instruments.tracing import trace
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload

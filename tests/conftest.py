@@ -22,7 +22,7 @@ import torch
 # A run imports these before it measures. Imported anew by a second one, functions would not be those that are sent.
 from peft_update_bench.bench.measuring import computing, executing, timing  # noqa: F401
 from peft_update_bench.fixtures.instruments import computed
-from peft_update_bench.fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.instruments.latency.paired import SamplingLimits
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
 

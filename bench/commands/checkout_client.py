@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.fixtures.instruments.clock import Clock, Duration
+from peft_update_bench.fixtures.instruments.latency.clock import Clock, Duration
 from peft_update_bench.fixtures.workload import Workload
 
 WORKER = Path(__file__).with_name("checkout_worker.py")

@@ -71,7 +71,7 @@ def serve(settings: dict[str, Any]) -> None:
     # The answers' stream is kept apart: whatever libraries print goes to the log.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    clock, steady = _instrument("clock"), _instrument("steady")
+    clock, steady = _instrument("latency/clock"), _instrument("steady")
     threads = settings["workload"]["threads"]
     if hasattr(os, "sched_setaffinity"):
         # Both checkouts on the same cores: one core may be slower than another, and would then slow one of the two.
@@ -87,7 +87,7 @@ def serve(settings: dict[str, Any]) -> None:
 
 def _instrument(name: str) -> ModuleType:
     """A module of the folder of this file, under a name that no checkout has."""
-    spec = importlib.util.spec_from_file_location(f"comparing_{name}", INSTRUMENTS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"comparing_{Path(name).name}", INSTRUMENTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

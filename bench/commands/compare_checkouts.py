@@ -26,8 +26,8 @@ from peft_update_bench.bench.commands.checkout_client import RemoteClock, Worker
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
 from peft_update_bench.bench.options import RunOptions
-from peft_update_bench.fixtures.instruments.clock import Duration
-from peft_update_bench.fixtures.instruments.latency import (
+from peft_update_bench.fixtures.instruments.latency.clock import Duration
+from peft_update_bench.fixtures.instruments.latency.paired import (
     DECIDING_LIMITS,
     DEFAULT_LIMITS,
     SamplingLimits,
@@ -36,7 +36,7 @@ from peft_update_bench.fixtures.instruments.latency import (
     sample_rounds,
     warm_up,
 )
-from peft_update_bench.fixtures.instruments.rounds import Rounds
+from peft_update_bench.fixtures.instruments.latency.rounds import Rounds
 from peft_update_bench.fixtures.workload import Workload
 from tabulate import tabulate
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from peft_update_bench.bench.record import Latency, Record
 from peft_update_bench.bench.units import count
-from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.latency.interval import Interval
 
 LOADED = 0.10
 """The share of the time in which others had the cores from which on a recording is one made under load."""

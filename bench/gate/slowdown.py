@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.latency.interval import Interval
 
 BETWEEN_RUNS = 0.010
 """Standard deviation, on the scale of logarithms, between runs of the same code, on top of the sampling error.
@@ -33,7 +33,7 @@ no verdict is given: half of all slowdowns by the tolerance twice over would go 
 
 EARLY_SHARE = 0.01
 """The share of its error rate at which a measurement that goes on is judged, so that a clear case may end it. It is
-judged some 15 times at most, and its intervals allow for that besides (``fixtures/instruments/rounds.py``)."""
+judged some 15 times at most, and its intervals allow for that besides (``fixtures/instruments/latency/rounds.py``)."""
 
 SCREENING_RATE = 0.01
 """The rate at which each look at a first measurement may take a cell just as slow as is tolerated for no slower. A cell

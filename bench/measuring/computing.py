@@ -11,10 +11,10 @@ from peft_update_bench.bench.measuring import still_parameters
 from peft_update_bench.bench.measuring.measurement import LeakError, Measuring, build_step, users_warnings
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures import global_state
-from peft_update_bench.fixtures.instruments import computed, result, whole
-from peft_update_bench.fixtures.instruments.computed import Computed
+from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.instruments.computed import Computed, result, whole
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
-from peft_update_bench.fixtures.instruments.trace import NotComputableError
+from peft_update_bench.fixtures.instruments.tracing.trace import NotComputableError
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 

@@ -20,11 +20,11 @@ from peft_update_bench.bench.measuring.measurement import (
 )
 from peft_update_bench.bench.units import show
 from peft_update_bench.fixtures import global_state, own_steps
-from peft_update_bench.fixtures.instruments import cuda, measured_memory, repeatability, result
-from peft_update_bench.fixtures.instruments.computed import Computed
-from peft_update_bench.fixtures.instruments.hidden_memory import LARGEST_GAP
+from peft_update_bench.fixtures.instruments import cuda, measured_memory, repeatability
+from peft_update_bench.fixtures.instruments.computed import Computed, result
+from peft_update_bench.fixtures.instruments.computed.hidden_memory import LARGEST_GAP
+from peft_update_bench.fixtures.instruments.computed.result import ResultError
 from peft_update_bench.fixtures.instruments.measured_memory import MeasuredMemory
-from peft_update_bench.fixtures.instruments.result import ResultError
 from peft_update_bench.fixtures.instruments.steady import fixed_threads, retained_heap, return_freed_memory
 from peft_update_bench.fixtures.update_step import UpdateStep
 from peft_update_bench.fixtures.workload import Workload

@@ -25,11 +25,11 @@ from peft_update_bench.fixtures import own_steps
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import ImportedNameError, may_warn
 from peft_update_bench.fixtures.instruments import cuda
-from peft_update_bench.fixtures.instruments.clock import LatencyError
 from peft_update_bench.fixtures.instruments.computed import Computed
-from peft_update_bench.fixtures.instruments.result import ResultError
+from peft_update_bench.fixtures.instruments.computed.result import ResultError
+from peft_update_bench.fixtures.instruments.latency.clock import LatencyError
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
-from peft_update_bench.fixtures.instruments.trace import NotComputableError
+from peft_update_bench.fixtures.instruments.tracing.trace import NotComputableError
 from peft_update_bench.fixtures.step_trial import try_out
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.whole_step import OwnStepError, Step

@@ -18,11 +18,11 @@ from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
 from peft_update_bench.bench.record import CLOCKS, Latency
 from peft_update_bench.fixtures import own_steps
-from peft_update_bench.fixtures.instruments import cuda, latency
-from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
-from peft_update_bench.fixtures.instruments.calibration import calibration_step
-from peft_update_bench.fixtures.instruments.clock import Clock
-from peft_update_bench.fixtures.instruments.latency import (
+from peft_update_bench.fixtures.instruments import cuda
+from peft_update_bench.fixtures.instruments.latency.calibration import NAME as CALIBRATION
+from peft_update_bench.fixtures.instruments.latency.calibration import calibration_step
+from peft_update_bench.fixtures.instruments.latency.clock import Clock
+from peft_update_bench.fixtures.instruments.latency.paired import (
     CAREFUL_LIMITS,
     DECIDING_LIMITS,
     DEFAULT_LIMITS,
@@ -30,8 +30,10 @@ from peft_update_bench.fixtures.instruments.latency import (
     ReferenceName,
     SamplingLimits,
     Until,
+    measure,
+    measure_periodic,
 )
-from peft_update_bench.fixtures.instruments.rounds import Rounds
+from peft_update_bench.fixtures.instruments.latency.rounds import Rounds
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
@@ -137,9 +139,9 @@ def _time(
     """Time `step` in turn with its reference: the architecture's full fine-tuning; for that, the calibration step."""
     on_cuda = cuda.is_on_cuda(step)
     reference, reference_name = _reference(cell, workload, "cuda" if on_cuda else "cpu")
-    timed = latency.measure
+    timed = measure
     if step.periodic_work is not None:
-        timed = partial(latency.measure_periodic, periodic_work=step.periodic_work)
+        timed = partial(measure_periodic, periodic_work=step.periodic_work)
     with fixed_threads(workload.threads):
         return timed(
             *(map(cuda.finished, (step, reference)) if on_cuda else (step, reference)),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from peft_update_bench.bench.record.part import Count, Part, Ratio
 from peft_update_bench.bench.units import count
-from peft_update_bench.fixtures.instruments.interval import Interval
+from peft_update_bench.fixtures.instruments.latency.interval import Interval
 from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from peft_update_bench.bench.cells import MATRICES
 from peft_update_bench.bench.study.front import name_of
 from peft_update_bench.bench.units import show
-from peft_update_bench.fixtures.instruments import computed, result
+from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.instruments.computed import result
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.methods import takes_rank
 from peft_update_bench.fixtures.methods.names import BUILT_IN

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-from peft_update_bench.fixtures.instruments.flop_formulas import CORRECTIONS
+from peft_update_bench.fixtures.instruments.flops import CORRECTIONS
 from torch.utils.flop_counter import FlopCounterMode
 
 

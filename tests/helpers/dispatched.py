@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft_update_bench.fixtures.instruments.flops import tensors_in
-from peft_update_bench.fixtures.instruments.trace import StepTrace
+from peft_update_bench.fixtures.instruments.tracing.trace import StepTrace
 from peft_update_bench.fixtures.randomness import seeded
 from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import nn

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from peft_update_bench.fixtures.instruments.clock import Clock
-from peft_update_bench.fixtures.instruments.latency import PairedSample, SamplingLimits, measure
+from peft_update_bench.fixtures.instruments.latency.clock import Clock
+from peft_update_bench.fixtures.instruments.latency.paired import PairedSample, SamplingLimits, measure
 
 MS = 1_000_000
 SHORT = SamplingLimits(warm_up_rounds=0, min_rounds=4, max_rounds=12, budget_seconds=1e6, max_refreshes=4)

@@ -28,8 +28,8 @@ from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import told
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.allocations import Allocations, allocations_during
-from peft_update_bench.fixtures.instruments.flop_formulas import CORRECTIONS
-from peft_update_bench.fixtures.instruments.trace import NotComputableError
+from peft_update_bench.fixtures.instruments.flops import CORRECTIONS
+from peft_update_bench.fixtures.instruments.tracing.trace import NotComputableError
 from peft_update_bench.fixtures.randomness import seeded
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload

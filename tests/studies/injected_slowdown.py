@@ -11,11 +11,11 @@ import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.measuring.timing import until
-from peft_update_bench.fixtures.instruments import latency
-from peft_update_bench.fixtures.instruments.calibration import NAME as CALIBRATION
-from peft_update_bench.fixtures.instruments.calibration import calibration_step
-from peft_update_bench.fixtures.instruments.clock import Step
-from peft_update_bench.fixtures.instruments.latency import ReferenceName, SamplingLimits
+from peft_update_bench.fixtures.instruments.latency import paired
+from peft_update_bench.fixtures.instruments.latency.calibration import NAME as CALIBRATION
+from peft_update_bench.fixtures.instruments.latency.calibration import calibration_step
+from peft_update_bench.fixtures.instruments.latency.clock import Step
+from peft_update_bench.fixtures.instruments.latency.paired import ReferenceName, SamplingLimits
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -51,11 +51,11 @@ def measure(cell: Cell, slowdown: Slowdown, limits: SamplingLimits, decision: De
         slowed = _slowed(step, slowdown)
         enough = until(decision) if decision else None
         if step.periodic_work is None:
-            sample = latency.measure(slowed, reference, limits=limits, until=enough, reference_name=name)
+            sample = paired.measure(slowed, reference, limits=limits, until=enough, reference_name=name)
         else:
             # What is judged is the ordinary step.
             few = replace(limits, max_refreshes=limits.min_refreshes)
-            sample = latency.measure_periodic(slowed, reference, step.periodic_work, limits=few, until=enough)
+            sample = paired.measure_periodic(slowed, reference, step.periodic_work, limits=few, until=enough)
     seconds = time.perf_counter() - start
     return {**sample.as_record(), "median_s": median(sample.step_seconds), "seconds": seconds}
 

@@ -42,7 +42,7 @@ from peft_update_bench.bench.gate.slowdown import BETWEEN_RUNS
 from peft_update_bench.bench.metrics import ABSOLUTE_TIME, default_tolerances
 from peft_update_bench.bench.processes import child_process
 from peft_update_bench.bench.record import Latency
-from peft_update_bench.fixtures.instruments.latency import (
+from peft_update_bench.fixtures.instruments.latency.paired import (
     CAREFUL_LIMITS,
     DECIDING_LIMITS,
     DEFAULT_LIMITS,

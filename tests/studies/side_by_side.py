@@ -53,7 +53,7 @@ timer = Timer("step()", setup={setup!r})
 print(timer.collect_callgrind(number=1, repeats=None, collect_baseline=False, retain_out_file=False).counts())
 """
 LATENCY = """
-from peft_update_bench.fixtures.instruments.latency import measure
+from peft_update_bench.fixtures.instruments.latency.paired import measure
 from tests.studies.slower_step import build
 print(measure(build({convolutions}), build(0)).as_record()["relative"])
 """

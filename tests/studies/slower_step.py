@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from peft_update_bench.fixtures.instruments.latency import CAREFUL_LIMITS, measure
+from peft_update_bench.fixtures.instruments.latency.paired import CAREFUL_LIMITS, measure
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from torch.nn import functional

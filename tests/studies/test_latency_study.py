@@ -12,7 +12,7 @@ import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.processes import child_process
-from peft_update_bench.fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.instruments.latency.paired import SamplingLimits
 
 from tests.helpers.records import LATENCY
 from tests.studies import latency_study

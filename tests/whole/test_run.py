@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft_update_bench.bench.measuring import timing
 from peft_update_bench.bench.measuring.measured import Measurement
-from peft_update_bench.fixtures.instruments.clock import Clock
+from peft_update_bench.fixtures.instruments.latency.clock import Clock
 from peft_update_bench.fixtures.methods.lora import LoRA
 from peft_update_bench.fixtures.update_step import UpdateStep
 

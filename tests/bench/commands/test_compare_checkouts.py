@@ -11,8 +11,8 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.commands import compare_checkouts
 from peft_update_bench.bench.commands.compare_checkouts import Comparison, table
 from peft_update_bench.bench.gate.slowdown import judge_ratio
-from peft_update_bench.fixtures.instruments.interval import Interval
-from peft_update_bench.fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.instruments.latency.interval import Interval
+from peft_update_bench.fixtures.instruments.latency.paired import SamplingLimits
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from peft_update_bench.bench.gate.slowdown import Decision, ErrorBudget, judge_slowdown
 from peft_update_bench.bench.measuring.timing import until
-from peft_update_bench.fixtures.instruments.clock import Duration
-from peft_update_bench.fixtures.instruments.interval import Interval
-from peft_update_bench.fixtures.instruments.latency import DEFAULT_LIMITS, SamplingLimits, Until, sample_rounds
-from peft_update_bench.fixtures.instruments.rounds import Rounds
+from peft_update_bench.fixtures.instruments.latency.clock import Duration
+from peft_update_bench.fixtures.instruments.latency.interval import Interval
+from peft_update_bench.fixtures.instruments.latency.paired import DEFAULT_LIMITS, SamplingLimits, Until, sample_rounds
+from peft_update_bench.fixtures.instruments.latency.rounds import Rounds
 
 from tests.helpers.manual_clock import MS, Machine, noisy
 

@@ -18,8 +18,8 @@ from peft_update_bench.bench.gate.slowdown import (
     judge_ratio,
     judge_slowdown,
 )
-from peft_update_bench.fixtures.instruments.interval import Interval
-from peft_update_bench.fixtures.instruments.latency import SamplingLimits
+from peft_update_bench.fixtures.instruments.latency.interval import Interval
+from peft_update_bench.fixtures.instruments.latency.paired import SamplingLimits
 
 CORE_CELLS = 48
 
