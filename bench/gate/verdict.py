@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
+from math import isclose
 from typing import Literal
 
 from peft_update_bench.bench import metrics
@@ -134,17 +134,20 @@ def judge_measured(
     """Judge a measured figure by its tolerance, a factor of 1 + `tolerance` either way; a change of at most `noise` is
     none, whatever the factor."""
     kind: Kind = "ok"
-    # As it was typed: in binary 1 + 0.15 is less than 1.15, and what is exactly at the limit would be beyond it.
-    factor = 1 + Fraction(str(tolerance))
     if incomparable:
         kind = "not comparable"
     elif abs(now - before) <= noise:
         pass
-    elif Fraction(now) > Fraction(before) * factor:
+    elif _exceeds(now, before * (1 + tolerance)):
         kind = "regressed"
-    elif Fraction(now) * factor < Fraction(before):
+    elif _exceeds(before, now * (1 + tolerance)):
         kind = "improved"
     return Verdict(metric, kind, unit, now, before, tolerance, incomparable)
+
+
+def _exceeds(figure: float, limit: float) -> bool:
+    """By more than floats round: 1 + 0.15 is less than 1.15, and what is exactly at its limit would be beyond it."""
+    return figure > limit and not isclose(figure, limit, rel_tol=1e-12)
 
 
 def _other_reference(row: Row, now: Record, before: Record) -> str:

@@ -44,10 +44,11 @@ def test_without_a_baseline_a_cell_is_new() -> None:
 @pytest.mark.parametrize(("tolerance", "limit"), [(0.13, 11_300), (0.15, 11_500), (0.29, 12_900), (0.1, 11_000)])
 @pytest.mark.parametrize(("past", "kind"), [(-1, "ok"), (0, "ok"), (1, "regressed")])
 def test_what_is_exactly_at_a_tolerance_is_within_it(tolerance: float, limit: int, past: int, kind: str) -> None:
-    """In binary some 1 + tolerance are less than in decimal; the same holds the other way round."""
+    """In binary some 1 + tolerance are less than in decimal; the same holds the other way round, and of fractions."""
     assert judge_measured("m", "bytes", limit + past, 10_000, tolerance).kind == kind
     improved = {"ok": "ok", "regressed": "improved"}[kind]
     assert judge_measured("m", "bytes", 10_000, limit + past, tolerance).kind == improved
+    assert judge_measured("m", "s", (limit + past) * 1.1e-5, 0.11, tolerance).kind == kind
 
 
 COMPUTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
