@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 from peft_update_bench.bench.processes.cell_process import CellProcess
@@ -13,13 +15,23 @@ from peft_update_bench.bench.processes.child_process import LostError
 from peft_update_bench.bench.processes.executor import Done, Task, Wall, do
 
 T = TypeVar("T")
+_Call = tuple[Callable[[CellProcess], Any], Future[Done[Any]]]
+
+
+@dataclass
+class _Worker:
+    """A process, and what is left of the neighbours that it has begun."""
+
+    process: CellProcess
+    begun: deque[_Call] = field(default_factory=deque)
 
 
 class LocalProcesses:
-    """An executor of `number` processes, each with a thread that waits for it; what is submitted together, one does.
+    """An executor of `number` processes, each with a thread that waits for it.
 
-    Neighbours are submitted together, because what is remembered of one task another need not compute again. A task
-    that fails, or ends its process, fails alone.
+    Neighbours are submitted together, because what is remembered of one task another need not compute again: one
+    process does them in turn. Where nothing else is left, another does the last of them meanwhile. A task that fails,
+    or ends its process, fails alone.
 
     Every process is started at once and from the calling thread: a fork beside threads has their locks without them.
     One that has to be replaced is forked beside threads that do nothing but wait.
@@ -29,7 +41,10 @@ class LocalProcesses:
 
     def __init__(self, number: int, wall: Wall) -> None:
         self._processes = [wall.process() for _ in range(number)]
-        self._idle = deque(self._processes)
+        self._workers = [_Worker(process) for process in self._processes]
+        self._idle = deque(self._workers)
+        self._waiting: deque[deque[_Call]] = deque()
+        self._choosing = Lock()
         self._is_closed = False
         try:
             for process in self._processes:
@@ -50,8 +65,12 @@ class LocalProcesses:
         them, such as a fresh one."""
         futures: list[Future[Done[T]]] = [Future() for _ in calls]
         self._open.update(futures)
+        if calls:
+            with self._choosing:
+                self._waiting.append(deque(zip(calls, futures, strict=True)))
         try:
-            self._threads.submit(self._do_in_turn, calls, futures)
+            for _ in calls:
+                self._threads.submit(self._do_next)
         except RuntimeError:  # closed meanwhile, by another thread
             self._end_open()
         return futures
@@ -75,19 +94,28 @@ class LocalProcesses:
                 future.set_exception(LostError("the run ended before its turn"))
         self._open.clear()
 
-    def _do_in_turn(self, calls: Sequence[Callable[[CellProcess], T]], futures: Sequence[Future[Done[T]]]) -> None:
-        process = self._idle.pop()
-        for call, future in zip(calls, futures, strict=True):
-            if self._is_closed:
-                break
-            try:
-                done = Done(call(process))
-            except BaseException as error:  # it is raised where the result is asked for
-                future.set_exception(error)
-            else:
-                future.set_result(done)
-            self._open.discard(future)
-        self._idle.append(process)
+    def _do_next(self) -> None:
+        worker = self._idle.pop()
+        call, future = self._next_for(worker)
+        if self._is_closed:
+            return
+        try:
+            done = Done(call(worker.process))
+        except BaseException as error:  # it is raised where the result is asked for
+            future.set_exception(error)
+        else:
+            future.set_result(done)
+        self._open.discard(future)
+        self._idle.append(worker)
+
+    def _next_for(self, worker: _Worker) -> _Call:
+        """Of its own neighbours the first; else of others that nobody has begun; else the last of the most."""
+        with self._choosing:
+            if not worker.begun and not self._waiting:
+                return max((other.begun for other in self._workers), key=len).pop()
+            if not worker.begun:
+                worker.begun = self._waiting.popleft()
+            return worker.begun.popleft()
 
 
 def _nothing() -> None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,51 @@ def result(future: Future[Done[Any]]) -> Any:
     return future.result(60).result
 
 
-def test_what_is_submitted_together_one_process_does() -> None:
+@dataclass(frozen=True)
+class Gate:
+    """What tasks wait at until it lets them by. Processes started after it know it."""
+
+    read: int
+    write: int
+
+    @property
+    def wait(self) -> Task[Any]:
+        return Task(os.read, (self.read, 1))
+
+    def let_by(self, number: int) -> None:
+        os.write(self.write, b"x" * number)
+
+
+@pytest.fixture
+def gates() -> Iterator[tuple[Gate, Gate]]:
+    found = Gate(*os.pipe()), Gate(*os.pipe())
+    yield found
+    for gate in found:
+        os.close(gate.read)
+        os.close(gate.write)
+
+
+def test_what_is_submitted_together_one_process_does_while_others_have_work(gates: tuple[Gate, Gate]) -> None:
+    first, last = gates
     with here() as executor:
-        groups = [[result(future) for future in executor.submit(PID, PID, PID)] for _ in range(4)]
-    assert all(len(set(pids)) == 1 for pids in groups)
-    assert os.getpid() not in {pids[0] for pids in groups}
+        for _ in range(2):
+            executor.submit(first.wait)
+        groups = [executor.submit(PID, PID, last.wait) for _ in range(2)]
+        first.let_by(2)
+        (one, again), (two, again_two) = ([result(future) for future in group[:2]] for group in groups)
+        last.let_by(2)
+    assert (one, two) == (again, again_two)
+    assert len({one, two, os.getpid()}) == 3
+
+
+def test_a_process_without_work_does_the_last_of_anothers(gates: tuple[Gate, Gate]) -> None:
+    gate, _ = gates
+    with here() as executor:
+        waits, *others = executor.submit(gate.wait, PID, PID)
+        one, two = (result(future) for future in others)
+        assert not waits.done()
+        gate.let_by(1)
+    assert one == two
 
 
 def test_what_is_done_here_has_no_other_machine() -> None:
