@@ -43,7 +43,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     session = config.stash[SESSION]
     output_json["suite"] = session.suite_entry
     ours = {f"{name}.py" for name in test_names()}
-    entries, names = output_json["benchmarks"], session.own_tests
+    entries, names = output_json["benchmarks"], session.users.tests
     # A test that was run again, as by a marker of pytest-rerunfailures, is there once, as it ended.
     last = {entry["fullname"]: entry for entry in entries if entry["fullname"] in names}
     entries[:] = [entry for entry in entries if last.get(entry["fullname"], entry) is entry]
@@ -61,7 +61,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """Metric and change come first in the short summary, where a line ends at the terminal's edge."""
     ours = config.stash[SESSION]
-    if ours.is_reporting_lost:
+    if ours.users.are_reported_lost:
         # After the last test's line, which ends at 100 %.
         return "failed", "", ""
     if report.when == "call" and report.failed and (brief := ours.in_brief(report.nodeid)):
@@ -101,12 +101,12 @@ def pytest_runtest_makereport(
         mark_used(benchmark)
     report = yield
     is_at_end = report.when == "call" and item.stash.get(_HAS_ENDED, False)
-    if is_at_end and report.passed and (message := ours.fail_unmeasured(item.nodeid)):
+    if is_at_end and report.passed and (message := ours.users.fail_unmeasured(item.nodeid)):
         # To pytest a failure that was expected is one that was skipped.
         report.outcome = "skipped" if hasattr(report, "wasxfail") else "failed"
         report.longrepr = message
-    if report.skipped and hasattr(report, "wasxfail") and item.nodeid in ours.own_tests:
-        ours.expected_failures.append(item.nodeid)
+    if report.skipped and hasattr(report, "wasxfail") and item.nodeid in ours.users.tests:
+        ours.users.expected_failures.append(item.nodeid)
     return report
 
 
@@ -117,7 +117,7 @@ def pytest_benchmark_group_stats(
     """Where no update was timed, no table of how long the measurements of users' tests took, unless they are drawn."""
     ours = config.stash[SESSION]
     if "latency" not in ours.run.metrics and not PytestBenchmarkSession(config).draws_histogram:
-        benchmarks[:] = [entry for entry in benchmarks if entry["fullname"] not in ours.own_tests]
+        benchmarks[:] = [entry for entry in benchmarks if entry["fullname"] not in ours.users.tests]
     return (yield)
 
 
@@ -130,15 +130,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     """
     ours = session.config.stash[SESSION]
     ours.run.benchmark.close()
-    theirs = PytestBenchmarkSession(session.config)
-    if "latency" not in ours.run.metrics and (ours.own_tests and (remark := theirs.judge_no_times_of(ours.own_tests))):
+    theirs, tests = PytestBenchmarkSession(session.config), ours.users.tests
+    if "latency" not in ours.run.metrics and tests and (remark := theirs.judge_no_times_of(tests)):
         ours.remarks.append(remark)
     if not session.config.option.collectonly:
         _report_lost(session, ours)
     _tell_junit(session.config, ours)
     # Counted too, because pytest calls a run OK whose interrupt it failed to handle.
     whole = ours.finished == session.testscollected
-    if (exitstatus != pytest.ExitCode.OK or not whole or ours.lost_tests) and theirs.cancel_saving():
+    if (exitstatus != pytest.ExitCode.OK or not whole or ours.users.lost) and theirs.cancel_saving():
         ours.unsaved = "the run did not pass"
     elif theirs.is_saving and not theirs.has_measured:
         ours.unsaved = "benchmarks are disabled" if theirs.is_disabled else "nothing was measured"
@@ -152,15 +152,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         ours.run.benchmark.forget()
     # Where every test is gone, pytest has collected none.
     passes = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
-    if passes and (is_unwritten or ours.lost_tests):
+    if passes and (is_unwritten or ours.users.lost):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return result
 
 
 def _report_lost(session: pytest.Session, ours: Session) -> None:
     """Make each lost test one that failed: in pytest's counts, its short summary, and JUnit's file."""
-    ours.is_reporting_lost = True
-    for cell in ours.lost_tests:
+    ours.users.are_reported_lost = True
+    for cell in ours.users.lost:
         assert ours.gate.baseline is not None
         path, _, name = cell.architecture.partition("::")
         message = explain_loss([cell], ours.gate.baseline, ours.run.record_command)
@@ -168,7 +168,7 @@ def _report_lost(session: pytest.Session, ours: Session) -> None:
             cell.architecture, (path, None, name), {}, "failed", message, "call", user_properties=ours.properties(cell)
         )
         session.config.hook.pytest_runtest_logreport(report=report)
-    ours.is_reporting_lost = False
+    ours.users.are_reported_lost = False
 
 
 @pytest.hookimpl(specname="pytest_sessionfinish", trylast=True)

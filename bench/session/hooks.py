@@ -114,7 +114,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell the benchmark which cells will be measured: what it needs can start meanwhile."""
     ours = session.config.stash[SESSION]
-    ours.tests = {
+    ours.matrix_tests = {
         item.nodeid: ours.cell(**cast(dict[str, Any], item.callspec.params))
         for item in session.items
         if isinstance(item, pytest.Function) and "benchmark_cell" in item.fixturenames

@@ -53,16 +53,16 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
             _start(config)
         ours = config.stash[SESSION]
         # One that the baseline has may ask for the fixture while it runs, or no longer.
-        wanted = {*(item.nodeid for item in tests), *ours.recorded_tests}
-        ours.add_tests(item.nodeid for item in session.items if item.nodeid in wanted)
+        wanted = {*(item.nodeid for item in tests), *ours.users.recorded_names}
+        ours.users.add(item.nodeid for item in session.items if item.nodeid in wanted)
         assert isinstance(ours.run.tolerances, Tolerances)
         ours.run.tolerances.asked.update((item.nodeid, asked) for item in session.items if (asked := _asked(item)))
         if is_first:
             _refuse_another_root(ours, config, tests)
     except (OptionError, baseline.BaselineError) as error:
         _refuse(config, error)
-    ours.is_narrowed = lost_tests.is_narrowed(config)
-    ours.lose_tests(lost_tests.was_collected(session))
+    ours.users.are_narrowed = lost_tests.is_narrowed(config)
+    ours.users.lose(lost_tests.was_collected(session))
     if is_first:
         is_disabled = PytestBenchmarkSession(config).is_disabled
         reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -81,7 +81,7 @@ def _refuse(config: pytest.Config, error: Exception) -> NoReturn:
 def _refuse_another_root(ours: Session, config: pytest.Config, tests: Sequence[pytest.Item]) -> None:
     """Raises BaselineError where the baseline's tests are this run's, by ids that count from another folder."""
     judge = ours.gate.baseline
-    if judge and (found := lost_tests.counted_from(ours.recorded_tests, tests)):
+    if judge and (found := lost_tests.counted_from(ours.users.recorded_names, tests)):
         was, test, root = found
         raise baseline.BaselineError(
             f"{judge.path}: holds {was}, which is {test.nodeid} in this run, whose root folder is {config.rootpath}; "
@@ -206,7 +206,7 @@ class OwnTest:
         self._refuse(method, rank)
         ours = self._request.config.stash[SESSION]
         cell = Cell(self._name, method, rank, is_step=True)
-        ours.tests[self._name] = cell
+        ours.users.tests[self._name] = cell
         refusal = ""
         try:
             own_steps.register(self._name, build_step)
@@ -276,5 +276,5 @@ class OwnTest:
     def _fail(self, message: str) -> NoReturn:
         """Without the test's id, which pytest puts before it, and which would leave no room for the message."""
         if SESSION in self._request.config.stash:
-            self._request.config.stash[SESSION].refused[self._name] = message
+            self._request.config.stash[SESSION].users.refused[self._name] = message
         pytest.fail(message, pytrace=False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from textwrap import shorten
 from types import ModuleType
 from typing import Any
@@ -14,19 +14,16 @@ import pytest
 from peft_update_bench.bench.benchmarks.base import Visibly
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline, BaselineError
-from peft_update_bench.bench.gate.baseline_file import tests_of_older
 from peft_update_bench.bench.gate.gate import Gate, Result
-from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.load import explain_load
-from peft_update_bench.bench.gate.messages import explain_failure, explain_left_out, explain_loss, in_brief
+from peft_update_bench.bench.gate.messages import explain_failure, explain_loss, in_brief
 from peft_update_bench.bench.gate.summary import Summary, describe
-from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.gate.workloads import check_batch_sizes, check_workload
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.record import WorkloadEntry
+from peft_update_bench.bench.session.users_tests import UsersTests, lost
 from peft_update_bench.bench.units import count
 from peft_update_bench.fixtures.first_few import first_few
-from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 _BRIEF = 60
 """Characters of an error in pytest's short summary, before the test's id."""
@@ -42,8 +39,8 @@ class Session:
     run: RunOptions
     gate: Gate
     results: dict[Cell, Result] = field(default_factory=dict)
-    tests: dict[str, Cell] = field(default_factory=dict)
-    """The tests that were collected and measure a cell, by node id."""
+    matrix_tests: dict[str, Cell] = field(default_factory=dict)
+    """This suite's own tests that were collected, each of a cell, by node id."""
     finished: int = 0
     """How many tests have come to their end."""
     unsaved: str = ""
@@ -52,22 +49,20 @@ class Session:
     """What a reader should know of the run besides its benchmark's remarks, each a sentence."""
     unwritten: list[str] = field(default_factory=list)
     """The files that could not be written, and why, each a line."""
-    is_named: bool = False
-    """Whether the baseline was asked for by its name, and need not be the newest."""
-    is_narrowed: bool = False
-    """Whether some of the users' tests were left out."""
-    lost_tests: list[Cell] = field(default_factory=list)
-    """The baseline's cells of users' tests that the run should have collected, and that are no longer there."""
-    is_reporting_lost: bool = False
-    """Whether pytest is being told of these."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """Why users' tests, by node id, were not measured."""
-    expected_failures: list[str] = field(default_factory=list)
-    """Users' tests that failed as their marker xfail expects, by node id."""
 
     @classmethod
     def of(cls, run: RunOptions) -> Session:
         return cls(run, Gate(run.tolerances))
+
+    @cached_property
+    def users(self) -> UsersTests:
+        """Its part that is users' tests."""
+        return UsersTests(self.run, self.gate, self.results)
+
+    @property
+    def tests(self) -> Mapping[str, Cell]:
+        """The tests that were collected and measure a cell, by node id."""
+        return ChainMap(self.users.tests, self.matrix_tests)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -114,53 +109,11 @@ class Session:
         return step if step in self.cells or step in self.lost else cell
 
     @property
-    def matrix_tests(self) -> set[str]:
-        """The node ids of the tests that are this suite's own, not a user's."""
-        return {name for name, cell in self.tests.items() if not cell.is_tests}
-
-    @property
-    def own_tests(self) -> set[str]:
-        """The node ids of users' tests."""
-        return {name for name, cell in self.tests.items() if cell.is_tests}
-
-    @property
-    def recorded_tests(self) -> list[str]:
-        """The node ids of users' tests in the baseline."""
-        recorded = self.gate.baseline.records if self.gate.baseline else {}
-        return [cell.architecture for cell in recorded if cell.is_tests]
-
-    @cached_property
-    def _tests_of_older(self) -> dict[str, Path]:
-        judge = self.gate.baseline
-        return tests_of_older(judge.path) if judge and not self.is_named else {}
-
-    def _explain_left_out(self, cell: Cell) -> str:
-        """Why a user's test that an older baseline has, and the newest lacks, as after a part was recorded, is no new
-        one, which nothing would judge. Empty where there is no such baseline."""
-        judge = self.gate.baseline
-        if judge is None or not cell.is_tests or cell.architecture in self.recorded_tests:
-            return ""
-        older = self._tests_of_older.get(cell.architecture)
-        return explain_left_out(older, judge, self.run.record_command) if older else ""
-
-    def add_tests(self, names: Iterable[str]) -> None:
-        """Users' tests, by node id, each of which builds its step."""
-        self.tests |= {name: Cell(name, AS_IT_IS, is_step=True) for name in names}
-
-    def lose_tests(self, was_collected: Callable[[str], bool]) -> None:
-        """Take for lost which of the baseline's tests the run has not, though it `was_collected` where they were."""
-        recorded = self.gate.baseline.records if self.gate.baseline else {}
-        cells = [cell for cell in recorded if cell.is_tests and cell.architecture not in self.tests]
-        self.lost_tests = [cell for cell in cells if was_collected(cell.architecture)]
-        for cell in self.lost_tests:
-            self.results[cell] = _lost(cell)
-
-    @property
     def header(self) -> str:
         """What is about to run, for the head of pytest's report."""
         baseline = self.gate.baseline
         against = f"against {baseline.path}" if baseline else "without a baseline"
-        cells = len(self.cells) + sum(cell.is_tests for cell in self.tests.values())
+        cells = len(self.cells) + len(self.users.tests)
         where = self.run.benchmark.where
         return f"update benchmark: {count(cells, 'cell')}, {', '.join(self.run.metrics)}, {against}{where}"
 
@@ -171,7 +124,7 @@ class Session:
         whole = {*self.run.whole()}
         entry: dict[str, Any] = {
             "matrix": self.run.selection.matrix,
-            "is_filtered": self.is_narrowed or not whole <= {*self.results},
+            "is_filtered": self.users.are_narrowed or not whole <= {*self.results},
         }
         if self.run.selection.shard is not None:
             together = self.run.selection.whole.cells()
@@ -213,9 +166,9 @@ class Session:
         baseline = self.gate.baseline
         if cell in self.lost:
             assert baseline is not None
-            self.results[cell] = _lost(cell)
+            self.results[cell] = lost(cell)
             return explain_loss([cell], baseline, self.run.record_command)
-        if left_out := self._explain_left_out(cell):
+        if cell.is_tests and (left_out := self.users.explain_left_out(cell)):
             self.results[cell] = Result(cell, error=left_out)
             return left_out
         try:
@@ -229,45 +182,10 @@ class Session:
         benchmark.extra_info.update(result.record.as_extra_info())
         return explain_failure(result, baseline, self.run.record_command, self.run.also_fails)
 
-    def fail_unmeasured(self, test: str) -> str:
-        """Why a user's test, by node id, that has come to its end fails all the same: the baseline has it, and it has
-        measured nothing. Empty where it holds."""
-        cell = next((cell for cell in self.unmeasured if cell.architecture == test), None)
-        if cell is None or self.gate.baseline is None:
-            return ""
-        error = (
-            f"never calls update_benchmark, and is in {self.gate.baseline.path}; expected one call, pytest.skip where "
-            f"it cannot be measured, or where it is not to be any more a new baseline: {self.run.record_command}"
-        )
-        self.tests[test] = cell
-        self.results[cell] = Result(cell, error=error)
-        return error
-
-    @property
-    def unmeasured(self) -> list[Cell]:
-        """The baseline's cells of users' tests that are in this run, and came to no measurement."""
-        recorded = self.gate.baseline.records if self.gate.baseline else {}
-        measured = {cell.architecture for cell in self.results}
-        return [cell for cell in recorded if cell.architecture in self.tests and cell.architecture not in measured]
-
     @property
     def has_something_to_say(self) -> bool:
         """Whether the run came to anything that a summary is for."""
-        return bool(self.results or self.unsaved or (self.finished and self.unmeasured))
-
-    def _remarks_on_tests(self, baseline: Baseline) -> list[str]:
-        """What a reader should know of users' tests that pytest's own report does not say."""
-        remarks = []
-        if self.lost_tests:
-            remarks.append(" ".join(explain_loss(self.lost_tests, baseline, self.run.record_command).splitlines()))
-        if self.unmeasured:
-            number, which = count(len(self.unmeasured), "cell"), cells_in_words(self.unmeasured)
-            remarks.append(
-                f"{number} of {baseline.name} not measured, because skipped, not reached or failed before: {which}."
-            )
-        if xfailed := [self.tests[name] for name in self.expected_failures]:
-            remarks.append(f"Marked xfail, so that the run does not fail for it: {cells_in_words(xfailed)}.")
-        return remarks
+        return bool(self.results or self.unsaved or (self.finished and self.users.unmeasured))
 
     @property
     def summary(self) -> Summary:
@@ -277,7 +195,7 @@ class Session:
             recordings[self.gate.baseline.name] = list(self.gate.baseline.records.values())
         remarks += filter(None, (explain_load(what, records) for what, records in recordings.items()))
         if self.gate.baseline:
-            remarks += self._remarks_on_tests(self.gate.baseline)
+            remarks += self.users.remarks(self.gate.baseline)
         if self.unsaved:
             remarks.append(f"No baseline was saved: {self.unsaved}.")
         return Summary(
@@ -292,9 +210,9 @@ class Session:
 
     def in_brief(self, test: str) -> str:
         """What failed most in the cell of a test, by node id; empty where its message says that first."""
-        cell = self.tests.get(test) or next((cell for cell in self.lost_tests if str(cell) == test), None)
+        cell = self.tests.get(test) or next((cell for cell in self.users.lost if str(cell) == test), None)
         result = self.results.get(cell) if cell else None
-        refused = self.refused.get(test) or (result.error if result and result.cell.is_tests else "")
+        refused = self.users.refused.get(test) or (result.error if result and result.cell.is_tests else "")
         if refused:
             return shorten(refused, width=_BRIEF, placeholder=" …")
         return in_brief(result, self.run.also_fails) if result else ""
@@ -304,7 +222,3 @@ class Session:
         result = self.results[cell]
         reasons = {verdict.note: None for verdict in result.verdicts if verdict.kind == "not comparable"}
         return [("verdict", describe(result)), *(("not_comparable", reason) for reason in reasons)]
-
-
-def _lost(cell: Cell) -> Result:
-    return Result(cell, verdicts=(Verdict("the cell", "missing", note="the run no longer has it"),))

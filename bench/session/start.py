@@ -24,7 +24,7 @@ def find_baseline(ours: Session, theirs: PytestBenchmarkSession, storage: Path, 
     """
     if named is not False:
         ours.compare_with(baseline.read(baseline_path(ours.run, theirs, storage, named)))
-        ours.is_named = named is not True
+        ours.users.is_baseline_named = named is not True
 
 
 def baseline_path(run: options.RunOptions, theirs: PytestBenchmarkSession, storage: Path, named: str | bool) -> Path:

@@ -28,7 +28,7 @@ class Reporter:
 def lines(*seconds: float, cells: int, verbosity: int = 0) -> list[str]:
     """What is written when the cells start at these `seconds`."""
     run = session()
-    run.tests = {f"test[{rank}]": Cell("resnet18", "lora", rank) for rank in range(1, cells + 1)}
+    run.matrix_tests = {f"test[{rank}]": Cell("resnet18", "lora", rank) for rank in range(1, cells + 1)}
     reporter, now = Reporter(verbosity), SimpleNamespace(seconds=0.0)
     progress = Progress(cast(Any, reporter), run, clock=lambda: now.seconds)
     for start, name in zip(seconds, run.tests, strict=False):
