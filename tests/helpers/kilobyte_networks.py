@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft_update_bench.fixtures.instruments.computed import measure
-from peft_update_bench.fixtures.instruments.tracing.memory import CATEGORIES
+from peft_update_bench.fixtures.instruments.tracing.lifetimes import CATEGORIES
 from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
 
