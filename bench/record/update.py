@@ -99,7 +99,8 @@ class Flops(Part):
 
 
 class Memory(Part):
-    """Bytes live at the moment of the peak, by category, and where in the step that moment is.
+    """Bytes live at the moment of the peak, by category, and where in the step that moment is: in which module, or,
+    where the peak is the allocator's, in which node of autograd or operator.
 
     ``first_peak`` is the first step's, in which the optimizer makes its states; ``refresh_peak`` that of a step with
     periodic work.
