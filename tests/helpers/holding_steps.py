@@ -133,6 +133,22 @@ def replaced_average() -> Whole:
     return step, [network, average], optimizer
 
 
+def registered_anew() -> Whole:
+    """Its first layer's weight, frozen, is another parameter after each step, as peft's attention has it."""
+    batch = torch.randn(8, 64)
+
+    def after(network: nn.Module) -> None:
+        layer = network.get_submodule("0")
+        weight = layer.get_parameter("weight").detach() * 0.99
+        del layer.weight
+        layer.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
+
+    step, network, optimizer = _whole(lambda: batch, after)
+    after(network)
+    optimizer.param_groups[0]["params"] = [network[2].weight]
+    return step, network, optimizer
+
+
 def kept_gradients() -> Whole:
     batch = torch.randn(8, 64)
     return _whole(lambda: batch, clears_first=True)

@@ -225,6 +225,13 @@ def fake_quantized() -> Whole:
     return _called(nn.Sequential(ranges, nn.Conv2d(3, 8, 3)))
 
 
+def expanded() -> Whole:
+    """With a buffer to which nobody can write, because its numbers have one place."""
+    network = nn.Conv2d(3, 8, 3)
+    network.register_buffer("places", torch.zeros(1).expand(8))
+    return _called(network)
+
+
 def scripted() -> Whole:
     return _called(torch.jit.script(nn.Conv2d(3, 8, 3)))
 
