@@ -119,8 +119,8 @@ def told_apart(unexplained_gap: float) -> list[str]:
     how = "more" if unexplained_gap < 0 else "less"
     return [
         f"its computed peak is {abs(unexplained_gap):.1%} of the transient one {how} than what the allocator handed "
-        "out to it, workspaces apart; known of NumPy's batches, which are in the former and in RSS alone, of what code "
-        "in C++ holds, and of work that comes in some steps only"
+        "out to it, workspaces apart; known of NumPy's batches, which are in the former and in RSS alone, of a "
+        "subclass's tensors, of what code in C++ holds, and of work that comes in some steps only"
     ]
 
 

@@ -149,6 +149,66 @@ def registered_anew() -> Whole:
     return step, network, optimizer
 
 
+class Quantized(Tensor):
+    """A matrix in eight bits that is one of float32 to whoever looks, as torchao keeps weights."""
+
+    codes: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def __new__(cls, codes: Tensor, scale: Tensor) -> Any:
+        return Tensor._make_wrapper_subclass(cls, codes.shape, dtype=torch.float32)
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        self.codes, self.scale = codes, scale
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if func is torch.ops.aten.detach.default:
+            return cls(args[0].codes, args[0].scale)
+        whole = [value.codes.float() * value.scale if isinstance(value, Quantized) else value for value in args]
+        return func(*whole, **(kwargs or {}))
+
+
+class Telling(Quantized):
+    """As torch.compile and torch.save want it."""
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["codes", "scale"], None
+
+    @classmethod
+    def __tensor_unflatten__(cls, parts: dict[str, Tensor], *_: object) -> Telling:
+        return cls(parts["codes"], parts["scale"])
+
+
+def quantized_weight(kind: type[Quantized]) -> UpdateStep:
+    """Of 4 kB, with a scale of 256 bytes, before a layer that is trained."""
+    network = small()
+    codes, scale = torch.ones(64, 64, dtype=torch.int8), torch.full((64, 1), 0.01)
+    network[0].weight = nn.Parameter(kind(codes, scale), requires_grad=False)
+    return UpdateStep(network, torch.optim.SGD(network[2].parameters(), lr=0.1), torch.randn(8, 64), loss_of)
+
+
+def quantized_convolution() -> UpdateStep:
+    """After one that is not, for which a kernel may take memory of its own."""
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, bias=False))
+    codes, scale = torch.ones(16, 16, 3, 3, dtype=torch.int8), torch.full((16, 1, 1, 1), 0.01)
+    network[1].weight = nn.Parameter(Telling(codes, scale), requires_grad=False)
+    return UpdateStep(network, torch.optim.SGD(network[0].parameters(), lr=0.1), torch.randn(2, 3, 32, 32), loss_of)
+
+
+def nested_batch() -> UpdateStep:
+    """Of five rows of 256 bytes in two parts; their lengths are 24 bytes."""
+    rows = torch.nested.nested_tensor([torch.ones(2, 64), torch.ones(3, 64)], layout=torch.jagged)
+    network = small()
+
+    def loss(network: nn.Module, rows: Tensor) -> Tensor:
+        found: Tensor = network(rows).values().square().mean()
+        return found
+
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), rows, loss)
+
+
 def kept_gradients() -> Whole:
     batch = torch.randn(8, 64)
     return _whole(lambda: batch, clears_first=True)
