@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -230,6 +231,17 @@ def expanded() -> Whole:
     network = nn.Conv2d(3, 8, 3)
     network.register_buffer("places", torch.zeros(1).expand(8))
     return _called(network)
+
+
+def of_complex_numbers() -> UpdateStep:
+    network = nn.Linear(8, 8, dtype=torch.complex64)
+    rows = torch.randn(2, 8, dtype=torch.complex64)
+    return UpdateStep(
+        network,
+        torch.optim.SGD(network.parameters(), lr=0.1),
+        rows,
+        lambda network, rows: network(rows).abs().mean(),
+    )
 
 
 def scripted() -> Whole:
@@ -465,8 +477,27 @@ def called_twice(network: nn.Module | None = None) -> UpdateStep:
     return CalledTwice(network, torch.optim.SGD(network.parameters(), lr=0.01), new_batch(), loss_of)
 
 
+@dataclass
+class Examples:
+    images: Tensor
+    labels: dict[str, Tensor]
+
+
+def in_a_class() -> UpdateStep:
+    """A batch that is an object of the user's own."""
+    network, optimizer, batch = parts()
+    return UpdateStep(
+        network, optimizer, Examples(batch["images"], batch), lambda network, given: loss_of(network, given.labels)
+    )
+
+
 def lazy() -> UpdateStep:
     network = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), new_batch(), loss_of)
+
+
+def lazy_itself() -> UpdateStep:
+    network = nn.LazyLinear(4)
     return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), new_batch(), loss_of)
 
 
