@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import torch
@@ -412,6 +413,22 @@ def rectified() -> Whole:
     def step() -> Tensor:
         loss: Tensor = network(batch).square().mean()
         loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step, network, optimizer
+
+
+def backwards_elsewhere() -> Whole:
+    """Its backward pass runs in another thread."""
+    network, optimizer, batch = parts()
+
+    def step() -> Tensor:
+        loss = loss_of(network, batch)
+        thread = Thread(target=loss.backward)
+        thread.start()
+        thread.join()
         optimizer.step()
         optimizer.zero_grad()
         return loss
