@@ -538,6 +538,18 @@ def needs_more(path: str) -> Whole:
     raise AssertionError(path)
 
 
+def penalised(network: nn.Module | None = None) -> UpdateStep:
+    """Its loss has the gradient of the images in it."""
+    network = network or Detector()
+
+    def loss(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        images = batch["images"].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(network(images)["classes"].sum(), images, create_graph=True)
+        return slope.square().mean()
+
+    return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.01), new_batch(), loss)
+
+
 def another_network(network: nn.Module | None = None) -> UpdateStep:  # noqa: ARG001 - what is wrong with it
     return described()
 
