@@ -494,6 +494,22 @@ def called_twice(network: nn.Module | None = None) -> UpdateStep:
     return CalledTwice(network, torch.optim.SGD(network.parameters(), lr=0.01), new_batch(), loss_of)
 
 
+class Around(torch.optim.Optimizer):
+    """An optimizer around another, as accelerate's and averaging ones are."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__([parameter for group in optimizer.param_groups for parameter in group["params"]], {})
+        self.optimizer = optimizer
+
+    def step(self, closure: Any = None) -> Any:
+        return self.optimizer.step(closure)
+
+
+def around_another() -> UpdateStep:
+    network, optimizer, batch = parts()
+    return UpdateStep(network, Around(optimizer), batch, loss_of)
+
+
 @dataclass
 class Examples:
     images: Tensor
