@@ -22,6 +22,7 @@ import torch
 # A run imports these before it measures. Imported anew by a second one, functions would not be those that are sent.
 from peft_update_bench.bench.measuring import computing, executing, timing  # noqa: F401
 from peft_update_bench.fixtures.instruments import computed
+from peft_update_bench.fixtures.instruments.computed import schedule
 from peft_update_bench.fixtures.instruments.latency.paired import SamplingLimits
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -63,6 +64,15 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     few = SamplingLimits(warm_up_rounds=1, min_rounds=10, max_rounds=20, max_refreshes=3)
     monkeypatch.setattr(timing, "DEFAULT_LIMITS", few)
     monkeypatch.setattr(timing, "CAREFUL_LIMITS", few)
+
+
+@pytest.fixture
+def few_further_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is called twice more, and not 24 times, to see that it does the same: for tests of anything else.
+
+    What only many calls show is tested in fixtures/test_further_calls.py.
+    """
+    monkeypatch.setattr(schedule, "UNDECLARED_STEPS", 2)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ SHIPPING = (*SUITE, "test_shipping.py", *CELLS, "--benchmark-quiet")
 Run = Callable[..., pytest.RunResult]
 
 # pytester forgets what a run imported, and peft's parts cannot be imported a second time.
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from tests.whole.test_own_tests import COMPARE, SAVE, TEST, Repository, reposito
 
 __all__ = ["repository"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 
 OF_UNITTEST = """
 import unittest

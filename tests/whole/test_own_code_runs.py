@@ -12,7 +12,7 @@ from tests.helpers.user_module import MODULE
 
 REPOSITORY = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 
 Suite = Callable[..., pytest.RunResult]
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 
 STEP = """
 import torch
