@@ -83,7 +83,7 @@ def test_a_first_measurement_suspects_what_is_20_percent_slower(heavy_tails: boo
 @pytest.mark.parametrize("heavy_tails", [False, True])
 def test_a_step_as_slow_as_is_tolerated_alarms_no_more_often_than_the_rate_allows(heavy_tails: bool) -> None:
     random = np.random.default_rng(0)
-    rate, spread, samples = 0.05, 0.25, 200
+    rate, spread, samples = 0.05, 0.25, 100
     settled = decision(rate)
     enough = until(settled)
 
