@@ -38,7 +38,7 @@ def text(result: pytest.RunResult) -> str:
 
 def test_saved_and_compared(suite: Suite, pytester: pytest.Pytester) -> None:
     """The gate knows own cells as it knows the others, and names the change that it finds."""
-    options = ("--metrics=flops,memory", "--architectures=mine:build,resnet18", "--methods=lora,mine:Biases")
+    options = ("--metrics=flops,memory", "--architectures=mine:build,squeezenet1_1", "--methods=lora,mine:Biases")
     suite(*options, "--ranks=4", "--benchmark-save=baseline").assert_outcomes(passed=4)
     path = pytester.path / "baselines" / "0001_baseline.json"
     saved = json.loads(path.read_text())
