@@ -10,6 +10,7 @@ import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measuring import computing, executing, measurement, timing
 from peft_update_bench.fixtures import update_step
+from peft_update_bench.fixtures.instruments.computed import schedule
 from peft_update_bench.fixtures.update_step import UpdateStep
 from peft_update_bench.fixtures.workload import Workload
 
@@ -23,6 +24,8 @@ def injected(name: str) -> Iterator[None]:
         for module in (measurement, computing, executing, timing):
             patch.setattr(module, "build_step", partial(build_with, name))
         patch.setattr(f"{__name__}.in_place", name)
+        # A process that has the fault from its start has seen no other optimizer.
+        patch.setattr(schedule, "_SEEN", {})
         FAULTS[name](patch)
         yield
 
