@@ -40,19 +40,18 @@ class LocalProcesses:
     """
 
     def __init__(self, number: int, wall: Wall) -> None:
-        self._processes = [wall.process() for _ in range(number)]
-        self._workers = [_Worker(process) for process in self._processes]
+        self._workers = [_Worker(wall.process()) for _ in range(number)]
         self._idle = deque(self._workers)
         self._waiting: deque[deque[_Call]] = deque()
         self._choosing = Lock()
         self._is_closed = False
         try:
-            for process in self._processes:
-                process.begin()
-                process.call(_nothing)
+            for worker in self._workers:
+                worker.process.begin()
+                worker.process.call(_nothing)
         except BaseException:
-            for process in self._processes:
-                process.close()
+            for worker in self._workers:
+                worker.process.close()
             raise
         self._threads = ThreadPoolExecutor(number, "local-processes")
         self._open: set[Future[Any]] = set()
@@ -81,11 +80,11 @@ class LocalProcesses:
     def close(self) -> None:
         """End the processes, whatever they are doing."""
         self._is_closed = True
-        for process in self._processes:
-            process.kill()
+        for worker in self._workers:
+            worker.process.kill()
         self._threads.shutdown(cancel_futures=True)
-        for process in self._processes:
-            process.close()
+        for worker in self._workers:
+            worker.process.close()
         self._end_open()
 
     def _end_open(self) -> None:
