@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from peft_update_bench.fixtures.files import complete_file
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import safe_dumps
 
@@ -69,15 +69,8 @@ class BaselineStorage(FileStorage):
             self.logger.info(f"Saved benchmark data in: {target}")
 
     def _write(self, output_json: dict[str, Any], save: str) -> Path:
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".", suffix=".partial")
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(text_of(output_json))
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp's files are private; a baseline is read by everyone who reads the repository.
-            Path(temporary).chmod(0o644)
+        # A baseline is read by everyone who reads the repository.
+        with complete_file(self.path, text_of(output_json).encode("ascii"), 0o644) as hidden:
             # Of the root's files alone: the plugin's own numbering looks into folders beside them too.
             taken = (int(path.name.partition("_")[0]) for path in self.path.glob("[0-9][0-9][0-9][0-9]_*.json"))
             number = max(taken, default=0)
@@ -85,17 +78,15 @@ class BaselineStorage(FileStorage):
                 number += 1
                 target = self.path / f"{number:04}_{save}.json"
                 with suppress(FileExistsError):
-                    _move_to_new(temporary, target)
+                    _move_to_new(hidden, target)
                     return target
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
 """What file systems say that have no second names for a file, such as FAT and some that are mounted from elsewhere."""
 
 
-def _move_to_new(file: str, target: Path) -> None:
+def _move_to_new(file: Path, target: Path) -> None:
     """Let `target` be the complete `file`. Raises FileExistsError where it is there already, OSError where it cannot be
     written."""
     try:
@@ -104,4 +95,4 @@ def _move_to_new(file: str, target: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         target.open("x").close()
-        Path(file).replace(target)
+        file.replace(target)
