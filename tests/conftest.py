@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,15 @@ def warm_operators() -> None:
 def pytest_collection_finish() -> None:
     """What is imported by now stays. The instruments collect garbage often, and need not look at it again."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that a test rewrites is read anew.
+
+    What was compiled of it would pass for it, where both are of one second and as long: 8 channels, and then 9.
+    """
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
 @pytest.fixture
