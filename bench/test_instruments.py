@@ -17,7 +17,7 @@ from __future__ import annotations
 import pytest
 from peft_update_bench.bench.cells import Selection
 from peft_update_bench.fixtures.instruments.computed import Computed, measure
-from peft_update_bench.fixtures.instruments.tracing import trace
+from peft_update_bench.fixtures.instruments.tracing import calls
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.update_step import build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -48,7 +48,7 @@ def test_cell(benchmark: BenchmarkFixture, architecture: str, method: str, rank:
 @pytest.mark.parametrize(("architecture", "method", "rank"), CELLS)
 def test_cold(benchmark: BenchmarkFixture, architecture: str, method: str, rank: int | None) -> None:
     arguments = (architecture, method, rank)
-    computed = benchmark.pedantic(compute, args=arguments, setup=trace._CALLS.clear, rounds=3, warmup_rounds=1)
+    computed = benchmark.pedantic(compute, args=arguments, setup=calls.REMEMBERED.clear, rounds=3, warmup_rounds=1)
     assert computed.flops["total"] > 0
 
 
@@ -58,7 +58,7 @@ def test_cold(benchmark: BenchmarkFixture, architecture: str, method: str, rank:
 def test_study_profilers_cell(benchmark: BenchmarkFixture, architecture: str, method: str, batch_size: int) -> None:
     """Nine cells that the study's published profiler is timed on, nothing remembered before."""
     arguments = (architecture, method, 8 if METHODS[method].takes_rank else None, batch_size)
-    computed = benchmark.pedantic(compute, args=arguments, setup=trace._CALLS.clear, rounds=3, warmup_rounds=1)
+    computed = benchmark.pedantic(compute, args=arguments, setup=calls.REMEMBERED.clear, rounds=3, warmup_rounds=1)
     assert computed.flops["total"] > 0
 
 
@@ -68,5 +68,5 @@ def test_core_matrix(benchmark: BenchmarkFixture) -> None:
     def compute_all() -> list[Computed]:
         return [compute(cell.architecture, cell.method, cell.rank) for cell in cells]
 
-    computed = benchmark.pedantic(compute_all, setup=trace._CALLS.clear, rounds=1)
+    computed = benchmark.pedantic(compute_all, setup=calls.REMEMBERED.clear, rounds=1)
     assert len(computed) == len(cells) == 48

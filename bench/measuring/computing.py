@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,9 @@ from peft_update_bench.fixtures import global_state
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.computed import Computed, result, whole
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.instruments.tracing.calls import RunsNoneTwice
 from peft_update_bench.fixtures.instruments.tracing.trace import NotComputableError
+from peft_update_bench.fixtures.methods import method_named
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 
@@ -46,7 +49,8 @@ def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Comp
     Raises NotTrainingError, LeakError.
     """
     with users_warnings(cell):
-        step = build_step(cell, workload, "meta")
+        with _building(cell):
+            step = build_step(cell, workload, "meta")
         if cell.is_step and step.periodic_work is None:
             with fixed_threads(workload.threads):
                 figures = whole.measure(step, with_memory="memory" in names)
@@ -78,3 +82,10 @@ def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Comp
                 states = int(figures.memory["optimizer_states"])
                 figures = replace(figures, result=result.compute(step, states, moving))
     return figures, remarks
+
+
+def _building(cell: Cell) -> AbstractContextManager[object]:
+    """For the suite's own cells, where their method computes with all weights, which on the meta device is slow."""
+    if cell.is_users or cell.is_step or not method_named(cell.method).computes_with_weights:
+        return nullcontext()
+    return RunsNoneTwice()
