@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError, one_of, whole_number
+from peft_update_bench.bench.processes.interrupt import interrupt_waits
 from peft_update_bench.bench.units import count
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:
     from peft_update_bench.fixtures.hidden_package import hidden
     from peft_update_bench.fixtures.instruments.steady import no_garbage_collection
 
-    with warnings.catch_warnings():
+    with interrupt_waits(), warnings.catch_warnings():
         # What packages warn of while they are imported is no cell's.
         warnings.simplefilter("ignore")
         # Of what is imported nothing is garbage, and the collector would look at all of it time and again.

@@ -1,0 +1,78 @@
+"""An interrupt while packages are imported: it ends the run, and no package is said to be missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from peft_update_bench.bench.processes.interrupt import interrupt_waits
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def interrupted_as_in_a_terminal() -> Iterator[None]:
+    """In a script's background an interrupt is ignored, and that is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+
+
+def within(*calls: Callable[[], object]) -> None:
+    with interrupt_waits():
+        for call in calls:
+            call()
+
+
+def missing() -> None:
+    raise ImportError("no module named peft")
+
+
+def test_it_comes_when_the_import_is_done() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        within(interrupt, lambda: done.append("import"))
+    assert done == ["import"]
+
+
+def test_a_second_comes_at_once() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        within(interrupt, lambda: done.append("import"), interrupt, lambda: done.append("more"))
+    assert done == ["import"]
+
+
+def test_it_is_told_and_not_the_error_that_came_as_well() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        within(interrupt, missing)
+
+
+def test_without_one_nothing_happens() -> None:
+    within()
+    with pytest.raises(ImportError):
+        within(missing)
+
+
+def test_where_it_is_ignored_it_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    within(interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_another_thread_leaves_it_to_the_main_one() -> None:
+    found = []
+
+    def enter() -> None:
+        with interrupt_waits():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]
