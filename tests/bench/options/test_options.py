@@ -185,7 +185,7 @@ def test_storage_folder(location: str) -> None:
         (f"{__file__}/below", ", which cannot be used ([Errno 20] Not a directory: "),
         ("~/baselines", ", in which nothing replaces ~; expected a folder by its path"),
         ("file://$HOME/baselines", ", in which nothing replaces $; expected a folder by its path"),
-        ("a\0b", ", which cannot be used (embedded null byte); expected a folder"),
+        ("a\0b", ", which cannot be used ("),
         ("a" * 300, ", which cannot be used ([Errno 36] File name too long: "),
     ],
 )

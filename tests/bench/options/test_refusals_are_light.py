@@ -144,7 +144,7 @@ def test_a_mistyped_option_is_refused_before_the_session_is_imported(tmp_path: P
 def test_help_imports_nothing_heavy(answers: dict[tuple[str, ...], Answer]) -> None:
     answer = answers["pytest", *SUITE, "--help"]
     assert (answer.status, answer.heavy) == (0, [])
-    assert "--architectures=ARCHITECTURES" in answer.stdout
+    assert "--architectures" in answer.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
