@@ -1,4 +1,4 @@
-"""An interrupt that comes where nobody minds it."""
+"""An interrupt that comes while packages are imported."""
 
 from __future__ import annotations
 
