@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.helpers.null_byte import NULL_BYTE
+
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 
 STEP = """
@@ -185,7 +187,11 @@ def test_one_that_is_gone_is_lost_unless_the_command_line_leaves_it_out(reposito
         ("--benchmark-storage=http://a", "", "--benchmark-storage is 'http://a'; expected a folder"),
         ("--benchmark-json=.", "", "--benchmark-json . cannot be written (Is a directory); expected a file to make"),
         (COMPARE, 'storage = "step.py"', "*: tool.peft-update-bench.storage is *step.py', which is a file"),
-        (COMPARE, 'storage = "a\\u0000b"', "*: tool.peft-update-bench.storage is *, which cannot be used (*null "),
+        (
+            COMPARE,
+            'storage = "a\\u0000b"',
+            f"*: tool.peft-update-bench.storage is *, which cannot be used ({NULL_BYTE}",
+        ),
         # In a project whose warnings are errors, as this one's, pytest-benchmark's does not come first.
         (COMPARE, 'storage = "perf"', "no baseline (NNNN_[*].json) in perf; record one with: pytest "),
         ("--benchmark-compare=pyproject.toml", "", "pyproject.toml: is not complete JSON (line 1, column 2: "),

@@ -10,6 +10,8 @@ from peft_update_bench.bench.options import OptionError, RunOptions
 from peft_update_bench.fixtures.architectures import ARCHITECTURES
 from peft_update_bench.fixtures.methods.names import BUILT_IN, STUDY_METHODS
 
+from tests.helpers.null_byte import NULL_BYTE
+
 
 def read(**given: str) -> RunOptions:
     return options.read(given, {"latency": 0.1})
@@ -185,7 +187,7 @@ def test_storage_folder(location: str) -> None:
         (f"{__file__}/below", ", which cannot be used ([Errno 20] Not a directory: "),
         ("~/baselines", ", in which nothing replaces ~; expected a folder by its path"),
         ("file://$HOME/baselines", ", in which nothing replaces $; expected a folder by its path"),
-        ("a\0b", ", which cannot be used ("),
+        ("a\0b", f", which cannot be used ({NULL_BYTE}); expected a folder"),
         ("a" * 300, ", which cannot be used ([Errno 36] File name too long: "),
     ],
 )

@@ -144,7 +144,8 @@ def test_a_mistyped_option_is_refused_before_the_session_is_imported(tmp_path: P
 def test_help_imports_nothing_heavy(answers: dict[tuple[str, ...], Answer]) -> None:
     answer = answers["pytest", *SUITE, "--help"]
     assert (answer.status, answer.heavy) == (0, [])
-    assert "--architectures" in answer.stdout
+    # Python 3.13 names the value once, earlier ones with each of the two names.
+    assert re.search(r"--architectures(=ARCHITECTURES)?, --update-architectures=ARCHITECTURES", answer.stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
