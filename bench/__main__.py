@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, NoReturn
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options import OptionError, read_project
 from peft_update_bench.bench.options.number_lists import join_numbers
+from peft_update_bench.bench.processes.interrupt import interrupt_waits
 from peft_update_bench.bench.standard_output import open_closed_streams, printing
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
+
+PROGRAM = "update-bench"
 
 COMMANDS = {
     "report": (
@@ -107,7 +110,7 @@ def _with_negative_values(arguments: Sequence[str]) -> list[str]:
 
 def build_parser(names: Collection[str]) -> argparse.ArgumentParser:
     """The parser, with the arguments of those commands that are among `names`: these are imported."""
-    parser = _Parser(prog="update-bench", description=DESCRIPTION, allow_abbrev=False)
+    parser = _Parser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
@@ -127,21 +130,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path:
         # Users' own networks, methods and steps are found there; a console script has its own folder first.
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        # Before a command's arguments are known: they follow from the table of metrics, to which a project may add.
-        read_project(Path.cwd()).import_modules()
-    except OptionError as error:
-        print(f"update-bench: {error}", file=sys.stderr)
-        return 2
-    parser = build_parser(arguments[:1])
-    name = " ".join([parser.prog, *(word for word in arguments[:1] if word in COMMANDS)])
+    name = " ".join([PROGRAM, *(word for word in arguments[:1] if word in COMMANDS)])
 
     def run() -> int:
+        # Before a command's arguments are known: they follow from the table of metrics, to which a project may add.
+        with interrupt_waits():
+            read_project(Path.cwd()).import_modules()
+            parser = build_parser(arguments[:1])
         given = parser.parse_args(join_numbers(_with_negative_values(arguments)))
         return int(given.run(given))
 
     try:
         return printing(run)
+    except OptionError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
     except CommandError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2

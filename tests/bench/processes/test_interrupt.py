@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
 
 
@@ -76,3 +79,14 @@ def test_another_thread_leaves_it_to_the_main_one() -> None:
     thread.start()
     thread.join()
     assert found == [signal.default_int_handler]
+
+
+def test_a_command_that_is_interrupted_while_it_starts_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "interrupts_while_imported.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.peft-update-bench]\nmodules = ["interrupts_while_imported"]\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert main(["diff", "a.json", "b.json"]) == 130
+    assert capsys.readouterr().err == "update-bench diff: interrupted\n"
