@@ -82,6 +82,16 @@ def test_what_is_there_is_not_measured_again(tmp_path: Path, measured: list[Slow
     assert path.read_text().splitlines()[:-1] == "".join(lines[:-1]).splitlines()
 
 
+@pytest.mark.usefixtures("measured")
+def test_what_the_proof_does_not_ask_for_can_be_measured_later(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    run(path, "idle", range(1), BASELINES, every_fifth=())
+    proof = len(read(path))
+    assert {outcome.slowdown for outcome in read(path)} == {str(slowdown) for slowdown in EVERY_ROUND}
+    run(path, "idle", range(1), BASELINES)
+    assert len(read(path)) == proof + len(LOADS) * len(EVERY_FIFTH)
+
+
 def test_a_baseline_is_recorded_once_a_cell(tmp_path: Path, measured: list[Slowdown]) -> None:
     path = tmp_path / "study.jsonl"
     first = dict(record(path, "loaded"))
