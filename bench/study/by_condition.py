@@ -1,9 +1,10 @@
-"""Accuracy by what a network was adapted to: which method is best under which shift, or for new classes, and which is
-within so much memory."""
+"""Accuracy by what a network was adapted to: which method is best under which shift, or for new classes, which is
+within so much memory, and whether the rank matters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from statistics import fmean
 
 from peft_update_bench.bench.record import Record
@@ -17,15 +18,50 @@ Networks = Sequence[Network | None]
 """One network in each condition; None where it was not adapted to it."""
 
 
-def accuracies(runs: Iterable[Sequence[Record]]) -> Table:
+def accuracies(runs: Iterable[Sequence[Record]], methods: Collection[str] = ()) -> Table:
     """A row for each network and method, a column for each of `runs`, which are of one condition each.
 
     "equal" is a method that the most accurate one does not beat by more than seeds scatter. The methods of a network
-    stand in the order of their mean accuracy.
+    stand in the order of their mean accuracy. Where `methods` are named, these alone are shown, and judged among all.
 
     Raises CommandError where runs cannot be compared.
     """
-    return _table(["method", "peak memory"], runs, _by_method)
+    return _table(["method", "peak memory"], runs, partial(_by_method, shown=methods))
+
+
+def by_rank(runs: Iterable[Sequence[Record]]) -> Table:
+    """A row for each method of a network that several ranks were tried of in one of `runs`, which are of one condition
+    each: a column for each rank, and one for full fine-tuning. "best" and "equal" are as in :func:`accuracies`.
+
+    Raises CommandError where runs cannot be compared.
+    """
+    conditions = [(front.networks(records), records) for records in runs]
+    ranks = sorted({record.rank for _, records in conditions for record in records if record.rank is not None})
+    rows = [
+        [
+            network.architecture,
+            method,
+            front.in_words(network.conditions),
+            *(_accuracy(front.name_of(method, rank), network) for rank in ranks),
+            _accuracy("fft", network),
+        ]
+        for networks, records in conditions
+        for network in networks
+        for method in dict.fromkeys(record.method for record in records)
+        if len(_ranks(records, network.architecture, method)) > 1
+    ]
+    order = {name: position for position, name in enumerate(dict.fromkeys(row[0] for row in rows))}
+    return [
+        "network",
+        "method",
+        "adapted to",
+        *(f"rank {rank}" for rank in ranks),
+        "full fine-tuning",
+    ], sorted(rows, key=lambda row: (order[row[0]], row[1]))
+
+
+def _ranks(records: Iterable[Record], architecture: str, method: str) -> set[int | None]:
+    return {record.rank for record in records if (record.architecture, record.method) == (architecture, method)}
 
 
 def within_budgets(runs: Iterable[Sequence[Record]]) -> Table:
@@ -51,11 +87,12 @@ def _table(
     ]
 
 
-def _by_method(networks: Networks) -> list[list[str]]:
+def _by_method(networks: Networks, shown: Collection[str]) -> list[list[str]]:
     held: dict[str, list[Choice]] = {}
     for network in networks:
         for choice in network.choices if network else ():
-            held.setdefault(choice.name, []).append(choice)
+            if not shown or choice.name in shown:
+                held.setdefault(choice.name, []).append(choice)
     by_accuracy = sorted(held, key=lambda name: -fmean(choice.accuracy for choice in held[name]))
     return [
         [

@@ -32,6 +32,8 @@ TABLES = {
     "digits-budgets": Table("The most accurate method within so much memory, of every method on MNIST", "no time"),
     "fashion-accuracy": Table("The statements on accuracy, by two baselines", "no time"),
     "fashion-conditions": Table("Accuracy by what the network was adapted to, on Fashion-MNIST", "no time"),
+    "fashion-early": Table("Accuracy of methods that end the backward pass early, on Fashion-MNIST", "no time"),
+    "fashion-ranks": Table("Accuracy by rank, on Fashion-MNIST", "no time"),
     "fashion-budgets": Table("The most accurate method within so much memory, on Fashion-MNIST", "no time"),
     "fashion-cells": Table("Every cell of the runs on Fashion-MNIST under Gaussian noise", "no time"),
     "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST under Gaussian noise", "no time"),

@@ -27,6 +27,9 @@ from tabulate import tabulate
 
 Records = Sequence[Record]
 
+_END_EARLY = ("fft", "mobile_tl", "last_layers", "bn_head", "head")
+"""What needs little memory, beside full fine-tuning."""
+
 
 def make(name: str, records: Records) -> str:
     """The table of that name, from a run's `records` where it needs any."""
@@ -125,6 +128,8 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "digits-budgets": lambda _: within_budgets(committed.adapted(committed.DIGITS)),
     "fashion-accuracy": lambda _: _markdown(fashion.HEADERS, fashion.rows()),
     "fashion-conditions": lambda _: _markdown(*by_condition.accuracies(committed.by_condition())),
+    "fashion-early": lambda _: _markdown(*by_condition.accuracies(committed.by_condition(), _END_EARLY)),
+    "fashion-ranks": lambda _: _markdown(*by_condition.by_rank(committed.by_condition())),
     "fashion-budgets": lambda _: _markdown(*by_condition.within_budgets(committed.by_condition())),
     "fashion-cells": lambda _: cells(committed.adapted(committed.FASHION)),
     "fashion-front": lambda _: fronts(committed.adapted(committed.FASHION)),
