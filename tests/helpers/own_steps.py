@@ -96,6 +96,27 @@ def data_parallel() -> Whole:
     return _updating(network, torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9), new_batch())
 
 
+def distributed_weights() -> Whole:
+    """In a process group that is there already."""
+    # Slow to import, and no other step's.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Replicate, distribute_module
+
+    mesh = init_device_mesh("cpu", (1,))
+    network = distribute_module(nn.Linear(64, 64), mesh)
+    rows = DTensor.from_local(torch.randn(8, 64), mesh, [Replicate()])
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+
+    def step() -> Tensor:
+        loss: Tensor = network(rows).square().mean().to_local()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step, network, optimizer
+
+
 def nested_attention() -> UpdateStep:
     network = nn.Linear(8, 8)
 
