@@ -79,8 +79,7 @@ def _compute(cell: Cell, workload: Workload, names: Sequence[str]) -> tuple[Comp
                 # Of the suite's own, tests have seen that they merge; where memory is measured, that sees it too.
                 if cell.is_users and not {"measured_memory", "first_step"} & {*names}:
                     result.check(build(), build, moving)
-                states = int(figures.memory["optimizer_states"])
-                figures = replace(figures, result=result.compute(step, states, moving))
+                figures = replace(figures, result=result.compute(step, figures.states, moving))
     return figures, remarks
 
 

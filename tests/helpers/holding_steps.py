@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 from typing import Any
 
@@ -87,10 +88,10 @@ def plain_attribute() -> UpdateStep:
 
 
 class Replacing(torch.optim.Optimizer):
-    """Momentum whose states are new ones in each step."""
+    """Momentum whose states are new ones in each step. It has no learning rate among its options."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__(network.parameters(), {})
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -102,7 +103,46 @@ class Replacing(torch.optim.Optimizer):
 
 def replaced_states() -> UpdateStep:
     network = small()
-    return UpdateStep(network, Replacing(network), torch.randn(8, 64), loss_of)
+    return UpdateStep(network, Replacing(network.parameters()), torch.randn(8, 64), loss_of)
+
+
+class Basis:
+    """What a gradient is projected by, in an object of its own, as GaLore's is."""
+
+    def __init__(self, gradient: Tensor) -> None:
+        self.columns = torch.linalg.qr(gradient)[0]
+
+
+class Projecting(torch.optim.Optimizer):
+    """Along the mean of the last two gradients that were projected."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            if not state:
+                zeros = [torch.zeros_like(parameter) for _ in range(2)]
+                state.update(basis=Basis(parameter.grad), latest=deque(zeros, maxlen=2))
+            basis, latest = state["basis"].columns, state["latest"]
+            latest.append(basis @ (basis.T @ parameter.grad))
+            parameter.sub_(latest[0] + latest[1], alpha=0.05)
+
+
+def projected() -> Whole:
+    network, batch = small(), torch.randn(8, 64)
+    optimizer = Projecting(network.parameters())
+
+    def step() -> Tensor:
+        loss = loss_of(network, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step, network, optimizer
 
 
 def replaced_parameters() -> Whole:
