@@ -91,7 +91,7 @@ def _measure(place: releases.Place, run: RunOptions) -> Figures:
         # -P: the script's own folder must not be searched for modules. Old packages warn of much beside new ones.
         [sys.executable, "-P", "-W", "ignore", WORKER, settings],
         cwd=place.checkout, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True, text=True, check=False,
+        capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     try:
         answer: dict[str, dict[str, float]] = json.loads(done.stdout)

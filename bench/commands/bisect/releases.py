@@ -72,7 +72,7 @@ def _pip(*words: str) -> str:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
     # Where a user's settings keep pip quiet it would list no release.
     spoken = os.environ | {"PIP_QUIET": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=spoken)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=spoken)
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise ProbeError(said[-1] if said else f"pip {words[0]} ended with status {done.returncode}")

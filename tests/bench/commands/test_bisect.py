@@ -135,6 +135,7 @@ def test_options_reach_the_code_that_is_measured(repository: Repository, capsys:
     ("words", "complaint"),
     [
         (["nowhere", "HEAD"], "git rev-parse finds no nowhere"),
+        (["HEAD", "nowhere"], "git rev-parse finds no nowhere"),
         (["HEAD", "HEAD"], "HEAD has no commit that HEAD has not; expected an older commit, and a newer one"),
         (["HEAD", "HEAD~1"], "HEAD~1 has no commit that HEAD has not; expected an older commit, and a newer one"),
         (["HEAD~1", "HEAD"], "cannot be measured: ImportError: is broken"),
@@ -158,6 +159,79 @@ def test_what_cannot_be_done_is_one_line(
     assert len(errors) == 1
     assert errors[0].startswith("update-bench bisect: ")
     assert complaint in errors[0]
+
+
+def test_from_a_folder_below_and_with_a_subject_in_another_encoding(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Git's paths count from the folder that it is run in: nothing seemed to touch the code."""
+    write_code(repository.folder)
+    first = repository.commit("First")
+    write_code(repository.folder, "1500")
+    (repository.folder / "subject").write_bytes(b"gr\xf6\xdfer")
+    repository.git("commit", "--quiet", "--all", "--file=subject")
+    monkeypatch.chdir(repository.folder / "fixtures")
+    assert main(["bisect", first, "HEAD", *CELLS]) == 1
+    assert "flops.forward in 2 cells, +50.0 %" in capfd.readouterr().out
+
+
+def test_what_is_not_on_one_line_is_refused_and_not_told_as_of_another_commit(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A branch's change would be told as taken back by the first commit of main, or twice where it was merged."""
+    write_code(repository.folder)
+    start = repository.commit("Start")
+    repository.git("switch", "--create", "branch")
+    write_code(repository.folder, "1500")
+    branch = repository.commit("Branch")
+    repository.git("switch", "main")
+    main_ = repository.commit("Main")
+    for tip in (main_, repository.git("merge", "branch") and "HEAD"):
+        assert main(["bisect", branch, tip, *CELLS]) == 2
+        said = capsys.readouterr()
+        assert (
+            f"{branch} is not on the line of first parents that leads to {tip}: it is of another branch, or came by a "
+            f"merge; expected a commit of that line, such as {start}"
+        ) in said.err
+    assert main(["bisect", start, "HEAD", *CELLS]) == 1
+    assert "Merge branch 'branch'\n  flops.forward in 2 cells, +50.0 %" in capsys.readouterr().out
+    repository.git("switch", "--orphan", "other")
+    write_code(repository.folder)
+    other = repository.commit("Other")
+    assert main(["bisect", other, "main", *CELLS]) == 2
+    assert f"{other} and main have no history in common" in capsys.readouterr().err
+
+
+def test_a_shallow_clone_says_what_it_lacks(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was changed between would be told as of the oldest commit that is there."""
+    for forward in ("1000", "1500", "2000", "3000"):
+        write_code(repository.folder, forward)
+        repository.commit(forward)
+    first = repository.git("rev-parse", "HEAD~3")
+    clone = repository.folder / "clone"
+    repository.git("clone", "--depth=2", f"file://{repository.folder}", str(clone))
+    monkeypatch.chdir(clone)
+    assert main(["bisect", "HEAD~1", "HEAD", *CELLS]) == 1
+    assert "flops.forward in 2 cells, +50.0 %" in capsys.readouterr().out.splitlines()[1]
+    for words in ([first, "HEAD"], ["HEAD", first], ["HEAD~3", "HEAD"]):
+        assert main(["bisect", *words, *CELLS]) == 2
+        wanted = "in this clone, which is shallow: git fetch --unshallow brings the rest"
+        assert f"git rev-parse finds no {max(words)} {wanted}" in capsys.readouterr().err
+    Repository.git(repository, "-C", "clone", "fetch", "--depth=1", "origin", first)
+    assert main(["bisect", first, "HEAD", *CELLS]) == 2
+    said = capsys.readouterr().err
+    assert f"what lies between {first} and " in said
+    assert "is not in this clone, which is shallow: git fetch --unshallow brings the rest" in said
+
+
+def test_without_git_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["bisect", "HEAD~1", "HEAD"]) == 2
+    assert "there is no git on the PATH; expected one" in capsys.readouterr().err
 
 
 def test_a_repository_of_another_kind_is_told_what_works_there(
