@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.options import OptionError, read_project
+from peft_update_bench.bench.options import read_project
 from peft_update_bench.bench.options.number_lists import join_numbers
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
 from peft_update_bench.bench.standard_output import open_closed_streams, printing
@@ -142,9 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return printing(run)
-    except OptionError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 2
     except CommandError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
