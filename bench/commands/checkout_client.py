@@ -38,13 +38,16 @@ class Worker:
 
     def __init__(self, checkout: Path, cell: Cell, workload: Workload) -> None:
         settings = {"cell": asdict(cell), "workload": workload.changed() | {"threads": workload.threads}}
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed on exit
         threads = str(workload.threads)
         self.process = subprocess.Popen(
             # -P: the script's own folder must not be searched for modules.
             [sys.executable, "-P", WORKER, json.dumps(settings)],
             cwd=checkout,
-            env=os.environ | {"PYTHONPATH": _modules(cell), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            env=os.environ
+            | {"PYTHONPATH": _modules(cell), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+            # Whatever a step prints can be, also where the terminal's encoding lacks it.
+            | {"PYTHONIOENCODING": "utf-8:backslashreplace"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

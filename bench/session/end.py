@@ -210,7 +210,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     assert failures is not None
     failures.restore()
     terminalreporter.section("update benchmark")
-    for line in summary.lines(terminal.width(bool(terminalreporter.isatty))):
+    # Line by line: of what an encoding lacks a letter of, pytest escapes the line breaks too.
+    for line in "\n".join(summary.lines(terminal.width(bool(terminalreporter.isatty)))).split("\n"):
         terminalreporter.write_line(line)
     for line in workflow_commands(summary) if is_wanted(os.environ) else ():
         terminalreporter.write_line(line)

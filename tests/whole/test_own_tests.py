@@ -118,6 +118,10 @@ class Repository:
         chosen = ("-p", "no:cacheprovider", "--update-metrics=flops", *options)
         return self._pytester.runpytest_inprocess(*chosen)
 
+    def run_alone(self, *options: str) -> pytest.RunResult:
+        """In a process that has the variables of the environment from its start."""
+        return self._pytester.runpytest_subprocess("-p", "no:cacheprovider", "--update-metrics=flops", *options)
+
     def saved(self, number: int = 1) -> dict[str, object]:
         found: dict[str, object] = json.loads((self.path / "baselines" / f"{number:04}_baseline.json").read_text())
         return found
@@ -467,3 +471,28 @@ def test_a_project_that_leaves_benchmarks_out_lets_no_judging_run_pass(
     assert repository.run().ret == 0
     judging = "--benchmark-enable" if addopts == "--benchmark-disable" else "-o addopts="
     repository.run(COMPARE, *judging.split()).stdout.fnmatch_lines(["2 cells, * 2 ok"])
+
+
+def test_what_a_step_prints_need_not_be_in_the_terminals_encoding(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where pytest captures it. Of a table with a letter too many pytest wrote the line breaks out."""
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    prints = "import step\n\n\ndef build():\n    print('Größe →')\n    {}\n"
+    test = "import {0}\n\n\ndef test_it(update_benchmark):\n    update_benchmark({0}.build)\n"
+    repository.write("prints.py", prints.format("return step.build()"))
+    repository.write("fails.py", prints.format("raise RuntimeError('Größe')"))
+    repository.write("test_a.py", test.format("prints"))
+    repository.write("test_b.py", test.format("fails"))
+    held = repository.run_alone("test_a.py", "test_b.py")
+    held.assert_outcomes(passed=1, failed=1)
+    held.stdout.fnmatch_lines(
+        [
+            "cell * FLOPs * verdict",
+            "----*",
+            "test_a.py::test_it *FLOPs * not compared",
+            "test_b.py::test_it *failed: raises RuntimeError: Gr\\xf6\\xdfe *",
+            "2 cells, no baseline compared (--benchmark-compare): 1 not compared, 1 failed",
+        ]
+    )
