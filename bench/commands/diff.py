@@ -123,15 +123,12 @@ def _extremes(group: Group) -> tuple[str, str]:
 
 def _as_text(path: Path) -> Iterable[str]:
     """A recording, one figure a line. A file that is none is shown as it is: git asks for every file of the history."""
+    content = baseline.content_of(path)
     try:
-        found = baseline.read(path)
+        found = baseline.of_data(path, baseline.parsed(path, content))
     except BaselineError as error:
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            raise error from None
         print(f"update-bench diff: {error}", file=sys.stderr)
-        return [text.removesuffix("\n")]
+        return [content.decode("utf-8", errors="replace").removesuffix("\n")]
     return [*_head(found), *(line for cell in found.records for line in _figures(found, cell))]
 
 

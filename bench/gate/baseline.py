@@ -125,6 +125,9 @@ _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: |$)", re.MULTILINE)
 
 _LFS = "version https://git-lfs.github.com/"
 
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+"""The byte order mark, once it is decoded."""
+
 _TOP_LEVEL: dict[str, type] = {"benchmarks": list, "machine_info": dict, "suite": dict}
 
 
@@ -134,10 +137,21 @@ _KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a 
 
 def load(path: Path) -> dict[str, Any]:
     """All that a file of pytest-benchmark's holds. Raises BaselineError where it is no JSON object."""
+    return parsed(path, content_of(path))
+
+
+def content_of(path: Path) -> bytes:
+    """Raises BaselineError where the file cannot be read."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes()
     except OSError as error:
         raise BaselineError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def parsed(path: Path, content: bytes) -> dict[str, Any]:
+    """As :func:`load`, of what the file `path` holds: a pipe has it only once."""
+    try:
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BaselineError(f"{path}: is not UTF-8 at byte {error.start}; expected pytest-benchmark's JSON") from None
 
@@ -165,8 +179,14 @@ def load(path: Path) -> dict[str, Any]:
                 f"{path}: is Git LFS's pointer to a file that was not fetched; expected the file: git lfs pull, or in "
                 "a workflow lfs: true at actions/checkout"
             ) from None
+        if text.startswith(_MARK):
+            raise BaselineError(
+                f"{path}: begins with a byte order mark, as some editors write one; expected UTF-8 without one, which "
+                "pytest-benchmark reads too: save it so, or restore it from version control"
+            ) from None
+        where = f"is not complete JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         raise BaselineError(
-            f"{path}: is not complete JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
+            f"{path}: {where if text.strip() else 'is empty'}; "
             "restore it from version control, or record it again with: pytest --benchmark-save=baseline"
         ) from None
     except (RecursionError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,13 @@ def test_a_file_that_is_no_recording_is_shown_as_it_is(tmp_path: Path, capsys: p
     said = capsys.readouterr()
     assert said.out == "{\n"
     assert "is not complete JSON" in said.err
+    # A pipe, as of diff <(git show HEAD:FILE), has it once.
+    reading, writing = os.pipe()
+    os.write(writing, b"{\n")
+    os.close(writing)
+    assert main(["diff", f"/dev/fd/{reading}"]) == 0
+    os.close(reading)
+    assert capsys.readouterr().out == "{\n"
     assert main(["diff", str(tmp_path / "nowhere.json")]) == 2
     assert capsys.readouterr().err == (
         f"update-bench diff: {tmp_path / 'nowhere.json'}: cannot be read: No such file or directory\n"
