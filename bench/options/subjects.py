@@ -55,12 +55,11 @@ def _check_step(name: str) -> str:
 
     try:
         found = load(name)
+        from peft_update_bench.fixtures.own_steps import must_build
+
+        must_build(found, "of type")
     except ImportedNameError as error:
         raise OptionError(f"--steps is {name!r}: {error}") from None
-    if not callable(found):
-        raise OptionError(
-            f"--steps is {name!r}: is of type {type(found).__name__}; expected a function that builds a step"
-        )
     return name
 
 

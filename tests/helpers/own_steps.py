@@ -616,3 +616,4 @@ def few_parameters(network: nn.Module | None = None) -> UpdateStep:
 
 
 NUMBER = 3
+BUILT = described()

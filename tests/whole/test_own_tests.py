@@ -398,8 +398,12 @@ def test_what_builds_no_step_is_told_once(repository: Repository) -> None:
     repository.write("test_a.py", 'def test_named(update_benchmark):\n    update_benchmark("step:build")\n')
     refused = repository.run("test_a.py")
     assert refused.ret == 1
-    refused.stdout.fnmatch_lines(["is given a str; expected a function that builds the step"])
+    refused.stdout.fnmatch_lines(["is given str; expected the function that builds the step"])
     assert "During handling" not in refused.stdout.str()
+    repository.write("test_a.py", TEST.replace("step.build", "step.build()"))
+    refused = repository.run("test_a.py")
+    assert refused.ret == 1
+    refused.stdout.fnmatch_lines(["is given UpdateStep; expected the function that builds the step"])
 
 
 def test_a_test_that_is_run_again_is_recorded_once(repository: Repository) -> None:

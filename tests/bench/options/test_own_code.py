@@ -50,6 +50,7 @@ def test_a_network_is_accepted(name: str) -> None:
         ("unparsable:build", "importing 'unparsable' raises SyntaxError: "),
         ("mine:bild", "the module 'mine' has no 'bild'"),
         ("mine:NUMBER", "is of type int; expected a callable that takes num_classes by keyword"),
+        ("mine:SHARED", "is of type Sequential; expected a callable that takes num_classes by keyword"),
         ("mine:another_signature", "takes (classes); expected a callable that takes num_classes by keyword"),
         ("mine:nothing", "returns NoneType; expected a callable that takes num_classes by keyword and returns a torch"),
         ("mine:failing", "called with num_classes=10 it raises KeyError: 'weights' (mine.py:"),

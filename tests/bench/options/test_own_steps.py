@@ -39,7 +39,11 @@ def test_methods_on_own_steps() -> None:
         ({"steps": f"{MODULE}:wole"}, f"--steps is '{MODULE}:wole': the module '{MODULE}' has no 'wole'"),
         (
             {"steps": f"{MODULE}:NUMBER"},
-            f"--steps is '{MODULE}:NUMBER': is of type int; expected a function that builds",
+            f"--steps is '{MODULE}:NUMBER': is of type int; expected the function that builds",
+        ),
+        (
+            {"steps": f"{MODULE}:BUILT"},
+            f"--steps is '{MODULE}:BUILT': is of type UpdateStep; expected the function that builds",
         ),
         (
             {"steps": WHOLE, "batch_size": "2"},
