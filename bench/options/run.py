@@ -254,6 +254,8 @@ def storage_folder(location: str, name: str = "--benchmark-storage") -> Path:
     scheme, separator, path = location.rpartition("://")
     if separator and scheme != "file":
         raise OptionError(f"{name} is {location!r}; expected a folder, because the gate reads files only")
+    if path.startswith("file:"):
+        raise OptionError(f"{name} is {location!r}; expected a folder by its path, alone or behind file://")
     return folder(name, location, path)
 
 

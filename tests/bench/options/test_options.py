@@ -182,6 +182,7 @@ def test_storage_folder(location: str) -> None:
     ("location", "complaint"),
     [
         ("elasticsearch+http://host/index", "; expected a folder, because the gate reads files only"),
+        ("file:/baselines", "; expected a folder by its path, alone or behind file://"),
         ("", "; expected a folder, or no --benchmark-storage"),
         (__file__, ", which is a file; expected a folder"),
         (f"{__file__}/below", ", which cannot be used ([Errno 20] Not a directory: "),
