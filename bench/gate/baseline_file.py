@@ -85,14 +85,14 @@ def numbered(folder: Path) -> list[Path]:
     return sorted(folder.glob(_NUMBERED))
 
 
-def tests_of_older(newest: Path) -> dict[str, Path]:
-    """Users' tests in files beside `newest` that are older than it, and the last file that has each. One that cannot be
-    read is passed over, because none of its figures is used."""
+def steps_of_older(newest: Path) -> dict[str, Path]:
+    """Users' steps, by a test's id or by their cell's, in files beside `newest` that are older than it, and the last
+    file that has each. One that cannot be read is passed over, because none of its figures is used."""
     found: dict[str, Path] = {}
     for path in numbered(newest.parent):
         if path.name < newest.name:
             with suppress(BaselineError):
-                found |= {cell.architecture: path for cell in read(path).records if cell.is_tests}
+                found |= {str(cell): path for cell in read(path).records if cell.is_step}
     return found
 
 

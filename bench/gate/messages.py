@@ -65,10 +65,11 @@ def explain_loss(cells: Sequence[Cell], baseline: Baseline, record_command: str)
 
 
 def explain_left_out(older: Path, newest: Baseline, record_command: str) -> str:
-    """The message of a user's test that an older baseline has, and the newest, which judges the run, has not."""
+    """The message of a user's step that an older baseline has, and the newest, which judges the run, has not."""
     return (
         f"is in {older.name}, and not in {newest.path}, the newest, which was recorded without it; expected a "
-        f"baseline of all tests: {record_command}, or the older one by its name: --benchmark-compare={older.stem}"
+        f"baseline that has it too: {record_command}, the older one by its name: --benchmark-compare={older.stem}, "
+        "or for what is recorded by itself a folder of its own: --benchmark-storage"
     )
 
 

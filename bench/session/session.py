@@ -168,19 +168,21 @@ class Session:
             assert baseline is not None
             self.results[cell] = lost(cell)
             return explain_loss([cell], baseline, self.run.record_command)
-        if cell.is_tests and (left_out := self.users.explain_left_out(cell)):
-            self.results[cell] = Result(cell, error=left_out)
-            return left_out
+        if cell.is_step and (left_out := self.users.explain_left_out(cell)):
+            return self._fail(cell, left_out)
         try:
             result = self.run.benchmark.measure(cell, self.run, self.gate, benchmark)
         except self.run.benchmark.failures() as error:
-            self.results[cell] = Result(cell, error=str(error))
-            # pytest puts a test's id before its message; a cell's own test has another.
-            return str(error) if cell.is_tests else f"{cell}: {error}"
+            return self._fail(cell, str(error))
         self.results[cell] = result
         assert result.record is not None
         benchmark.extra_info.update(result.record.as_extra_info())
         return explain_failure(result, baseline, self.run.record_command, self.run.also_fails)
+
+    def _fail(self, cell: Cell, error: str) -> str:
+        self.results[cell] = Result(cell, error=error)
+        # pytest puts a test's id before its message; a cell's own test has another.
+        return error if cell.is_tests else f"{cell}: {error}"
 
     @property
     def has_something_to_say(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
-from peft_update_bench.bench.gate.baseline_file import tests_of_older
+from peft_update_bench.bench.gate.baseline_file import steps_of_older
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.messages import explain_left_out, explain_loss
@@ -62,18 +62,18 @@ class UsersTests:
         self.results |= {cell: lost(cell) for cell in self.lost}
 
     def explain_left_out(self, cell: Cell) -> str:
-        """Why a test that an older baseline has, and the newest lacks, as after a part was recorded, is no new one,
+        """Why a step that an older baseline has, and the newest lacks, as after a part was recorded, is no new one,
         which nothing would judge. Empty where there is no such baseline."""
         judge = self.gate.baseline
-        if judge is None or cell.architecture in self.recorded_names:
+        if judge is None or str(cell) in map(str, judge.records):
             return ""
-        older = self._tests_of_older.get(cell.architecture)
+        older = self._steps_of_older.get(str(cell))
         return explain_left_out(older, judge, self.run.record_command) if older else ""
 
     @cached_property
-    def _tests_of_older(self) -> dict[str, Path]:
+    def _steps_of_older(self) -> dict[str, Path]:
         judge = self.gate.baseline
-        return tests_of_older(judge.path) if judge and not self.is_baseline_named else {}
+        return steps_of_older(judge.path) if judge and not self.is_baseline_named else {}
 
     @property
     def unmeasured(self) -> list[Cell]:

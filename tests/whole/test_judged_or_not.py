@@ -148,8 +148,9 @@ def test_one_that_only_an_older_baseline_has_is_not_new(repository: Repository) 
     failed.stdout.fnmatch_lines(
         [
             "is in 0001_baseline.json, and not in baselines/0002_baseline.json, the newest, which was recorded without "
-            "it; expected a baseline of all tests: pytest --benchmark-save=baseline, or the older one by its name: "
-            "--benchmark-compare=0001_baseline",
+            "it; expected a baseline that has it too: pytest --benchmark-save=baseline, the older one by its name: "
+            "--benchmark-compare=0001_baseline, or for what is recorded by itself a folder of its own: "
+            "--benchmark-storage",
             "4 cells, against 0002_baseline.json: 2 ok, 2 failed",
         ]
     )
@@ -158,6 +159,28 @@ def test_one_that_only_an_older_baseline_has_is_not_new(repository: Repository) 
     named.stdout.fnmatch_lines(["4 cells, against 0001_baseline.json: 4 ok"])
     repository.write("test_b.py", TEST.replace("test_update", "test_new").replace("test_lora", "test_newer"))
     assert repository.run(COMPARE, FLOPS).ret == 0
+
+
+def test_a_step_by_its_name_that_only_an_older_baseline_has_is_not_new(repository: Repository) -> None:
+    """Tests and steps that are recorded by turns lose each other; recorded in one run both are judged by either."""
+    by_name = "--pyargs", "peft_update_bench.bench", "--steps=step:build", "--methods=own,head"
+    repository.run(SAVE, FLOPS, *by_name).assert_outcomes(passed=2)
+    repository.run(SAVE, FLOPS).assert_outcomes(passed=4)
+    failed = repository.run(COMPARE, FLOPS, *by_name)
+    failed.assert_outcomes(failed=2)
+    assert failed.ret == 1
+    failed.stdout.fnmatch_lines(
+        [
+            "step:build: is in 0001_baseline.json, and not in baselines/0002_baseline.json, *",
+            "step:build-head: is in 0001_baseline.json, and not in baselines/0002_baseline.json, *",
+            "2 cells, against 0002_baseline.json: 2 failed",
+        ]
+    )
+    repository.run(SAVE, FLOPS, "test_a.py", *by_name).assert_outcomes(passed=4)
+    for words in (by_name, ("test_a.py",)):
+        held = repository.run(COMPARE, FLOPS, *words)
+        assert held.ret == 0
+        held.stdout.fnmatch_lines(["2 cells, against 0003_baseline.json: 2 ok"])
 
 
 def test_one_that_a_package_named_for_pyargs_has_no_longer(alone: Repository) -> None:
