@@ -178,11 +178,11 @@ _AT_A_WORDS_END = re.compile(r"(?<!\w)_+|_+(?!\w)")
 
 
 def describe(result: Result, most: int | None = None) -> str:
-    """A cell's verdict in the last column: its word, and what moved or could not be compared; where that fails, at
-    `most` so many figures."""
+    """A cell's verdict in the last column: its word, and what moved or could not be compared. Where that fails, and
+    `most` is given, as in a terminal that has the whole above, so many figures, or the beginning of what is wrong."""
     kind = kind_of(result)
     if kind == "failed":
-        return f"failed: {shorten(result.error, width=80, placeholder=' …')}"
+        return f"failed: {result.error if most is None else shorten(result.error, width=80, placeholder=' …')}"
     unjudged = sum(verdict.kind == "not comparable" for verdict in result.verdicts)
     moved = [f"{verdict.metric} {verdict.shown_change}" for verdict in result.verdicts if verdict.kind == kind]
     if kind in {"regressed", "improved", "unstable"}:

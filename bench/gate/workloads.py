@@ -57,13 +57,16 @@ def check_step(baseline: Baseline, cell: Cell, workload: StepWorkload) -> None:
         if before is not None:
             raise BaselineError(
                 f"was recorded with {_method(before)} in {baseline.path}, this run with {_method(cell)}; figures of "
-                "two methods are not compared: if the change is meant, record a new baseline"
+                f"two methods are not compared: {_IF_MEANT}"
             )
     if record is not None and record.workload != workload:
         raise BaselineError(
             f"was recorded under another workload in {baseline.path}: {differences(record.workload, workload)}; "
-            "figures of two workloads are not compared: if the change is meant, record a new baseline"
+            f"figures of two workloads are not compared: {_IF_MEANT}"
         )
+
+
+_IF_MEANT = "if the change is meant, record a new baseline, by the same run with --benchmark-save=baseline"
 
 
 def check_adaptation(baseline: Baseline, settings: Mapping[str, AdaptationSettings], cells: Iterable[Cell]) -> None:

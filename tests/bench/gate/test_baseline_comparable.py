@@ -169,7 +169,8 @@ def test_a_users_own_step_is_refused_under_another_workload() -> None:
         judge.check_step(cell, other)
     assert str(error.value) == (
         "was recorded under another workload in baselines/0001_a.json: optimizer SGD, this run Adam; threads 1, this "
-        "run 2; figures of two workloads are not compared: if the change is meant, record a new baseline"
+        "run 2; figures of two workloads are not compared: if the change is meant, record a new baseline, by the same "
+        "run with --benchmark-save=baseline"
     )
 
 
@@ -189,5 +190,6 @@ def test_a_test_is_refused_with_another_method_or_rank() -> None:
             judge.check_step(now, workload)
         assert str(error.value) == (
             f"was recorded with method lora of rank 2 in baselines/0001_a.json, this run with method {words}; figures "
-            "of two methods are not compared: if the change is meant, record a new baseline"
+            "of two methods are not compared: if the change is meant, record a new baseline, by the same run "
+        "with --benchmark-save=baseline"
         )

@@ -159,10 +159,13 @@ def test_accuracy_is_told_in_points() -> None:
     assert summary(half).table().endswith("  regressed: adaptation.accuracy_after –")
 
 
-def test_a_long_error_is_cut_at_a_word() -> None:
-    line = summary(Result(LORA, error="word " * 40)).table().splitlines()[-1]
+def test_a_long_error_is_cut_at_a_word_in_a_terminal_alone() -> None:
+    """Which has it whole above the table; a comment on a pull request has nothing else."""
+    long = summary(Result(LORA, error="word " * 40))
+    line = long.table().splitlines()[-1]
     told = line.partition("failed: ")[2]
     assert told == "word " * 15 + "…"
+    assert f"failed: {'word ' * 40}|" in long.markdown
 
 
 def test_notes() -> None:
