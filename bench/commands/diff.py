@@ -57,6 +57,9 @@ def differences(old: Baseline, new: Baseline) -> Iterator[str]:
         yield ""
         headers = ("figure", "moved in", "lowest change", "highest change", "verdict")
         yield terminal.table([_row(group) for group in moved], headers, terminal.width(sys.stdout.isatty()))
+    if lost := _lost(old, new, both):
+        yield ""
+        yield f"No longer there, so that nothing would judge it: {', '.join(lost)}."
     same = [group.metric for group in groups if group not in moved]
     if same:
         yield ""
@@ -95,6 +98,19 @@ def _cells(old: Baseline, new: Baseline) -> Iterator[str]:
         alone = [cell for cell in one.records if cell not in other.records]
         if alone:
             yield f"{count(len(alone), 'cell')} {word}: {cells_in_words(alone)}"
+
+
+def _lost(old: Baseline, new: Baseline, both: Iterable[Cell]) -> list[str]:
+    """The judged figures that `old` has of a cell of `both`, and `new` has not: it was recorded with fewer metrics."""
+    judged = [row for row in metrics.rows() if row.figure.evidence is not metrics.Evidence.SHOWN]
+    lost = {
+        str(row): None
+        for row in judged
+        for cell in both
+        if row.of(old.records[cell]) is not None and row.of(new.records[cell]) is None
+    }
+    is_untimed = any(cell in old.seconds and cell not in new.seconds for cell in both)
+    return [*lost, *(["stats.median"] if is_untimed else [])]
 
 
 def _moved(verdict: Verdict) -> bool:

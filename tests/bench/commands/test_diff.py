@@ -155,6 +155,18 @@ def test_a_ratio_to_another_reference_has_no_change(tmp_path: Path, capsys: pyte
     assert row.split()[1:6] == ["1", "of", "1", "–", "–"]
 
 
+def test_figures_that_a_recording_has_lost_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where it was made with fewer metrics: no cell has moved, and nothing would judge them any more."""
+    old = recording(tmp_path / "1.json", extra_info(FFT), extra_info(LORA))
+    new = recording(tmp_path / "2.json", extra_info(FFT), extra_info(LORA, memory=None, latency=None))
+    (line,) = (line for line in diff(capsys, old, new) if line.startswith("No longer there, so that nothing"))
+    assert "memory.peak" in line
+    assert "latency.relative" in line
+    assert line.endswith("stats.median.")
+    assert "measured_memory" not in line
+    assert not any(line.startswith("No longer") for line in diff(capsys, old, old))
+
+
 def test_another_workload_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = recording(tmp_path / "1.json", extra_info(**changed("workload", batch_size=8)))
     new = recording(tmp_path / "2.json", extra_info())

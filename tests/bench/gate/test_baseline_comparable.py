@@ -191,5 +191,5 @@ def test_a_test_is_refused_with_another_method_or_rank() -> None:
         assert str(error.value) == (
             f"was recorded with method lora of rank 2 in baselines/0001_a.json, this run with method {words}; figures "
             "of two methods are not compared: if the change is meant, record a new baseline, by the same run "
-        "with --benchmark-save=baseline"
+            "with --benchmark-save=baseline"
         )
