@@ -214,9 +214,11 @@ def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
         given.accept = " ".join(given.accept.encode(errors="replace").decode().split())
         if not given.accept:
             raise CommandError("--accept is empty; expected why the slowdown is meant")
-    run = options.read(words, options.tolerances({}, [f"latency={given.tolerance}"]))
-    is_ours = run.selection.steps is None
-    return _checkout(given.base, is_ours=is_ours), _checkout(given.head, is_ours=is_ours), run
+    base, head = (_checkout(folder, is_ours=given.steps is None) for folder in (given.base, given.head))
+    if given.steps is not None:
+        # A name is looked up where the step will be, which need not be the current folder.
+        sys.path[:0] = [str(checkout / below) for checkout in (head, base) for below in ("", "src")]
+    return base, head, options.read(words, options.tolerances({}, [f"latency={given.tolerance}"]))
 
 
 def _checkout(folder: str, *, is_ours: bool) -> Path:
