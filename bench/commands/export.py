@@ -50,12 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the JSON. Raises CommandError where the run cannot be read or the file not be written."""
-    found = baseline.read(given.measured or runs.newest())
+    path = given.measured or runs.newest()
+    found = baseline.read(path)
     text = json.dumps(FORMATS[given.format](found), indent=1) + "\n"
     if given.output is None:
         print(text, end="")
         return 0
-    with writing(given.output):
+    with writing(given.output, [path]):
         write_named(given.output, text.encode())
     return 0
 

@@ -50,7 +50,8 @@ def run(given: argparse.Namespace) -> int:
     """Write the whole and, where asked to, judge it. Raises CommandError where the files are not all of one run."""
     shards = [read_shard(path) for path in given.shards]
     whole = text_of(join(shards, takes_uncommitted=given.uncommitted == "same"))
-    with writing(given.output):
+    compared = [] if given.compare in {None, NEWEST} else [Path(given.compare)]
+    with writing(given.output, [*given.shards, *compared]):
         write_named(given.output, whole.encode("ascii"))
     if given.compare is None:
         print(f"{given.output}: {len(shards[0].cells)} cells of {len(shards)} shards")

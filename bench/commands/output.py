@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,9 +10,12 @@ from peft_update_bench.bench.command_error import CommandError
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within it `path` is written. Raises CommandError where that cannot be done."""
+def writing(path: Path, read: Iterable[Path] = ()) -> Iterator[None]:
+    """Within it `path` is written. Raises CommandError where that cannot be done, or would replace a file of those that
+    the command has `read`."""
     try:
+        if path.is_file() and any(one.exists() and path.samefile(one) for one in read):
+            raise CommandError(f"--output {path}: is one of the files that are read; expected another")
         yield
     except OSError as error:
         raise CommandError(

@@ -307,6 +307,21 @@ def test_the_whole_is_judged_once(
     assert "flops.forward regressed: 1.000 kFLOPs → 1.100 kFLOPs (+10.0 %" in out
 
 
+def test_no_file_that_is_read_is_written(
+    shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shard would be lost, and a baseline in whose place the whole stands is what the whole is then compared with."""
+    before = write(tmp_path / "before.json", {**recorded(CELLS), "suite": {"matrix": "full", "is_filtered": False}})
+    (tmp_path / "link.json").symlink_to(before)
+    shards = shard(1), shard(2), shard(3)
+    held = [path.read_text() for path in (*shards, before)]
+    for output in (shards[1], before, tmp_path / "link.json"):
+        status, out, err = merge(capsys, *shards, "--output", output, "--compare", before)
+        complaint = f"update-bench merge: --output {output}: is one of the files that are read; expected another\n"
+        assert (status, out, err) == (2, "", complaint)
+    assert [path.read_text() for path in (*shards, before)] == held
+
+
 def test_a_baseline_is_to_be_recorded_as_the_shards_run_would_be(
     shard: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
