@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.benchmark.connect(run)
         storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
         start.find_baseline(session, theirs, storage, compare)
-        start.refuse_unwritable(config, storage)
+        start.refuse_unwritable(config, session, storage)
     except (options.OptionError, baseline.BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -138,7 +138,7 @@ def _start(config: pytest.Config) -> None:
     storage = run.baseline_folder(options.storage_folder(location))
     if not theirs.is_disabled:
         start.find_baseline(ours, theirs, storage, theirs.compare_option)
-    start.refuse_unwritable(config, storage)
+    start.refuse_unwritable(config, ours, storage)
     config.stash[SESSION] = ours
     config.pluginmanager.register(end, "peft-update-bench-hooks-session")
     start.register_reports(config, ours)

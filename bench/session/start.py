@@ -35,8 +35,10 @@ def baseline_path(run: options.RunOptions, theirs: PytestBenchmarkSession, stora
     return baseline_file.find(storage, wanted, theirs.machine_id, machine, run.record_command)
 
 
-def refuse_unwritable(config: pytest.Config, storage: Path) -> None:
-    """Raise OptionError where what the run is asked to write could not be: said after minutes, they would be lost."""
+def refuse_unwritable(config: pytest.Config, ours: Session, storage: Path) -> None:
+    """Raise OptionError where what the run is asked to write could not be: said after minutes, they would be lost. Or
+    where it would replace the baseline, by which the next run would hold whatever this one is.
+    """
     if config.option.collectonly:
         return
     theirs = PytestBenchmarkSession(config)
@@ -49,6 +51,8 @@ def refuse_unwritable(config: pytest.Config, storage: Path) -> None:
     for name, path, makes_folders in (("benchmark-json", theirs.json, True), ("markdown", markdown, False)):
         if path is not None and (why := unwritable(path, makes_folders=makes_folders)):
             raise options.OptionError(f"--{name} {path} cannot be written ({why}); expected a file to make or replace")
+        if path is not None and ours.gate.baseline and path.exists() and path.samefile(ours.gate.baseline.path):
+            raise options.OptionError(f"--{name} {path} is the baseline of this run; expected another file")
 
 
 def register_reports(config: pytest.Config, ours: Session) -> None:

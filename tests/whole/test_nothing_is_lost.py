@@ -157,6 +157,18 @@ def test_what_cannot_be_written_is_said_before_anything_runs(
     assert suite("--methods=fft", "--collect-only", *options).ret == 0
 
 
+@pytest.mark.parametrize("option", ["--benchmark-json", "--markdown"])
+def test_a_run_does_not_write_over_the_baseline_that_judges_it(suite: Suite, recorded: Path, option: str) -> None:
+    """The next run would hold whatever this one was."""
+    held, link = recorded.read_text(), recorded.with_name("link.json")
+    link.symlink_to(recorded)
+    for path in (recorded, link):
+        result = suite(COMPARE, f"{option}={path}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert f"ERROR: {option} {path} is the baseline of this run; expected another file" in text(result)
+    assert recorded.read_text() == held
+
+
 def test_a_full_disk_takes_no_report_of_the_run_before(
     suite: Suite, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
