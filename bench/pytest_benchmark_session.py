@@ -182,6 +182,16 @@ class PytestBenchmarkSession:
         asked, session.compare_fail = bool(session.compare_fail), []
         return asked
 
+    @property
+    def untimed_before(self) -> set[str]:
+        """Tests of which a compared file has a record without a latency: its times are how long measuring took."""
+        compared = [entry for recorded in self._session.compared_mapping.values() for entry in recorded.values()]
+        return {
+            entry["fullname"]
+            for entry in compared
+            if {"schema", "architecture"} <= entry.get("extra_info", {}).keys() and "latency" not in entry["extra_info"]
+        }
+
     def judge_no_times_of(self, tests: Collection[str]) -> str:
         """Let the plugin compare no times of `tests`, by node id, in which no update was timed; others' it does.
 

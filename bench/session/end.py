@@ -131,7 +131,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     ours = session.config.stash[SESSION]
     ours.run.benchmark.close()
     theirs, tests = PytestBenchmarkSession(session.config), ours.users.tests
-    if "latency" not in ours.run.metrics and tests and (remark := theirs.judge_no_times_of(tests)):
+    untimed = tests.keys() & theirs.untimed_before if "latency" in ours.run.metrics else tests
+    if untimed and (remark := theirs.judge_no_times_of(untimed)):
         ours.remarks.append(remark)
     if not session.config.option.collectonly:
         _report_lost(session, ours)

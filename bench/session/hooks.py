@@ -65,6 +65,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     ours.gate.machine = read_machine(theirs.machine_info)
     if "latency" in ours.run.metrics:
         theirs.show_beside(ours.gate.baseline.path)
+        if (untimed := theirs.untimed_before) and (remark := theirs.judge_no_times_of(untimed)):
+            ours.remarks.append(remark)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

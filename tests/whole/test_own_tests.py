@@ -94,7 +94,7 @@ def test_unbuilt(update_benchmark):
 def test_expected(update_benchmark):
     update_benchmark(step.build)
 """
-SAVE, COMPARE = "--benchmark-save=baseline", "--benchmark-compare"
+SAVE, COMPARE, METRICS = "--benchmark-save=baseline", "--benchmark-compare", "--update-metrics=flops"
 
 
 class Repository:
@@ -115,12 +115,12 @@ class Repository:
         self.write("step.py", STEP.format(channels=channels))
 
     def run(self, *options: str) -> pytest.RunResult:
-        chosen = ("-p", "no:cacheprovider", "--update-metrics=flops", *options)
+        chosen = ("-p", "no:cacheprovider", METRICS, *options)
         return self._pytester.runpytest_inprocess(*chosen)
 
     def run_alone(self, *options: str) -> pytest.RunResult:
         """In a process that has the variables of the environment from its start."""
-        return self._pytester.runpytest_subprocess("-p", "no:cacheprovider", "--update-metrics=flops", *options)
+        return self._pytester.runpytest_subprocess("-p", "no:cacheprovider", METRICS, *options)
 
     def saved(self, number: int = 1) -> dict[str, object]:
         found: dict[str, object] = json.loads((self.path / "baselines" / f"{number:04}_baseline.json").read_text())
@@ -337,6 +337,12 @@ def test_only_updates_are_timed(repository: Repository) -> None:
     repository.write("test_beside.py", BESIDE)
     beside = repository.run(COMPARE)
     beside.stdout.fnmatch_lines(["*benchmark: 1 tests*", "test_beside*"])
+    # Nor is an update's time held against how long it took to compute its figures.
+    timed = repository.run(
+        "test_a.py", "-k", "update", COMPARE, f"{METRICS},latency", "--benchmark-compare-fail=min:1%"
+    )
+    timed.stdout.fnmatch_lines(["*: 1 tests*", "test_update *", "--benchmark-compare-fail judged nothing: no update*"])
+    assert "(NOW)" not in timed.stdout.str()
 
 
 def test_a_run_in_a_folder_below(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
