@@ -7,6 +7,7 @@ a process is one: a thread cannot end a kernel that does not return.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -65,19 +66,23 @@ class ThisProcess:
         pass
 
 
-def _keeps_to(child: ChildProcess, threads: int) -> bool:
-    """Have `child` use `threads` threads from now on; whether its operators then come to an end. If not, it is closed.
+def _what_hangs(child: ChildProcess, threads: int) -> str:
+    """Have `child`, a fork, use `threads` threads from now on, and say what of it never ends, if anything. Then it is
+    closed.
 
-    A network that was called when its module was imported, or in a test before, has left this process with OpenMP's
-    threads. A fork has their administration without them, and GNU's OpenMP then waits for them for ever. With one
-    thread nothing waits.
+    What has threads in this process a fork has without them. GNU's OpenMP, which a network that was called when its
+    module was imported has used, or a test before, then waits for them for ever; with one thread nothing waits. Tensors
+    of torch.distributed do so before the fork has come to its first line.
     """
+    begun = False
     try:
+        child.call(os.getpid, limit_s=_PROBE_S)
+        begun = True
         child.call(_use_threads, threads, limit_s=_PROBE_S if threads > 1 else math.inf)
     except MeasurementError:
         child.close()
-        return False
-    return True
+        return f"operators with {threads} threads do not end" if begun else "nothing begins"
+    return ""
 
 
 def _use_threads(threads: int) -> None:
@@ -94,9 +99,9 @@ class CellProcess:
 
     One process serves many cells, because what one has computed another need not compute again; it is replaced when it
     has died or was late, and between a user's code and any other, because a network may change torch for all that come
-    after it. It is forked, so that it has the packages and the methods that this process has. CUDA does not
-    survive a fork, nor do the threads of OpenMP where this process has had any: then it is started afresh. So it is
-    where it is not to be `forked`, because this process has threads of others.
+    after it. It is forked, so that it has the packages and the methods that this process has. CUDA does not survive a
+    fork, nor do threads that this process has had: where it waits for these it is started afresh. So it is where it is
+    not to be `forked`, because this process has threads of others.
 
     Functions, arguments and results are pickled; an exception comes back as MeasurementError. Those of `plain` are
     sentences already, others are told by their type, first line and place.
@@ -131,10 +136,11 @@ class CellProcess:
 
     def call_forked(self, function: Callable[..., T], *args: Any) -> T:
         with closing(ChildProcess("fork" if self.forked else "forkserver", self.plain)) as child:
-            if not _keeps_to(child, self.threads):
+            if hangs := _what_hangs(child, self.threads):
+                fewer = "--threads 1, or " if self.threads > 1 else ""
                 raise MeasurementError(
-                    f"operators with {self.threads} threads do not end in a process forked from pytest's own, in which "
-                    "earlier tests used threads; expected --threads 1, or a builder that can be imported by its name"
+                    f"{hangs} in a process forked from pytest's own, in which earlier tests used threads; expected "
+                    f"{fewer}a builder that can be imported by its name"
                 )
             return child.call(function, *args, limit_s=self._left_s(), limit=self._limit)
 
@@ -153,7 +159,7 @@ class CellProcess:
     def _start(self) -> ChildProcess:
         if self.device == "cpu" and self.forked:
             child = ChildProcess("fork", self.plain)
-            if _keeps_to(child, self.threads):
+            if not _what_hangs(child, self.threads):
                 return child
         start_server()
         return ChildProcess("forkserver", self.plain)

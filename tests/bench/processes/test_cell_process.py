@@ -138,6 +138,29 @@ def test_threads_that_ran_before_do_not_hang_the_cells() -> None:
     assert refused.startswith("operators with 2 threads do not end in a process forked from pytest's own")
 
 
+def test_a_fork_that_never_begins_does_not_hang_the_cells() -> None:
+    """As where a test before has used tensors of torch.distributed, whose end waits for threads that a fork lacks."""
+    script = (
+        "import operator, os, time\n"
+        "from peft_update_bench.bench.processes import cell_process\n"
+        "from peft_update_bench.bench.processes.cell_process import CellProcess, MeasurementError\n"
+        "cell_process._PROBE_S = 1\n"
+        "os.register_at_fork(after_in_child=lambda: time.sleep(300))\n"
+        "for call in (CellProcess.call, CellProcess.call_forked):\n"
+        "    cell = CellProcess(60); cell.begin()\n"
+        "    try: print(call(cell, operator.add, 1, 1))\n"
+        "    except MeasurementError as error: print(error)\n"
+        "    cell.close()"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == [
+        "2",
+        "nothing begins in a process forked from pytest's own, in which earlier tests used threads; expected a builder "
+        "that can be imported by its name",
+    ]
+
+
 def test_without_a_process_errors_are_raised_as_they_are() -> None:
     with pytest.raises(ValueError, match="as it is"):
         ThisProcess().call(fail, ValueError("as it is"))
