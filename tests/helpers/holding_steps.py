@@ -87,11 +87,15 @@ def plain_attribute() -> UpdateStep:
     return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.1), DATA[:8], loss_of)
 
 
-class Replacing(torch.optim.Optimizer):
-    """Momentum whose states are new ones in each step. It has no learning rate among its options."""
+class WithoutOptions(torch.optim.Optimizer):
+    """It has no learning rate among them either."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         super().__init__(parameters, {})
+
+
+class Replacing(WithoutOptions):
+    """Momentum whose states are new ones in each step."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -113,11 +117,8 @@ class Basis:
         self.columns = torch.linalg.qr(gradient)[0]
 
 
-class Projecting(torch.optim.Optimizer):
+class Projecting(WithoutOptions):
     """Along the mean of the last two gradients that were projected."""
-
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        super().__init__(parameters, {})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -118,6 +118,13 @@ def test_the_limit_is_the_whole_cell_s(process: CellProcess, call: Any) -> None:
         call(process, time.sleep, 1.5)
 
 
+def lines_of(script: str) -> list[str]:
+    """What a Python of its own prints of `script`."""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
 def test_threads_that_ran_before_do_not_hang_the_cells() -> None:
     """As where a test before uses torch, or a module calls its network when it is imported; the fork alone hangs at
     its first parallel operator."""
@@ -131,9 +138,7 @@ def test_threads_that_ran_before_do_not_hang_the_cells() -> None:
         "    except MeasurementError as error: print(error)\n"
         "    cell.close()"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    *done, refused = run.stdout.splitlines()
+    *done, refused = lines_of(script)
     assert done == ["done"] * 2
     assert refused.startswith("operators with 2 threads do not end in a process forked from pytest's own")
 
@@ -152,9 +157,7 @@ def test_a_fork_that_never_begins_does_not_hang_the_cells() -> None:
         "    except MeasurementError as error: print(error)\n"
         "    cell.close()"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == [
+    assert lines_of(script) == [
         "2",
         "nothing begins in a process forked from pytest's own, in which earlier tests used threads; expected a builder "
         "that can be imported by its name",
