@@ -111,12 +111,12 @@ def read_run(config: pytest.Config) -> options.RunOptions:
             raise options.OptionError(complaint)
         project = options.read_project(config.rootpath)
         tolerances = options.tolerances(project.tolerances, value(config, "tolerance") or [])
-        # Elsewhere than in this repository the tests are found by their package's name, and baselines where it is told.
-        elsewhere = [] if config.rootpath == _FOLDER.parent else ["--pyargs", "peft_update_bench.bench"]
-        if choose_storage(config, project) and elsewhere:
-            elsewhere.append(f"--benchmark-storage={config.option.benchmark_storage}")
+        # Elsewhere than in this repository the tests are found by their package's name.
+        words = ["pytest"] if config.rootpath == _FOLDER.parent else ["pytest", "--pyargs", "peft_update_bench.bench"]
+        if choose_storage(config, project):
+            words.append(f"--benchmark-storage={config.option.benchmark_storage}")
         saves = theirs.is_saving
-        command = shlex.join(["pytest", *elsewhere])
+        command = shlex.join(words)
         return options.read_for(
             project, typed(config), tolerances, records_baseline=saves, command=command, taken=taken(config)
         )

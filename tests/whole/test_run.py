@@ -241,7 +241,10 @@ def test_an_improvement_passes_and_says_how_to_keep_it(suite: Suite, recorded: P
     result = suite(COMPARE)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["Improved past the tolerance; to keep it, record a new baseline: pytest * --image-size 64"]
+        [
+            "Improved past the tolerance; to keep it, record a new baseline: "
+            "pytest --benchmark-storage=file://baselines --benchmark-save=baseline --image-size 64"
+        ]
     )
 
 
@@ -276,9 +279,8 @@ def test_a_cell_that_the_run_lost_fails_as_a_test_of_its_own(suite: Suite) -> No
 def test_no_baseline_is_an_error(suite: Suite, storage: Path) -> None:
     result = suite(COMPARE)
     assert result.ret == 4
-    assert "ERROR: no baseline (NNNN_*.json) in baselines; record one with: pytest --benchmark-save=baseline" in text(
-        result
-    )
+    said = "ERROR: no baseline (NNNN_*.json) in baselines; record one with: pytest --benchmark-storage=file://baselines"
+    assert said in text(result)
     assert files(storage) == []
 
 
