@@ -104,7 +104,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         item.config.stash.setdefault(DESELECTED, set()).add(item.nodeid)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Read options and baseline where a test asks for the fixture; or where none does any more and a project that names
     us compares, for the baseline may have some."""
