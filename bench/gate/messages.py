@@ -141,7 +141,11 @@ def recorded_with(now: Record, before: Record) -> str:
         if now.versions.get(package) != before.versions.get(package)
     ]
     if now.adaptation and before.adaptation and now.adaptation.learning_rate != before.adaptation.learning_rate:
-        changed.append(f"learning rate {before.adaptation.learning_rate:g}, now {now.adaptation.learning_rate:g}")
+        was, rate = (
+            "none" if one.learning_rate is None else f"{one.learning_rate:g}"
+            for one in (before.adaptation, now.adaptation)
+        )
+        changed.append(f"learning rate {was}, now {rate}")
     return f"recorded with {'; '.join(changed)}" if changed else "recorded with the same package versions"
 
 

@@ -67,7 +67,6 @@ def record(
     adaptation: dict[str, Any] = {
         "task": cell.task,
         "settings": options.settings[cell.task].model_dump(exclude_none=True),
-        "learning_rate": step.learning_rate,
         "evaluated_at": options.plan.evaluated_at,
         "runs": [
             {
@@ -89,6 +88,8 @@ def record(
         "peak_memory": memory.highest,
         "exact": EXACT,
     }
+    if step.learning_rate is not None:
+        adaptation["learning_rate"] = step.learning_rate
     if len(outcomes) > 1:
         adaptation["accuracy_spread"] = stdev(outcome.curve[-1] for outcome in outcomes)
     full = _mean_curve(of_reference)

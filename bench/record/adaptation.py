@@ -62,13 +62,13 @@ class Adaptation(Part):
     accuracy after the update, absent with one seed. ``adapted`` says whether the gain reaches ``margin``.
     ``target_accuracy`` is the accuracy before plus ``target_share`` of full fine-tuning's gain; it, the steps and the
     FLOPs to it are absent where full fine-tuning gains nothing, the last two also where the curve does not reach it.
-    ``exact`` names the figures that are equal on every machine with the same package versions; the others carry a
-    tolerance.
+    ``learning_rate`` is absent where the optimizer has none. ``exact`` names the figures that are equal on every
+    machine with the same package versions; the others carry a tolerance.
     """
 
     task: Literal["shift", "unseen"]
     settings: AdaptationSettings
-    learning_rate: Annotated[FiniteFloat, Field(ge=0)]
+    learning_rate: Annotated[FiniteFloat, Field(ge=0)] | None = None
     evaluated_at: Annotated[list[Count], Field(min_length=2)]
     runs: Annotated[list[AdaptationRun], Field(min_length=1)]
     accuracy_before: Accuracy

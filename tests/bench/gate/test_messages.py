@@ -67,6 +67,11 @@ def test_accuracy_in_words() -> None:
 def test_another_learning_rate_is_named_as_what_may_have_caused_it() -> None:
     *_, cause = failure(of_seeds(0.5, learning_rate=0.01), of_seeds(0.8, learning_rate=0.0003), **ADAPTING)
     assert cause == "  recorded with learning rate 0.0003, now 0.01"
+    now = of_seeds(0.5)
+    assert now.adaptation is not None
+    without = now.model_copy(update={"adaptation": now.adaptation.model_copy(update={"learning_rate": None})})
+    *_, cause = failure(without, of_seeds(0.8, learning_rate=0.0003), **ADAPTING)
+    assert cause == "  recorded with learning rate 0.0003, now none"
 
 
 def test_an_accuracy_from_another_machine_is_judged_as_another_networks() -> None:

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measuring.adaptation import record
 from peft_update_bench.bench.options.adaptation import AdaptationOptions
 from peft_update_bench.bench.processes.update_runs import Found
 from peft_update_bench.bench.record import AdaptationSettings
+from peft_update_bench.fixtures.methods.fft import FullFineTuning
+from peft_update_bench.fixtures.network import Network
 from peft_update_bench.fixtures.training.adaptation import Outcome
 from peft_update_bench.fixtures.training.plan import Plan
 from peft_update_bench.fixtures.workload import Workload
 
 from tests.helpers.adaptation_records import SETTINGS
+
+
+class WithoutRate(torch.optim.SGD):
+    """It has none among its options."""
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        super().__init__(parameters)
+        del self.param_groups[0]["lr"]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            parameter.sub_(parameter.grad.sign(), alpha=0.001)
+
+
+class Signs(FullFineTuning):
+    def optimizer(self, network: Network, rank: int | None) -> torch.optim.Optimizer:
+        return WithoutRate(network.module.parameters())
+
 
 CELL = Cell("mobilenet_v3_small", "head", None, "shift")
 PLAN = Plan(steps=2, batch_size=2)
@@ -26,3 +51,12 @@ def test_what_is_gained_or_reached_exactly_counts() -> None:
     found = record(CELL, Workload(batch_size=2, image_size=32), options, [Found(outcome, None)], [reference]).adaptation
     assert found is not None
     assert (found.adapted, found.steps_to_target) == (True, 1)
+
+
+def test_an_optimizer_without_a_learning_rate_is_recorded_without_one() -> None:
+    cell = Cell("mobilenet_v3_small", f"{__name__}:Signs", None, "shift")
+    found = Found(Outcome([0.1, 0.2, 0.3], 0.9, 0.9), None)
+    options = AdaptationOptions(plan=PLAN, settings={"shift": SHIFT}, seeds=1)
+    written = record(cell, Workload(batch_size=2, image_size=32), options, [found], [found.outcome]).as_extra_info()
+    assert "learning_rate" not in written["adaptation"]
+    assert written["workload"]["optimizer"] == "WithoutRate"
