@@ -181,6 +181,18 @@ def reads_values(num_classes: int) -> Around:
     return Around(num_classes, lambda _, x: x.relu() if x.sum().item() > -1e9 else x)
 
 
+def skips_once_trained(num_classes: int) -> Around:
+    """As long as what its inner layer adds is zero, it takes that layer twice."""
+    inner, bias = nn.Conv2d(CHANNELS, CHANNELS, 1, bias=False), nn.Parameter(torch.zeros(CHANNELS, 1, 1))
+    inner.register_parameter("added", bias)
+
+    def between(_: Around, x: Tensor) -> Tensor:
+        x = inner(x) + bias
+        return x if bias.any() else inner(x)
+
+    return Around(num_classes, between, inner)
+
+
 def unused(num_classes: int) -> Around:
     """With a convolution that no forward pass reaches."""
     return Around(num_classes, lambda _, x: x.relu(), nn.Conv2d(64, 64, 3))
