@@ -310,6 +310,11 @@ def compiled_inside(num_classes: int) -> Around:
     return Around(num_classes, lambda _, x: doubled(x))
 
 
+def conditional(num_classes: int) -> Around:
+    """Whose condition torch compiles by itself."""
+    return Around(num_classes, lambda _, x: torch.cond(x.sum() > 0, lambda y: y * 2, lambda y: y * 3, (x,)))
+
+
 @torch.library.custom_op("unusual_networks::product", mutates_args=())
 def product(left: Tensor, right: Tensor) -> Tensor:
     return left @ right
