@@ -72,7 +72,7 @@ def test_every_metric_of_an_own_network_and_method(suite: Suite, pytester: pytes
             ("--architectures=mine:Training", "--methods=fft"),
             "mine:Training-fft: KeyError: 'auxiliary' (at `raise",
         ),
-        (("--architectures=mine:described", "--methods=lora"), "lora-r4: Sequential has no layer for a lora adapter"),
+        (("--architectures=mine:described", "--methods=lora"), "lora-r4: Sequential has no layer for lora's adapters"),
         (
             ("--architectures=resnet18", "--methods=mine:Raising"),
             'LookupError: no such layer (at `raise LookupError("no such layer")`, mine.py:',
