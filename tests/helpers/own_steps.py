@@ -90,6 +90,16 @@ def _stepping(network: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[
     return lambda: optimizer.step(closure), network, optimizer
 
 
+def profiles_itself() -> Whole:
+    step, network, optimizer = whole()
+
+    def profiled() -> object:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+            return step()
+
+    return profiled, network, optimizer
+
+
 def data_parallel() -> Whole:
     """In a process group that is there already."""
     network = nn.parallel.DistributedDataParallel(Detector())
