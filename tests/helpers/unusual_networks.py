@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from peft_update_bench.fixtures.methods import Method, PeriodicWork
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import DeformConv2d
@@ -314,15 +316,20 @@ def only_relu(num_classes: int) -> Around:
     return Around(num_classes, lambda _, x: x.relu())
 
 
-def asks_meta_for_a_shape(num_classes: int) -> Around:
-    """As :func:`only_relu`, in the shape that a convolution would make, which is tried on the meta device."""
+def _asking_for_a_shape(trying: Callable[[], AbstractContextManager[object]]) -> Callable[[int], Around]:
+    """As :func:`only_relu`, in the shape that a convolution would make, which is tried without computing it."""
 
     def between(_: Around, x: Tensor) -> Tensor:
-        kernel = torch.empty(CHANNELS, CHANNELS, 3, 3, device="meta")
-        would_make = nn.functional.conv2d(x.detach().to("meta"), kernel, padding=1).relu()
+        with trying():
+            images, kernel = torch.empty(x.shape), torch.empty(CHANNELS, CHANNELS, 3, 3)
+            would_make = nn.functional.conv2d(images, kernel, padding=1).relu()
         return x.relu().view(would_make.shape)
 
-    return Around(num_classes, between)
+    return lambda num_classes: Around(num_classes, between)
+
+
+asks_meta_for_a_shape = _asking_for_a_shape(lambda: torch.device("meta"))
+asks_fakes_for_a_shape = _asking_for_a_shape(FakeTensorMode)
 
 
 def conditional(num_classes: int) -> Around:
