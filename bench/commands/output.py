@@ -13,6 +13,8 @@ from peft_update_bench.bench.command_error import CommandError
 def writing(path: Path, read: Iterable[Path] = ()) -> Iterator[None]:
     """Within it `path` is written. Raises CommandError where that cannot be done, or would replace a file of those that
     the command has `read`."""
+    if path == Path("-"):
+        raise CommandError("--output -: expected a file's name, such as /dev/stdout")
     try:
         if path.is_file() and any(one.exists() and path.samefile(one) for one in read):
             raise CommandError(f"--output {path}: is one of the files that are read; expected another")

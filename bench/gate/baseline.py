@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -125,6 +126,9 @@ _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: |$)", re.MULTILINE)
 
 _LFS = "version https://git-lfs.github.com/"
 
+_DIGITS = 20
+"""Of a number that is told as it stands."""
+
 _MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 """The byte order mark, once it is decoded."""
 
@@ -155,8 +159,14 @@ def parsed(path: Path, content: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise BaselineError(f"{path}: is not UTF-8 at byte {error.start}; expected pytest-benchmark's JSON") from None
 
-    def refuse(constant: str) -> NoReturn:
-        raise BaselineError(f"{path}: holds {constant}; expected finite numbers only")
+    def refuse(number: str) -> NoReturn:
+        raise BaselineError(f"{path}: holds {number}; expected finite numbers only")
+
+    def finite(number: str) -> str:
+        """As it stands; JSON's numbers may be larger than any float, whole ones too."""
+        if not math.isfinite(float(number)):
+            refuse(number if len(number) <= _DIGITS else f"a number of {len(number)} characters")
+        return number
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
@@ -166,7 +176,13 @@ def parsed(path: Path, content: bytes) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        data = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        data = json.loads(
+            text,
+            parse_constant=refuse,
+            parse_int=lambda number: int(finite(number)),
+            parse_float=lambda number: float(finite(number)),
+            object_pairs_hook=unique,
+        )
     except JSONDecodeError as error:
         if conflict := _CONFLICT.search(text):
             line = text[: conflict.start()].count("\n") + 1

@@ -24,6 +24,8 @@ from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.fixtures.files import write_named
 
 ENDINGS = (".html", ".md")
+_BASELINES = object()
+"""``--history`` without a folder, which is not the current one: that is typed as a dot."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--history",
         nargs="?",
-        const=Path(),
+        const=_BASELINES,
         type=Path,
         metavar="FOLDER",
         help="every run in a folder and below over time, such as CI's artifacts; default: baselines",
@@ -76,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
             path.parent.stat()  # before the page is made, which may take minutes
     over_time = None
     if given.history is not None:
-        folder = options.read_project(Path.cwd()).storage_folder if given.history == Path() else given.history
+        folder = options.read_project(Path.cwd()).storage_folder if given.history is _BASELINES else given.history
         over_time = history.read_folder(folder)
     for line in over_time.unreadable if over_time else ():
         print(f"left out: {line}", file=sys.stderr)

@@ -194,6 +194,7 @@ def test_a_pipe_or_markup_in_a_name_stays_text_in_markdown(tmp_path: Path, capsy
         (["run.json", "--figures", "run.json"], "--figures run.json: File exists; expected a folder"),
         (["--history", "nowhere"], "--history nowhere: is no folder"),
         (["--history", "empty"], "--history empty: holds no run"),
+        (["--history"], "--history baselines: is no folder"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -206,6 +207,14 @@ def test_what_cannot_be_done_is_said_in_one_line(
     workload = {**extra_info()["workload"], "batch_size": 8}
     write(Path("batch.json"), baseline_data(extra_info(LORA, workload=workload)))
     assert said in fails_in_one_line(capsys, *arguments)
+
+
+def test_a_history_may_be_the_current_folder(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run_file.parent)
+    assert main(["report", "--history", "."]) == 0
+    assert capsys.readouterr().out.startswith("2 cells of run.json")
 
 
 def test_a_page_that_cannot_be_written_is_not_made(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
