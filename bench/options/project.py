@@ -124,7 +124,8 @@ def _checked(path: Path, table: Any) -> dict[str, Any]:
         )
     found = {key: value for key, value in table.items() if key not in _LISTS}
     if "modules" in found:
-        found["modules"] = tuple(map(str, found["modules"]))
+        _must_hold(path, "modules", str, found["modules"])
+        found["modules"] = tuple(found["modules"])
     found["options"] = {key: _typed(path, key, table[key]) for key in _LISTS if key in table}
     if {"steps", "architectures"} <= found["options"].keys():
         raise OptionError(f"{path}: tool.peft-update-bench has steps and architectures; {NOT_BOTH}")
@@ -136,10 +137,15 @@ NOT_BOTH = "expected one of the two, because a step brings its network"
 
 def _typed(path: Path, key: str, values: list[object]) -> str:
     """A list as one types it. Raises OptionError where it is empty, or holds something else than its kind."""
-    kind = _LISTS[key]
-    for value in values:
-        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, str) and "," in value):
-            raise OptionError(f"{path}: tool.peft-update-bench.{key} holds {value!r}; expected {_KINDS[key][1]}")
+    _must_hold(path, key, _LISTS[key], values)
     if not values:
         raise OptionError(f"{path}: tool.peft-update-bench.{key} is empty; expected {_KINDS[key][1]}, or no such line")
     return ",".join(map(str, values))
+
+
+def _must_hold(path: Path, key: str, kind: type, values: list[object]) -> None:
+    """Raise OptionError where a list holds something else than its kind."""
+    for value in values:
+        is_of_kind = isinstance(value, kind) and not isinstance(value, bool)
+        if not is_of_kind or value == "" or "," in str(value):
+            raise OptionError(f"{path}: tool.peft-update-bench.{key} holds {value!r}; expected {_KINDS[key][1]}")

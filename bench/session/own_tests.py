@@ -167,9 +167,8 @@ def _read_run(config: pytest.Config) -> RunOptions:
         taken=option_hooks.taken(config),
     )
     if run.benchmark.name not in {"update", "instructions"}:
-        raise OptionError(
-            f"--metrics names {run.benchmark.name}, which measures networks of the matrix; expected metrics of a step"
-        )
+        complaint = f"names {run.benchmark.name}, which measures networks of the matrix; expected metrics of a step"
+        raise project.located(OptionError(f"--metrics {complaint}"), option_hooks.typed(config))
     return run
 
 

@@ -196,8 +196,7 @@ class Session:
         if self.gate.baseline and self.run.needs_machine:
             recordings[self.gate.baseline.name] = list(self.gate.baseline.records.values())
         remarks += filter(None, (explain_load(what, records) for what, records in recordings.items()))
-        if self.gate.baseline:
-            remarks += self.users.remarks(self.gate.baseline)
+        remarks += self.users.remarks
         if self.unsaved:
             remarks.append(f"No baseline was saved: {self.unsaved}.")
         return Summary(

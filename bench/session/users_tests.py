@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.baseline_file import steps_of_older
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
@@ -96,12 +95,13 @@ class UsersTests:
         self.results[cell] = Result(cell, error=error)
         return error
 
-    def remarks(self, baseline: Baseline) -> list[str]:
+    @property
+    def remarks(self) -> list[str]:
         """What a reader should know of them that pytest's own report does not say."""
-        remarks = []
-        if self.lost:
+        remarks, baseline = [], self.gate.baseline
+        if baseline and self.lost:
             remarks.append(" ".join(explain_loss(self.lost, baseline, self.run.record_command).splitlines()))
-        if self.unmeasured:
+        if baseline and self.unmeasured:
             number, which = count(len(self.unmeasured), "cell"), cells_in_words(self.unmeasured)
             remarks.append(
                 f"{number} of {baseline.name} not measured, because skipped, not reached or failed before: {which}."

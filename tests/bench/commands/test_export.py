@@ -122,7 +122,10 @@ def test_the_newest_baseline_is_the_default(
         (["--format", "csv", "run.json"], "argument --format: invalid choice: 'csv'"),
         (["--format", "bencher", "nowhere.json"], "nowhere.json: cannot be read: No such file or directory"),
         (["--format", "bencher", "run.json", "--output", "no/out.json"], "--output no/out.json: No such file"),
-        (["--format", "bencher", "run.json", "--output", "-"], "--output -: expected a file's name, such as /dev/stdout"),
+        (
+            ["--format", "bencher", "run.json", "--output", "-"],
+            "--output -: expected a file's name, such as /dev/stdout",
+        ),
         (
             ["--format", "bencher", "run.json", "--output", "./run.json"],
             "--output run.json: is one of the files that are read; expected another",

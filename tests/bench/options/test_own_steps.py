@@ -125,6 +125,8 @@ def test_a_number_of_steps_takes_no_projects_networks_from_it(tmp_path: Path) ->
     [
         ('steps = "a:b"', "tool.peft-update-bench.steps is 'a:b'; expected a list of names"),
         ("steps = [3]", "tool.peft-update-bench.steps holds 3; expected a list of names"),
+        ("modules = [3]", "tool.peft-update-bench.modules holds 3; expected a list of modules' names"),
+        ('modules = [""]', "tool.peft-update-bench.modules holds ''; expected a list of modules' names"),
         ("ranks = [true]", "tool.peft-update-bench.ranks holds True; expected a list of whole numbers"),
         ('ranks = ["1"]', "tool.peft-update-bench.ranks holds '1'; expected a list of whole numbers"),
         ("metrics = []", "tool.peft-update-bench.metrics is empty; expected a list of names, or no such line"),
