@@ -20,7 +20,14 @@ from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
 from peft_update_bench.bench.processes.child_process import MeasurementError
-from peft_update_bench.bench.record import SCHEMA, Record, StepWorkload, installed_versions, read_record
+from peft_update_bench.bench.record import (
+    SCHEMA,
+    Record,
+    RecordError,
+    StepWorkload,
+    installed_versions,
+    read_record,
+)
 from peft_update_bench.fixtures import own_steps
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
 from peft_update_bench.fixtures.imported import ImportedNameError, may_warn
@@ -59,6 +66,7 @@ FAILURES = (
     OwnStepError,
     MeasurementError,
     LatencyError,
+    RecordError,
 )
 """What one cell may fail with, each a sentence for the user; the other cells still run."""
 
@@ -114,12 +122,23 @@ def measure(
     measuring = Measuring(cell, run, process, decision, parts)
     for function in dict.fromkeys(METRICS[name].measure for name in run.metrics):
         load(function)(measuring)
+    _must_have_measured(measuring)
     if cell.is_users and not cell.is_step:
         workload = process.call(_as_run, cell, run.workload)
     if run.needs_machine:
         device = workload.device if isinstance(workload, Workload) else str(workload["device"])
         measuring.sections.update(gpu_of(device, process))
     return Measurement(record_of(cell, workload, measuring.sections), measuring.step_seconds)
+
+
+def _must_have_measured(measuring: Measuring) -> None:
+    """Raise MeasurementError where a metric has no section: nothing would judge it, and the cell would pass."""
+    for name in measuring.run.metrics:
+        metric = METRICS[name]
+        if name not in measuring.sections and (metric.of_steps or not measuring.cell.is_step):
+            raise MeasurementError(
+                f"{metric.measure} leaves no measuring.sections[{name!r}]; expected what it measured"
+            )
 
 
 def gpu_of(device: str, process: Process) -> dict[str, str]:

@@ -109,6 +109,7 @@ class Metric:
                    metrics with the same one are measured in one call. Empty where another metric's does it.
     ``benchmark``  whose ``--metrics`` may name it; empty where none does
     ``in_baselines``  whether a run that saves a baseline measures it, though nobody named it: later runs may name it
+    ``of_steps``   whether it is told of a user's own step too
     ``conditions`` reads from two sections why they cannot be compared, empty where they can
     """
 
@@ -120,6 +121,7 @@ class Metric:
     benchmark: str = ""
     by_default: bool = False
     in_baselines: bool = False
+    of_steps: bool = True
     conditions: Callable[[Any, Any], str] | None = None
 
     def model(self) -> Any:

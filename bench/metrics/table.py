@@ -164,6 +164,7 @@ METRICS: dict[str, Metric] = {
             measure=_COMPUTE,
             benchmark="update",
             in_baselines=True,
+            of_steps=False,
         ),
         Metric(
             "result",
@@ -180,6 +181,7 @@ METRICS: dict[str, Metric] = {
             measure=_COMPUTE,
             benchmark="update",
             by_default=True,
+            of_steps=False,
         ),
         Metric(
             "first_step",

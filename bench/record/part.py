@@ -15,9 +15,9 @@ Accuracy = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
-    """Read strictly: no other key, no other type, no null, and no character that cannot be printed."""
+    """Read strictly: no other key, no other type, no null, no NaN, and no character that cannot be printed."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -31,7 +31,8 @@ class Energy(Part):
 
 
 def measure(measuring):
-    measuring.sections["energy"] = {"joules": float(os.environ["JOULES"])}
+    if os.environ["JOULES"]:
+        measuring.sections["energy"] = {"joules": float(os.environ["JOULES"])}
 
 
 class Transfer(Part):
@@ -175,6 +176,24 @@ def test_a_metric_is_measured_recorded_judged_and_shown(
     html = page.read_text()
     assert re.search(r"<th[^>]*>\s*(<[^>]*>)?\s*energy", html)
     assert "2.200 J" in html
+
+
+@pytest.mark.parametrize(
+    ("joules", "complaint"),
+    [
+        ("nan", "energy.joules: Input should be a finite number, given nan"),
+        ("inf", "energy.joules: Input should be a finite number, given inf"),
+        ("", "additions:measure leaves no measuring.sections['energy']; expected what it measured"),
+    ],
+)
+def test_a_metric_that_measures_no_number_fails_its_cells(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, joules: str, complaint: str
+) -> None:
+    monkeypatch.setenv("JOULES", joules)
+    saved = run(*ENERGY, "--benchmark-save=baseline")
+    saved.assert_outcomes(failed=2)
+    saved.stdout.fnmatch_lines([f"mobilenet_v3_small-fft: {complaint.replace('[', '[[]')}"])
+    assert not list(pytester.path.glob("perf/*"))
 
 
 def test_a_benchmark_runs_and_saves_into_its_own_folder(run: Run, pytester: pytest.Pytester) -> None:

@@ -65,6 +65,16 @@ from _pytest.runner import runtestprotocol
 def pytest_runtest_protocol(item, nextitem):
     runtestprotocol(item, log=False, nextitem=nextitem)
 """
+FAILS_AS_EXPECTED = """
+import pytest
+import step
+
+
+@pytest.mark.xfail
+def test_expected(update_benchmark):
+    update_benchmark(step.build)
+    raise KeyError
+"""
 ENDS_BEFORE = """
 import pytest
 import step
@@ -189,6 +199,11 @@ def test_one_that_is_gone_is_lost_unless_the_command_line_leaves_it_out(reposito
     [
         ("--benchmark-compare=", "", "--benchmark-compare is ''; expected a number, the beginning of a file name, "),
         ("--benchmark-storage=http://a", "", "--benchmark-storage is 'http://a'; expected a folder"),
+        (
+            "--update-metrics=growth",
+            "",
+            "--metrics is 'growth', which is not told of a step of one's own; expected others too, such as flops,memory",
+        ),
         ("--benchmark-json=.", "", "--benchmark-json . cannot be written (Is a directory); expected a file to make"),
         (COMPARE, 'storage = "step.py"', "*: tool.peft-update-bench.storage is *step.py', which is a file"),
         (
@@ -384,6 +399,11 @@ def test_what_was_not_measured_is_told(repository: Repository) -> None:
     tests = [f"def test_{name}(update_benchmark):\n    update_benchmark(step.build)\n" for name in names]
     repository.write("test_c.py", "import step\n" + "\n".join(tests))
     repository.run(SAVE).assert_outcomes(passed=5)
+    expected = "Marked xfail, so that the run does not fail for it: test_c.py::test_expected."
+    repository.write("test_c.py", FAILS_AS_EXPECTED)
+    alone = repository.run()
+    alone.assert_outcomes(xfailed=1)
+    alone.stdout.fnmatch_lines([expected, "1 cell, no baseline compared *: 1 not compared"])
     repository.write("test_c.py", ENDS_BEFORE)
     repository.widen(9)
     result = repository.run(COMPARE, "-W", "error::pytest_benchmark.logger.PytestBenchmarkWarning")
@@ -392,7 +412,7 @@ def test_what_was_not_measured_is_told(repository: Repository) -> None:
         [
             "3 cells of 0001_baseline.json not measured, because skipped, not reached or failed before: "
             "test_c.py::test_skipped, test_c.py::test_ends, test_c.py::test_refused.",
-            "Marked xfail, so that the run does not fail for it: test_c.py::test_expected.",
+            expected,
             "2 cells, against 0001_baseline.json: 1 failed, 1 regressed",
             "FAILED rank is 2 without a method; expected both or neither test_c.py::test_refused*",
             "FAILED raises KeyError: 'boxes' (test_c.py:7) when it is built test_c.py::test_unbuilt*",
