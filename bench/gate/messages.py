@@ -97,11 +97,8 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
     causes = []
     if any(verdict.metric.startswith("memory.") for verdict in failing) and now.memory and before.memory:
         old = before.memory.categories()
-        moved = [
-            f"{name} {show(old[name], 'bytes')} → {show(new, 'bytes')}"
-            for name, new in now.memory.categories().items()
-            if new != old[name]
-        ]
+        new = now.memory.categories()
+        moved = [f"{name} {_bytes_moved(old[name], new[name])}" for name in new if new[name] != old[name]]
         where = f"{now.memory.peak_phase}, {now.memory.peak_module}"
         causes.append(f"at the peak ({where}): {', '.join(moved) or 'every category as before'}")
     if any(verdict.metric.startswith("flops.optimizer") for verdict in failing) and now.flops and before.flops:
@@ -116,6 +113,14 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
     if more := more_often(now, before, failing):
         causes.append(f"runs more often: {more}")
     return [*causes, recorded_with(now, before)]
+
+
+def _bytes_moved(old: int, new: int) -> str:
+    """Both figures, or how far they are apart where they read alike."""
+    before, after = show(old, "bytes"), show(new, "bytes")
+    if before != after:
+        return f"{before} → {after}"
+    return f"{'+' if new > old else '−'}{show(abs(new - old), 'bytes')}"
 
 
 def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:

@@ -115,7 +115,7 @@ def _judge_exact(row: Row, new: float, old: float, tolerance: float) -> Verdict:
     else:
         kind = "ok" if new == old else "regressed" if new > old else "improved"
     if kind == "improved" and row.figure.evidence is Evidence.PINNED:
-        kind = "regressed"
+        kind, note = "regressed", "fewer is another method, and no saving"
     if row.figure.floor and new < row.figure.floor * old:
         kind, note = "regressed", "so much less is no saving: something is left out"
     return Verdict(str(row), kind, row.figure.unit, new, old, tolerance, note)

@@ -202,7 +202,7 @@ def test_one_that_is_gone_is_lost_unless_the_command_line_leaves_it_out(reposito
         (
             "--update-metrics=growth",
             "",
-            "--metrics is 'growth', which is not told of a step of one's own; expected others too, such as flops,memory",
+            "--metrics is 'growth', which is not told of a step of one's own; expected others too, such as flops",
         ),
         ("--benchmark-json=.", "", "--benchmark-json . cannot be written (Is a directory); expected a file to make"),
         (COMPARE, 'storage = "step.py"', "*: tool.peft-update-bench.storage is *step.py', which is a file"),

@@ -34,7 +34,8 @@ def test_a_missing_figure_in_words() -> None:
 
 def test_fewer_parameters_in_words() -> None:
     assert failure(record(**changed("parameters", trainable=99)), record()) == [
-        "  parameters.trainable regressed: 100 parameters → 99 parameters (-1.0 %, −1 parameters; tolerance 0%)",
+        "  parameters.trainable regressed: 100 parameters → 99 parameters (-1.0 %, −1 parameters; tolerance 0%; "
+        "fewer is another method, and no saving)",
         AS_BEFORE,
     ]
 
@@ -136,6 +137,18 @@ def test_what_was_not_moved_at_the_peak_is_not_named() -> None:
         "  at the peak (backward, layer4): activations 400 Bytes → 480 Bytes, temporaries 50 Bytes → 70 Bytes",
         AS_BEFORE,
     ]
+
+
+def test_categories_that_read_alike_are_told_by_how_far_they_moved() -> None:
+    """As 192.20 KiB → 192.20 KiB nobody would see it."""
+    before = changed("memory", peak=600 + 2**20, activations=2**20, other=20)
+    now = changed("memory", peak=603 + 2**20, activations=2**20 + 4, other=19)
+    assert failure(record(**now), record(**before))[1] == (
+        "  at the peak (backward, layer4): activations +4 Bytes, other 20 Bytes → 19 Bytes"
+    )
+    assert "activations −4 Bytes" in failure(
+        record(**changed("memory", peak=605 + 2**20, activations=2**20 - 4, other=29)), record(**before)
+    )[1]  # fmt: skip
 
 
 def test_a_peak_of_the_same_categories_says_so() -> None:
