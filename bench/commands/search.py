@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.commands.output import writing
+from peft_update_bench.bench.commands.output import refuse_unwritable, writing
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from tabulate import tabulate
 
@@ -76,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Search, print the scores as Markdown, and write the file where one is named. Raises CommandError."""
     rates = _rates(given.rates)
+    if given.output is not None:
+        refuse_unwritable(given.output)
     words = {name: getattr(given, name) for name in OPTIONS}
     asked = options.read({**words, "metrics": AdaptationBenchmark.name}, {})
     # Seconds of imports, which --help and a refused option should not wait for.

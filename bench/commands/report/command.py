@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from peft_update_bench.bench import options
-from peft_update_bench.bench.commands.output import writing
+from peft_update_bench.bench.commands.output import refuse_unwritable, writing
 from peft_update_bench.bench.commands.report import figures, history, matrix, runs
 from peft_update_bench.bench.commands.report.figures import Figure
 from peft_update_bench.bench.commands.report.runs import NEWEST, Comparison
@@ -74,8 +74,7 @@ def _output(word: str) -> Path:
 def run(given: argparse.Namespace) -> int:
     """Write what was asked for. Returns 0: a regression is the gate's to fail, the report shows it."""
     for path in given.output:
-        with writing(path):
-            path.parent.stat()  # before the page is made, which may take minutes
+        refuse_unwritable(path)
     over_time = None
     if given.history is not None:
         folder = options.read_project(Path.cwd()).storage_folder if given.history is _BASELINES else given.history

@@ -308,15 +308,21 @@ def test_a_search_prints_its_choice_and_writes_nothing(
     assert re.search(r"^\| lora +\| 50.0% +\| 0.001 +\|$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_a_search_cannot_write_its_output(
-    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        (".", "Is a directory; expected a file in a folder that can be written"),
+        ("nowhere/rates.json", "No such file or directory; expected a file in a folder that can be written"),
+        ("-", "expected a file's name, such as /dev/stdout"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_search(
+    search: Callable[..., int], output: str, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert search(f"--output={tmp_path}") == 2
+    """Which takes hours."""
+    assert search(f"--output={output}") == 2
     told = capsys.readouterr()
-    assert re.search(r"^\| lora +\| 50.0%", told.out, re.MULTILINE)
-    assert told.err == (
-        f"update-bench search: --output {tmp_path}: Is a directory; expected a file in a folder that can be written\n"
-    )
+    assert (told.out, told.err) == ("", f"update-bench search: --output {output}: {why}\n")
 
 
 def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], tmp_path: Path) -> None:
