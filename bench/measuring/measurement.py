@@ -135,7 +135,8 @@ def _must_have_measured(measuring: Measuring) -> None:
     """Raise MeasurementError where a metric has no section: nothing would judge it, and the cell would pass."""
     for name in measuring.run.metrics:
         metric = METRICS[name]
-        if name not in measuring.sections and (metric.of_steps or not measuring.cell.is_step):
+        is_due = metric.is_always_known and (metric.of_steps or not measuring.cell.is_step)
+        if is_due and name not in measuring.sections:
             raise MeasurementError(
                 f"{metric.measure} leaves no measuring.sections[{name!r}]; expected what it measured"
             )

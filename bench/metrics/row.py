@@ -110,6 +110,7 @@ class Metric:
     ``benchmark``  whose ``--metrics`` may name it; empty where none does
     ``in_baselines``  whether a run that saves a baseline measures it, though nobody named it: later runs may name it
     ``of_steps``   whether it is told of a user's own step too
+    ``is_always_known``  whether each cell has it; where one cannot, a remark says why
     ``conditions`` reads from two sections why they cannot be compared, empty where they can
     """
 
@@ -122,6 +123,7 @@ class Metric:
     by_default: bool = False
     in_baselines: bool = False
     of_steps: bool = True
+    is_always_known: bool = True
     conditions: Callable[[Any, Any], str] | None = None
 
     def model(self) -> Any:

@@ -165,6 +165,7 @@ METRICS: dict[str, Metric] = {
             benchmark="update",
             in_baselines=True,
             of_steps=False,
+            is_always_known=False,
         ),
         Metric(
             "result",

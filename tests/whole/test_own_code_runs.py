@@ -108,6 +108,28 @@ def test_an_own_network_that_reads_values_is_computed_from_a_real_step(suite: Su
     suite("--metrics=flops,memory", "--architectures=mine:ReadsValues", "--methods=fft").assert_outcomes(passed=1)
 
 
+CUMULATING = """
+from torch import nn
+
+
+class Cumulating(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 64, 3, stride=2), nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.head(self.stem(x).sigmoid().flatten(2).cumprod(2).mean(2))
+"""
+
+
+def test_an_own_network_whose_growth_cannot_be_known_says_why(suite: Suite, pytester: pytest.Pytester) -> None:
+    """The memory of its step is not what tensors show, and that of larger batches and images is known from them."""
+    pytester.makepyfile(cumulating=CUMULATING)
+    result = suite("--architectures=cumulating:Cumulating", "--methods=fft,head", "--metrics=flops,memory,growth")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*cumulating:Cumulating-fft: *how it grows is not known, because *"])
+
+
 def test_what_an_own_network_warns_of_is_no_failure(suite: Suite) -> None:
     suite("--metrics=flops", "--architectures=mine:Warns", "--methods=fft").assert_outcomes(passed=1)
 
