@@ -134,11 +134,9 @@ def measure(
 def _must_have_measured(measuring: Measuring) -> None:
     """Raise MeasurementError where a metric has no section: nothing would judge it, and the cell would pass."""
     for name in measuring.run.metrics:
-        metric = METRICS[name]
-        is_due = metric.is_always_known and (metric.of_steps or not measuring.cell.is_step)
-        if is_due and name not in measuring.sections:
+        if METRICS[name].is_always_known and name not in measuring.sections:
             raise MeasurementError(
-                f"{metric.measure} leaves no measuring.sections[{name!r}]; expected what it measured"
+                f"{METRICS[name].measure} leaves no measuring.sections[{name!r}]; expected what it measured"
             )
 
 

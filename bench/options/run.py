@@ -190,11 +190,13 @@ def read(
     if batch_sizes:
         sizes["batch_size"] = batch_sizes[0]
     steps = () if is_of_tests else read_steps(given, kind)
-    if (steps or is_of_tests) and not any(METRICS[name].of_steps for name in metrics):
-        raise OptionError(
-            f"--metrics is {given.get('metrics')!r}, which is not told of a step of one's own; expected others too, "
-            "such as flops,memory"
-        )
+    if steps or is_of_tests:
+        metrics = tuple(name for name in metrics if METRICS[name].of_steps)
+        if not metrics:
+            raise OptionError(
+                f"--metrics is {given.get('metrics')!r}, which is not told of a step of one's own; expected others "
+                "too, such as flops,memory"
+            )
     device = read_device(given.get("device"))
     workload = replace(
         kind.default_workload,

@@ -118,12 +118,13 @@ def _page(
     over_time: history.History | None,
     drawn_over_time: list[Figure],
 ) -> str:
-    from peft_update_bench.bench.commands.report import claims
     from peft_update_bench.bench.commands.report.page import Contents, render
 
     found = None
     is_of_matrix = not all(cell.is_step or cell.is_users for cell in shown.records)
     if is_of_matrix if given.claims is None else given.claims:
         print("re-measuring the study's claims (--no-claims leaves them out)", file=sys.stderr, flush=True)
+        from peft_update_bench.bench.commands.report import claims  # which takes peft
+
         found = claims.measure(list(shown.records.values()))
     return render(Contents(shown, comparison, drawn, over_time, drawn_over_time, found))

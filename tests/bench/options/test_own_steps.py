@@ -22,6 +22,13 @@ def test_cells_of_own_steps() -> None:
     assert run.record_command == f"pytest --benchmark-save=baseline --steps {WHOLE},{DESCRIBED}"
 
 
+def test_what_is_not_told_of_a_step_is_not_measured() -> None:
+    assert read(steps=WHOLE, metrics="flops,growth,result").metrics == ("flops",)
+    assert not {"growth", "result"} & {*read(steps=WHOLE).metrics}
+    with pytest.raises(OptionError, match=r"^--metrics is 'growth,result', which is not told of a step of one's own"):
+        read(steps=WHOLE, metrics="growth,result")
+
+
 def test_methods_on_own_steps() -> None:
     run = read(steps=DESCRIBED, methods="own,fft,lora", ranks="1,4")
     assert [str(cell) for cell in run.selection.cells()] == [
