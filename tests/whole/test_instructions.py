@@ -105,7 +105,7 @@ def test_on_another_cpu_a_slowdown_fails_and_names_the_function(suite: Suite, re
             "*instructions.total regressed: 1.000 M instructions → 1.020 M instructions (+2.0 %, *tolerance 0.2%)",
             "*instructions moved in forward +20.00 k instructions:",
             "*function im2col: 200.0 k instructions → 220.0 k instructions (+20.00 k instructions, +10.0 %)",
-            "*pytest --benchmark-save=baseline --metrics instructions",
+            "*pytest --benchmark-storage=* --benchmark-save=baseline --metrics instructions",
             "mobilenet_v3_small-fft *ok",
             "mobilenet_v3_small-head *regressed: instructions.total +2.0 %",
         ]
