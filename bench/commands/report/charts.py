@@ -219,7 +219,9 @@ def accuracy_against(
             row["after the update"] += f" ± {100 * margin:.1f}"
     color, shape = _by_method(list(dict.fromkeys(row["method"] for row in rows)))
     x = alt.X("cost:Q", title=axis, scale=alt.Scale(domain=[0, 1.1 * max(row["cost"] for row in rows)]))
-    y = alt.Y("accuracy:Q", title="accuracy after the update, %", scale=alt.Scale(zero=False, padding=15))
+    # Apart from the plot, the axis leaves room for the names of its first points.
+    off = alt.Axis(offset=20)
+    y = alt.Y("accuracy:Q", title="accuracy after the update, %", scale=alt.Scale(zero=False, padding=15), axis=off)
     tooltip = _tooltip("cell:N", "after the update:N", "before:N", f"{axis}:N")
     points = _chart(rows).mark_point(size=70, opacity=1).encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip)
     on_front = [rows[index] for index in best]
