@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measuring.adaptation import record
@@ -18,24 +15,12 @@ from peft_update_bench.fixtures.training.plan import Plan
 from peft_update_bench.fixtures.workload import Workload
 
 from tests.helpers.adaptation_records import SETTINGS
+from tests.helpers.holding_steps import Replacing
 
 
-class WithoutRate(torch.optim.SGD):
-    """It has none among its options."""
-
-    def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        super().__init__(parameters)
-        del self.param_groups[0]["lr"]
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for parameter in self.param_groups[0]["params"]:
-            parameter.sub_(parameter.grad.sign(), alpha=0.001)
-
-
-class Signs(FullFineTuning):
+class ReplacingStates(FullFineTuning):
     def optimizer(self, network: Network, rank: int | None) -> torch.optim.Optimizer:
-        return WithoutRate(network.module.parameters())
+        return Replacing(network.module.parameters())
 
 
 CELL = Cell("mobilenet_v3_small", "head", None, "shift")
@@ -54,9 +39,9 @@ def test_what_is_gained_or_reached_exactly_counts() -> None:
 
 
 def test_an_optimizer_without_a_learning_rate_is_recorded_without_one() -> None:
-    cell = Cell("mobilenet_v3_small", f"{__name__}:Signs", None, "shift")
+    cell = Cell("mobilenet_v3_small", f"{__name__}:ReplacingStates", None, "shift")
     found = Found(Outcome([0.1, 0.2, 0.3], 0.9, 0.9), None)
     options = AdaptationOptions(plan=PLAN, settings={"shift": SHIFT}, seeds=1)
     written = record(cell, Workload(batch_size=2, image_size=32), options, [found], [found.outcome]).as_extra_info()
     assert "learning_rate" not in written["adaptation"]
-    assert written["workload"]["optimizer"] == "WithoutRate"
+    assert written["workload"]["optimizer"] == "Replacing"
