@@ -122,7 +122,8 @@ class Summary:
 
     @property
     def headers(self) -> list[str]:
-        return ["cell", *(column.title for _, column in self._columns), "verdict"]
+        records = [result.record for result in self.results if result.record]
+        return ["cell", *(column.heading(records) for _, column in self._columns), "verdict"]
 
     @property
     def _columns(self) -> list[tuple[metrics.Row, metrics.Column]]:

@@ -19,9 +19,12 @@ def _latency(record: Record) -> Latency:
 
 
 def relative(record: Record) -> float | None:
-    """Relative to full fine-tuning, which is 1; its own ratio, to the calibration step, is on another scale."""
+    """Relative to full fine-tuning, which is 1, for its own ratio, to the calibration step, is on another scale; of a
+    user's own step, which stands among others of that scale, the ratio itself."""
     latency = record.latency
-    return None if latency is None else 1.0 if latency.is_references else latency.relative
+    if latency is None:
+        return None
+    return 1.0 if latency.is_references and record.method != AS_IT_IS else latency.relative
 
 
 def _unsteady(record: Record, text: str) -> str:
@@ -58,9 +61,9 @@ def relative_estimate(record: Record) -> tuple[float, float, float] | None:
 def mean_relative(record: Record) -> float | None:
     """Of the mean step, periodic work included; None where it was not timed."""
     latency = record.latency
-    if latency is None or latency.is_references:
-        return relative(record)
-    return latency.mean_relative
+    if latency is None:
+        return None
+    return 1.0 if latency.is_references else latency.mean_relative
 
 
 def stored(record: Record) -> int | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 from peft_update_bench.bench.units import NOTHING, show
+from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
 if TYPE_CHECKING:
     from peft_update_bench.bench.record import Record
@@ -34,11 +35,16 @@ class Evidence(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. `text` and `value` take a record; without them the column shows the row's own figure."""
+    """A column of a table. `text` and `value` take a record; without them the column shows the row's own figure.
+    `of_steps` is its title where all records are of users' own steps, as they are, if another."""
 
     title: str
     text: Callable[[Record], str] | None = None
     value: Callable[[Record], Number | None] | None = None
+    of_steps: str = ""
+
+    def heading(self, records: Iterable[Record]) -> str:
+        return self.of_steps if self.of_steps and {record.method for record in records} == {AS_IT_IS} else self.title
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,8 @@ METRICS: dict[str, Metric] = {
                     Evidence.INTERVAL,
                     "latency",
                     0.10,
-                    column=Column("latency / fft", figures_of.relative_interval, figures_of.relative),
-                    brief=Column("latency / fft", figures_of.relative_half_width, figures_of.relative),
+                    column=Column("latency / fft", figures_of.relative_interval, figures_of.relative, "latency"),
+                    brief=Column("latency / fft", figures_of.relative_half_width, figures_of.relative, "latency"),
                     curve=Curve("Latency relative to full fine-tuning", "× fft", estimate=figures_of.relative_estimate),
                     over_time="Latency relative to its reference",
                     budget=Budget(

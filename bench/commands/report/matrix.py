@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Matrix:
-    columns: tuple[metrics.Column, ...]
+    headings: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
@@ -69,7 +69,7 @@ def matrix(run: Baseline, comparison: Comparison | None) -> Matrix:
     ]
     lost = [result for result in comparison.results.values() if result.record is None] if comparison else []
     rows += [Row(result.cell, tuple(Entry(None, NOTHING) for _ in columns), kind_of(result)) for result in lost]
-    return Matrix(tuple(column for _, column in columns), tuple(rows))
+    return Matrix(tuple(column.heading(records.values()) for _, column in columns), tuple(rows))
 
 
 def moved_row(cell: Cell, verdict: Verdict) -> tuple[str, ...]:
@@ -91,12 +91,12 @@ MOVED_HEADERS = ("cell", "metric", "verdict", "before", "now", "change")
 def markdown(run: Baseline, comparison: Comparison | None, conditions: Iterable[str]) -> str:
     """The verdict, what several cells fail for, what moved; and the matrix, folded where there is a verdict to read."""
     table = matrix(run, comparison)
-    headers = ["cell", *(column.title for column in table.columns), *(["verdict"] if comparison else [])]
+    headers = ["cell", *table.headings, *(["verdict"] if comparison else [])]
     rows = [
         [str(row.cell), *(entry.text for entry in row.entries), *([row.kind] if comparison else [])]
         for row in table.rows
     ]
-    whole = _pipe(headers, rows, right=len(table.columns))
+    whole = _pipe(headers, rows, right=len(table.headings))
     about = "\n".join(f"- {escape(line)}" for line in conditions)
     if comparison is None:
         return f"{count(len(rows), 'cell')} of {escape(run.name)}, compared with nothing\n\n{whole}\n\n{about}\n"

@@ -222,6 +222,15 @@ def test_a_run_shows_the_columns_of_what_it_measured() -> None:
     assert summary(of("ok"), measured=("measured_memory", "latency")).headers == ["cell", "latency / fft", "verdict"]
 
 
+@pytest.mark.parametrize(("others", "heading"), [([], "latency"), ([LORA], "latency / fft")])
+def test_own_steps_are_no_multiples_of_full_fine_tuning(others: list[Cell], heading: str) -> None:
+    latency = {**LATENCY, "reference": "calibration"}
+    steps = [Result(cell, record(cell, latency=latency)) for cell in (Cell("net", "own"), Cell("other", "own"))]
+    told = summary(*steps, *(Result(cell, record(cell)) for cell in others), measured=("latency",))
+    assert told.headers == ["cell", heading, "verdict"]
+    assert columns(told.table().splitlines()[2])[:2] == ["net-own", "0.800 ± 0.010 × calibration"]
+
+
 def test_adaptations_table() -> None:
     result = Result(ADAPTED, adapted(ADAPTED, 0.1, 0.8), (Verdict("adaptation.accuracy_after", "ok"),))
     failed = Result(Cell("resnet18", "fft", None, "shift"), error="diverges")
