@@ -1,8 +1,8 @@
 """Instructions of one update step of every cell, counted under valgrind: the same figure on every machine.
 
 A benchmark of its own, because it needs no quiet machine: all cells are counted beside each other, in as many processes
-as the machine has cores, while the tests wait for their own. What is counted is kept until all is recorded
-(``kept_counts.py``). Its baseline is a folder of its own, too.
+as the machine has cores, or ``--workers`` says, while the tests wait for their own. What is counted is kept until all
+is recorded (``kept_counts.py``). Its baseline is a folder of its own, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
-from peft_update_bench.bench.options.values import OptionError
+from peft_update_bench.bench.options.values import OptionError, whole_number
 from peft_update_bench.bench.units import count
 
 if TYPE_CHECKING:
@@ -35,9 +35,15 @@ SLOWER = 10
 class InstructionsBenchmark(Benchmark):
     name = "instructions"
     folder = "instructions"
-    options = {"cluster": CLUSTER, "on": ON}  # noqa: RUF012 - as the base class has it
+    options = {  # noqa: RUF012 - as the base class has it
+        "workers": "processes that count beside each other; default: one a core, where memory allows that",
+        "cluster": CLUSTER,
+        "on": ON,
+    }
 
-    def __init__(self, cluster: ClusterOptions | None = None) -> None:
+    def __init__(self, workers: int | None = None, cluster: ClusterOptions | None = None) -> None:
+        self.workers = workers
+        """As asked for; None where it is left to the run."""
         self.cluster = cluster
         self._workers: Workers | None = None
         self._process: Process | None = None
@@ -60,12 +66,14 @@ class InstructionsBenchmark(Benchmark):
                     f"--cluster is {cluster.address!r} and --metrics instructions; expected --on LABEL, the node that "
                     "counts"
                 )
-            return cls(cluster), workload
+            return cls(cluster=cluster), workload
+        workers = given.get("workers")
+        number = None if workers is None else whole_number("workers", workers)
         try:
             conditions()
         except InstructionsError as error:
             raise OptionError(f"--metrics instructions: {error}") from None
-        return cls(), workload
+        return cls(number), workload
 
     @property
     def repeat(self) -> list[str]:
@@ -91,7 +99,7 @@ class InstructionsBenchmark(Benchmark):
             self._counted[cell].set_result(counted)
         missing = [cell for cell in cells if cell not in found]
         if missing:
-            self._workers = Workers(len(missing))
+            self._workers = Workers(len(missing), self.workers)
         for cell in missing:
             # What a test builds is known when the test runs.
             if not cell.is_tests:

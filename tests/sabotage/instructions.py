@@ -208,7 +208,7 @@ class Caught:
 
 
 def run(names: list[str]) -> Iterator[Caught]:
-    with Workers(1 + len(names), PRELOAD) as workers:
+    with Workers(1 + len(names), preload=PRELOAD) as workers:
         plain = workers.submit(build, None)
         counted = {name: workers.submit(build, name) for name in names}
         for name in names:

@@ -29,9 +29,10 @@ class PreparedWorkers:
 
     counts: dict[str, Instructions | str | None] = {}  # noqa: RUF012 - each test has its own
     asked: list[Any] = []  # noqa: RUF012
+    numbers: list[tuple[int, int | None]] = []  # noqa: RUF012
 
-    def __init__(self, at_most: int) -> None:
-        assert at_most > 0
+    def __init__(self, cells: int, number: int | None) -> None:
+        self.numbers.append((cells, number))
 
     def submit(self, build: Any, architecture: str, method: str, *more: Any, limit_s: float) -> Future[Instructions]:
         self.asked.append((architecture, method, *more))
@@ -58,6 +59,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     monkeypatch.setattr(instructions, "Workers", PreparedWorkers)
     monkeypatch.setattr(instructions, "conditions", lambda: CONDITIONS)
     monkeypatch.setattr(PreparedWorkers, "asked", [])
+    monkeypatch.setattr(PreparedWorkers, "numbers", [])
 
     def run(*options: str, **counts: Instructions | str | None) -> pytest.RunResult:
         monkeypatch.setattr(PreparedWorkers, "counts", {"fft": counted(), "head": counted(), **counts})
@@ -93,6 +95,11 @@ def test_it_records_into_a_folder_of_its_own(recorded: Path) -> None:
         ("mobilenet_v3_small", "fft"),
         ("mobilenet_v3_small", "head"),
     ]
+
+
+def test_as_many_cells_are_counted_beside_each_other_as_workers_says(suite: Suite) -> None:
+    assert suite().ret == suite("--workers=1").ret == 0
+    assert PreparedWorkers.numbers == [(2, None), (2, 1)]
 
 
 def test_on_another_cpu_a_slowdown_fails_and_names_the_function(suite: Suite, recorded: Path) -> None:

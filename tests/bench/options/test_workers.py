@@ -1,11 +1,13 @@
-"""How many processes compute beside each other, and when none may."""
+"""How many processes measure beside each other, and when none may."""
 
 from __future__ import annotations
 
 import pytest
 from peft_update_bench.bench import options
+from peft_update_bench.bench.benchmarks.instructions import InstructionsBenchmark
 from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
 from peft_update_bench.bench.options import OptionError, RunOptions
+from peft_update_bench.fixtures.instruments import instructions
 
 
 def read(**given: str) -> RunOptions:
@@ -44,9 +46,21 @@ def test_bad_workers(given: dict[str, str], complaint: str) -> None:
 
 def test_help_has_the_workers_of_every_benchmark() -> None:
     assert options.all_options()["workers"].startswith("update: processes that measure cells beside each other")
+    assert "; instructions: processes that count beside each other" in options.all_options()["workers"]
     assert "; adaptation: processes, each with one thread" in options.all_options()["workers"]
 
 
-def test_a_benchmark_without_workers_says_so() -> None:
-    with pytest.raises(OptionError, match="--workers is given with --metrics instructions, which takes none; expected"):
-        read(metrics="instructions", workers="2")
+def test_instructions_take_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "conditions", lambda: None)  # which valgrind would be asked for
+    benchmark = read(metrics="instructions", workers="1").benchmark
+    assert isinstance(benchmark, InstructionsBenchmark)
+    assert benchmark.workers == 1
+    with pytest.raises(OptionError, match="--workers is 'all'; expected a whole number of at least 1"):
+        read(metrics="instructions", workers="all")
+
+
+def test_a_benchmark_that_takes_no_such_option_says_so() -> None:
+    with pytest.raises(
+        OptionError, match="--remember is given with --metrics instructions, which takes none; expected"
+    ):
+        read(metrics="instructions", remember="no")
