@@ -13,15 +13,19 @@ import argparse
 import html
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.commands.output import refuse_unwritable, writing
-from peft_update_bench.bench.commands.report import figures, history, matrix, runs
-from peft_update_bench.bench.commands.report.figures import Figure
+from peft_update_bench.bench.commands.report import matrix, runs
 from peft_update_bench.bench.commands.report.runs import NEWEST, Comparison
 from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.fixtures.files import write_named
+
+if TYPE_CHECKING:
+    from peft_update_bench.bench.commands.report.figures import Figure
+    from peft_update_bench.bench.commands.report.history import History
 
 ENDINGS = (".html", ".md")
 _BASELINES = object()
@@ -73,6 +77,8 @@ def _output(word: str) -> Path:
 
 def run(given: argparse.Namespace) -> int:
     """Write what was asked for. Returns 0: a regression is the gate's to fail, the report shows it."""
+    from peft_update_bench.bench.commands.report import figures, history  # with altair, for which no --help waits
+
     for path in given.output:
         refuse_unwritable(path)
     over_time = None
@@ -85,8 +91,9 @@ def run(given: argparse.Namespace) -> int:
     comparison = None
     if given.compare is not None:
         comparison = runs.compare_runs(shown, runs.compared_with(shown, given.compare))
-    drawn = list(figures.of_run(shown))
-    drawn_over_time = list(history.figures(over_time)) if over_time else []
+    draws = given.figures or any(path.suffix == ".html" for path in given.output)
+    drawn = list(figures.of_run(shown)) if draws else []
+    drawn_over_time = list(history.figures(over_time)) if draws and over_time else []
     table = matrix.markdown(shown, comparison, [runs.conditions(shown).commit, runs.conditions(shown).sentence])
     if not given.output and not given.figures:
         # In a terminal nobody takes entities for the characters that they are.
@@ -103,7 +110,7 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _shown(path: Path | None, over_time: history.History | None) -> Baseline:
+def _shown(path: Path | None, over_time: History | None) -> Baseline:
     """The run named; else the newest of the history; else the newest baseline."""
     if path is None and over_time is not None:
         return over_time.runs[-1]
@@ -115,7 +122,7 @@ def _page(
     shown: Baseline,
     comparison: Comparison | None,
     drawn: list[Figure],
-    over_time: history.History | None,
+    over_time: History | None,
     drawn_over_time: list[Figure],
 ) -> str:
     from peft_update_bench.bench.commands.report.page import Contents, render

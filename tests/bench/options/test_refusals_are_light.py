@@ -1,4 +1,4 @@
-"""A refused option, and ``--help``, are answered before torch is imported, which takes seconds."""
+"""A refused option, and ``--help``, are answered before torch and others are imported, which take seconds."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ from pathlib import Path
 import pytest
 from peft_update_bench.bench.__main__ import main as update_bench
 
-HEAVY = {"torch", "torchvision", "peft", "transformers"}
+HEAVY = {"torch", "torchvision", "peft", "transformers", "altair", "scipy.stats"}
 
 
 def answer(number, program, words):
