@@ -18,6 +18,8 @@ FASHION = FOLDER / "fashion_mnist" / "adaptation"
 """Fashion-MNIST under Gaussian noise."""
 FASHION_CLASSES = FOLDER / "fashion_mnist" / "unseen" / "adaptation"
 """Fashion-MNIST with classes that the network has not seen."""
+FASHION_FURTHER = FOLDER / "fashion_mnist" / "unseen" / "further" / "adaptation"
+"""As FASHION_CLASSES, from the same networks: the methods that those runs leave out, at rank 4."""
 FASHION_CONDITIONS = (
     FASHION,
     *(FOLDER / "fashion_mnist" / name / "adaptation" for name in ("fog", "blur")),
@@ -51,6 +53,17 @@ def _and_further(core: Path, further: str) -> list[Baseline]:
 def by_condition() -> list[list[Record]]:
     """The records of each of FASHION_CONDITIONS. Raises as :func:`adapted`."""
     return [adapted(folder) for folder in FASHION_CONDITIONS]
+
+
+def by_every_method() -> list[Record]:
+    """Fashion-MNIST with unseen classes, of networks that every method was tried on; those that take one at rank 4.
+
+    Raises as :func:`adapted`.
+    """
+    further = adapted(FASHION_FURTHER)
+    networks = {record.architecture for record in further}
+    first = [record for record in adapted(FASHION_CLASSES) if record.architecture in networks]
+    return [record for record in (*first, *further) if record.rank in {None, 4}]
 
 
 def adapted(folder: Path) -> list[Record]:

@@ -73,8 +73,13 @@ def _columns(architecture: str) -> list[Column]:
         column("to store", costs, BATCH_SIZES[0], _stored),
         column("latency / fft, batch 1", times, 1, _latency),
         column("instructions, batch 1", counts, 1, _instructions),
-        _accuracy("MNIST", committed.DIGITS, architecture),
-        _accuracy("Fashion-MNIST", committed.FASHION, architecture),
+        _accuracy("MNIST", [committed.DIGITS], committed.adapted(committed.DIGITS), architecture),
+        _accuracy(
+            "new classes of Fashion-MNIST",
+            [committed.FASHION_CLASSES, committed.FASHION_FURTHER],
+            committed.by_every_method(),
+            architecture,
+        ),
     ]
 
 
@@ -90,15 +95,16 @@ def _batch_size(record: Record) -> int | None:
     return record.workload.batch_size if isinstance(record.workload, WorkloadEntry) else None
 
 
-def _accuracy(data: str, folder: Path, architecture: str) -> Column:
-    """Of the committed runs in `folder`."""
-    of_network = [record for record in committed.adapted(folder) if record.architecture == architecture]
-    by_choice: dict[MethodAtRank, str] = {}
+def _accuracy(data: str, folders: Sequence[Path], records: Sequence[Record], architecture: str) -> Column:
+    """Of committed runs, which are in `folders`."""
+    of_network = [record for record in records if record.architecture == architecture]
+    choices = {name_of(record.method, record.rank): (record.method, record.rank) for record in of_network}
+    shown: dict[str, str] = {}
     for network in front.networks(of_network):
-        shown = {choice.name: network.shown(choice) for choice in network.choices}
-        choices = {(r.method, r.rank) for r in of_network}
-        by_choice |= {choice: shown[name] for choice in choices if (name := name_of(*choice)) in shown}
-    return Column(f"accuracy, {data}", [str(folder)], by_choice)
+        shown |= {choice.name: network.shown(choice) for choice in network.choices}
+        shown |= dict.fromkeys(network.harmful, "worse than before")
+    by_choice = {choices[name]: text for name, text in shown.items()}
+    return Column(f"accuracy, {data}", [str(folder) for folder in folders], by_choice)
 
 
 def _flops(record: Record) -> str | None:

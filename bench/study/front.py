@@ -67,7 +67,8 @@ class Network:
     """What was measured of one network.
 
     `spread` is that of an accuracy that is the mean over `conditions`; every choice has `seeds` in each of them.
-    `incomplete` are choices that lack some condition, and are not compared.
+    `incomplete` are choices that lack some condition, `harmful` ones that left the network worse in one than it was:
+    nobody would choose these, and their seeds scatter like no other's. Neither are compared.
     """
 
     architecture: str
@@ -78,6 +79,7 @@ class Network:
     images: int
     target_share: float
     incomplete: tuple[str, ...] = ()
+    harmful: tuple[str, ...] = ()
 
     @property
     def margin(self) -> float:
@@ -178,10 +180,12 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
         held[condition] = record, adaptation
     _must_be_alike(architecture, records)
     conditions = tuple(dict.fromkeys(condition for held in by_choice.values() for condition in held))
-    whole = {name: held for name, held in by_choice.items() if held.keys() == {*conditions}}
+    harmful = [name for name, held in by_choice.items() if any(_harms(a) for _, a in held.values())]
+    whole = {n: held for n, held in by_choice.items() if held.keys() == {*conditions} and n not in harmful}
     if not whole:
         raise CommandError(
-            f"no method of {architecture} was adapted to all of {in_words(conditions)}; expected one that was"
+            f"no method of {architecture} was adapted to all of {in_words(conditions)}"
+            f"{', and left it better than it was' if harmful else ''}; expected one that was"
         )
     seeds = {len(a.runs) for held in by_choice.values() for _, a in held.values()}
     if min(seeds) < 2 or len(seeds) > 1:
@@ -189,7 +193,8 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
         raise CommandError(
             f"{architecture} was adapted with {given} seeds; expected two or more, equally many of each cell"
         )
-    groups = [[run.curve[-1] for run in a.runs] for held in by_choice.values() for _, a in held.values()]
+    compared = [held for name, held in by_choice.items() if name not in harmful]
+    groups = [[run.curve[-1] for run in a.runs] for held in compared for _, a in held.values()]
     spread = Spread.of(groups)
     first = adaptation_of(records[0])
     return Network(
@@ -200,8 +205,13 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
         seeds.pop(),
         first.settings.test_images * len(conditions),
         first.target_share,
-        tuple(name for name in by_choice if name not in whole),
+        tuple(name for name in by_choice if name not in whole and name not in harmful),
+        tuple(harmful),
     )
+
+
+def _harms(adaptation: Adaptation) -> bool:
+    return adaptation.accuracy_after < adaptation.accuracy_before
 
 
 def _choice(name: str, held: Sequence[tuple[Record, Adaptation]]) -> Choice:

@@ -96,5 +96,7 @@ def conditions_in_words(records: Sequence[Record]) -> str:
         )
         if network.incomplete:
             line += f"; not adapted to all of it, and left out: {', '.join(network.incomplete)}"
+        if network.harmful:
+            line += f"; worse after the update than before, and left out: {', '.join(network.harmful)}"
         lines.append(f"{line}.")
     return " ".join(lines)

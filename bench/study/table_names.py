@@ -38,5 +38,6 @@ TABLES = {
     "fashion-cells": Table("Every cell of the runs on Fashion-MNIST under Gaussian noise", "no time"),
     "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST under Gaussian noise", "no time"),
     "fashion-classes-front": Table("Accuracy against what it costs, on unseen classes of Fashion-MNIST", "no time"),
+    "fashion-methods-front": Table("As fashion-classes-front, of every method at rank 4", "no time"),
 }
 DEFAULT = ("study-cost", "study-accuracy")

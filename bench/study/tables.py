@@ -134,6 +134,7 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "fashion-cells": lambda _: cells(committed.adapted(committed.FASHION)),
     "fashion-front": lambda _: fronts(committed.adapted(committed.FASHION)),
     "fashion-classes-front": lambda _: fronts(committed.adapted(committed.FASHION_CLASSES)),
+    "fashion-methods-front": lambda _: fronts(committed.by_every_method()),
 }
 
 

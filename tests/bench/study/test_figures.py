@@ -23,6 +23,10 @@ def of_mobilenet(method: str, rank: int | None = None, batch_size: int | None = 
     return extra_info(Cell("mobilenet_v2", method, rank, batch_size=batch_size), **parts)
 
 
+def of_classes(method: str, *ends: float, **figures: Any) -> dict[str, Any]:
+    return of_seeds(method, *ends, corruption=None, **figures).as_extra_info()
+
+
 @pytest.fixture
 def baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Costs of three methods at two batch sizes; times, counts and accuracies of some of them."""
@@ -38,6 +42,8 @@ def baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             of_seeds("lora", 0.7, 0.72, rank=4).as_extra_info(),
         ],
         "fashion_mnist/adaptation": [of_seeds("bitfit", 0.6, 0.62).as_extra_info()],
+        "fashion_mnist/unseen/adaptation": [of_classes("bitfit", 0.6, 0.62), of_classes("lora", 0.5, 0.52, rank=16)],
+        "fashion_mnist/unseen/further/adaptation": [of_classes("lora", 0.1, 0.12, rank=4)],
     }
     for folder, entries in held.items():
         (tmp_path / "baselines" / folder).mkdir(parents=True, exist_ok=True)
@@ -62,7 +68,9 @@ def test_each_figure_is_a_baseline_s(capsys: pytest.CaptureFixture[str]) -> None
     assert found["bitfit"][5:8] == ["–", "–", "–"]
     assert found["bitfit"][8].startswith("61.0% ±")
     assert "instructions, batch 1: baselines/instructions/0001_a.json has no lora, r=4, bitfit" in shown
-    assert "accuracy, Fashion-MNIST: baselines/fashion_mnist/adaptation has no fft, lora, r=4" in shown
+    assert found["lora, r=4"][8] == "worse than before"
+    both = "baselines/fashion_mnist/unseen/adaptation and baselines/fashion_mnist/unseen/further/adaptation"
+    assert f"accuracy, new classes of Fashion-MNIST: {both} have no fft." in shown
 
 
 @pytest.mark.parametrize(("kind", "column"), [("latency", 5), ("instructions", 6), ("adaptation", 7)])
@@ -106,7 +114,8 @@ def test_a_missing_baseline_is_one_line(baselines: Path, capsys: pytest.CaptureF
         ("fashion-conditions", "fashion_mnist/fog/adaptation"),
         ("fashion-classes-front", "fashion_mnist/unseen/adaptation"),
         ("digits-front", "methods/adaptation"),
-        *(("figures-mobilenet_v2", folder) for folder in ("fashion_mnist/adaptation", "methods/adaptation")),
+        ("fashion-methods-front", "fashion_mnist/unseen/further/adaptation"),
+        *(("figures-mobilenet_v2", folder) for folder in ("fashion_mnist/unseen/adaptation", "methods/adaptation")),
     ],
 )
 def test_without_runs_their_tables_say_so(

@@ -141,6 +141,19 @@ def test_accuracies_are_means_over_tasks_and_shifts() -> None:
     assert "not adapted to all of it, and left out: head" in front_tables.conditions_in_words(records)
 
 
+def test_what_leaves_a_network_worse_than_it_was_is_not_compared() -> None:
+    compared = [of_seeds("fft", 0.7, 0.8), of_seeds("head", 0.19, 0.21)]
+    harmful = [of_seeds("lora", 0.0, 0.39, rank=4), of_seeds("head", 0.19, 0.2, corruption=None)]
+    (found,) = networks([*compared, harmful[0]])
+    assert names([*found.choices]) == ["fft", "head"], "as good as before is not worse"
+    assert found.harmful == ("lora, r=4",)
+    assert found.spread == networks(compared)[0].spread, "nor does it widen the others' intervals"
+    told = front_tables.conditions_in_words([*compared, harmful[0]])
+    assert told.endswith("; worse after the update than before, and left out: lora, r=4.")
+    with pytest.raises(CommandError, match="no method of mobilenet_v2 was adapted to all of unseen, and left"):
+        networks(harmful[1:])
+
+
 @pytest.mark.parametrize(
     ("records", "complaint"),
     [
