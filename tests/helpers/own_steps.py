@@ -619,6 +619,18 @@ def another_network(network: nn.Module | None = None) -> UpdateStep:  # noqa: AR
     return described()
 
 
+class AsksForStride(Detector):
+    """Pads by its first convolution's stride, as transformers' MobileNets do; an adapter in its place has none."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        stride: Any = self.body.get_submodule("0").stride
+        return super().forward(functional.pad(images, (0, 32 % stride[0], 0, 0)))
+
+
+def asks_for_stride(network: nn.Module | None = None) -> UpdateStep:
+    return described(network or AsksForStride())
+
+
 def few_parameters(network: nn.Module | None = None) -> UpdateStep:
     network = network or Detector()
     chosen = [parameter for name, parameter in network.named_parameters() if name.startswith("boxes")]
