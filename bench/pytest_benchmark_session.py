@@ -101,6 +101,11 @@ class PytestBenchmarkSession:
         """The words of the command line, less what they are set to; without a project's addopts."""
         return {str(word).partition("=")[0] for word in self._config.invocation_params.args}
 
+    def drop_unmeasured(self) -> None:
+        """Forget benchmarks without a round that are no errors to the plugin, as of a test that ``pytest.skip`` or a
+        time limit has ended within its call: it would end the run in a traceback in the place of a file."""
+        self._session.benchmarks[:] = [one for one in self._session.benchmarks if one.has_error or one.stats.data]
+
     @property
     def has_measured(self) -> bool:
         """Whether any benchmark has something to save."""

@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,9 +21,11 @@ import hypothesis  # noqa: F401
 import peft  # noqa: F401
 import pytest
 import torch
+from peft_update_bench.bench.benchmarks import BENCHMARKS
 
 # A run imports these before it measures. Imported anew by a second one, functions would not be those that are sent.
 from peft_update_bench.bench.measuring import computing, executing, timing  # noqa: F401
+from peft_update_bench.bench.metrics import METRICS
 from peft_update_bench.fixtures.instruments import computed
 from peft_update_bench.fixtures.instruments.computed import schedule
 from peft_update_bench.fixtures.instruments.latency.paired import SamplingLimits
@@ -88,6 +91,17 @@ def few_further_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     What only many calls show is tested in fixtures/test_further_calls.py.
     """
     monkeypatch.setattr(schedule, "UNDECLARED_STEPS", 2)
+
+
+@pytest.fixture
+def tables_as_they_were() -> Iterator[None]:
+    """What is added to the tables of metrics and benchmarks within a test is gone after it."""
+    metrics, benchmarks = dict(METRICS), dict(BENCHMARKS)
+    yield
+    METRICS.clear()
+    METRICS.update(metrics)
+    BENCHMARKS.clear()
+    BENCHMARKS.update(benchmarks)
 
 
 @pytest.fixture

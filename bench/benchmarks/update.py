@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
+from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
 from peft_update_bench.bench.options.values import OptionError, one_of, whole_number
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
@@ -69,6 +70,11 @@ class UpdateBenchmark(Benchmark):
             )
         if (self.workers or 1) == 1:
             return
+        if added := _from_elsewhere(run):
+            raise OptionError(
+                f"--workers is {self.workers} and --metrics {','.join(added)}, which your own code measures; expected "
+                "one worker, or other metrics, because nobody knows whether cells beside each other would spoil it"
+            )
         if run.metrics == ("latency",):
             raise OptionError(
                 f"--workers is {self.workers} and --metrics latency; expected one worker, or other metrics beside it, "
@@ -135,7 +141,7 @@ class UpdateBenchmark(Benchmark):
             return
         untimed = replace(run, metrics=tuple(name for name in run.metrics if name != "latency"))
         workers = min(len(cells), self.workers or _workers(run))
-        if workers < 2 or not untimed.metrics:
+        if workers < 2 or not untimed.metrics or _from_elsewhere(run):
             return
         from peft_update_bench.bench.processes.child_process import MeasurementError
         from peft_update_bench.bench.processes.local_processes import LocalProcesses
@@ -248,6 +254,11 @@ def _accepted(measured: Measurement, gate: Gate) -> Measurement:
     return measured
 
 
+def _from_elsewhere(run: RunOptions) -> list[str]:
+    """The metrics of the run that a user's own code measures, in this process: beside nothing, as what is timed."""
+    return [name for name in run.metrics if METRICS[name].is_from_elsewhere]
+
+
 def _workers(run: RunOptions) -> int:
     """How many, where it was left to the run: a core for each thread. A GPU's memory is one cell's at a time."""
     if run.workload.device != "cpu":
@@ -263,7 +274,6 @@ def _import_what_measures(names: Sequence[str], *, for_users: bool) -> None:
     it is imported, after which no process could be forked that does. SciPy, which transformers imports where it is
     installed, is for losses of its own.
     """
-    from peft_update_bench.bench.metrics import METRICS, load
     from peft_update_bench.bench.record import installed_versions
     from peft_update_bench.fixtures import gpus
     from peft_update_bench.fixtures.hidden_package import hidden

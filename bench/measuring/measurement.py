@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, chdir
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.slowdown import Decision
 from peft_update_bench.bench.gate.tolerances import asked_by
 from peft_update_bench.bench.measuring.measured import Measurement
-from peft_update_bench.bench.metrics import METRICS, load
+from peft_update_bench.bench.metrics import METRICS, is_from_elsewhere, load, rows
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.processes.cell_process import Process
 from peft_update_bench.bench.processes.child_process import MeasurementError
@@ -28,9 +29,9 @@ from peft_update_bench.bench.record import (
     installed_versions,
     read_record,
 )
-from peft_update_bench.fixtures import own_steps
+from peft_update_bench.fixtures import global_state, own_steps
 from peft_update_bench.fixtures.architectures import UnsupportedNetworkError
-from peft_update_bench.fixtures.imported import ImportedNameError, may_warn
+from peft_update_bench.fixtures.imported import ImportedNameError, may_warn, told
 from peft_update_bench.fixtures.instruments import cuda
 from peft_update_bench.fixtures.instruments.computed import Computed
 from peft_update_bench.fixtures.instruments.computed.result import ResultError
@@ -121,23 +122,56 @@ def measure(
     workload, parts = described(cell, run, process, accept)
     measuring = Measuring(cell, run, process, decision, parts)
     for function in dict.fromkeys(METRICS[name].measure for name in run.metrics):
-        load(function)(measuring)
+        _call(function, measuring)
     _must_have_measured(measuring)
     if cell.is_users and not cell.is_step:
         workload = process.call(_as_run, cell, run.workload)
     if run.needs_machine:
         device = workload.device if isinstance(workload, Workload) else str(workload["device"])
         measuring.sections.update(gpu_of(device, process))
-    return Measurement(record_of(cell, workload, measuring.sections), measuring.step_seconds)
+    record = record_of(cell, workload, measuring.sections)
+    _must_be_told(record, run.metrics)
+    return Measurement(record, measuring.step_seconds)
+
+
+def _call(function: str, measuring: Measuring) -> None:
+    """Let a metric's function measure. What one from elsewhere sets for this process is set back, and what it raises is
+    its cell's failure."""
+    if not is_from_elsewhere(function):
+        load(function)(measuring)
+        return
+    with global_state.restored(), chdir(Path.cwd()):
+        try:
+            load(function)(measuring)
+        except (*FAILURES, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # what ends a test or a run, as pytest.skip and sys.exit, would end this one
+            raise MeasurementError(f"{function} raises {told(error)}") from error
 
 
 def _must_have_measured(measuring: Measuring) -> None:
     """Raise MeasurementError where a metric has no section: nothing would judge it, and the cell would pass."""
     for name in measuring.run.metrics:
-        if METRICS[name].is_always_known and name not in measuring.sections:
+        if METRICS[name].is_always_known and name not in (measuring.sections or ()):
             raise MeasurementError(
                 f"{METRICS[name].measure} leaves no measuring.sections[{name!r}]; expected what it measured"
             )
+
+
+def _must_be_told(record: Record, names: tuple[str, ...]) -> None:
+    """Raise MeasurementError where a column or the conditions of a metric from elsewhere raise: a table that ends in a
+    traceback would take all cells' figures with it."""
+    for row in rows(names):
+        metric, section = row.metric, row.metric.of(record)
+        if not is_from_elsewhere(metric.section):
+            continue
+        try:
+            for column in filter(None, (row.figure.column, row.figure.brief)):
+                row.entry(record, column)
+            if metric.conditions is not None and section is not None:
+                metric.conditions(section, section)
+        except Exception as error:  # a user's code may raise anything
+            raise MeasurementError(f"{row} cannot be told: {told(error)}") from error
 
 
 def gpu_of(device: str, process: Process) -> dict[str, str]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peft_update_bench.bench.metrics import METRICS, Metric
+from peft_update_bench.bench.metrics import METRICS
 from peft_update_bench.bench.record import Record, RecordError, read_record
 from peft_update_bench.fixtures import digests
 from peft_update_bench.fixtures.files import keep_newest, users_cache, write_atomically
@@ -23,8 +23,6 @@ from peft_update_bench.fixtures.files import keep_newest, users_cache, write_ato
 if TYPE_CHECKING:
     from peft_update_bench.bench.cells import Cell
     from peft_update_bench.bench.options import RunOptions
-
-_SUITE = f"{__name__.partition('.')[0]}."
 
 MOST_CODES = 20
 """So many versions of the code are remembered; what was used longest ago goes."""
@@ -43,7 +41,7 @@ class Remembered:
         done within a test."""
         if run.needs_machine or not run.cell_seconds or "PYTEST_CURRENT_TEST" in os.environ:
             return None
-        if digests.imports_users_code() or any(_is_users(METRICS[name]) for name in run.metrics):
+        if digests.imports_users_code() or any(METRICS[name].is_from_elsewhere for name in run.metrics):
             return None
         return cls(run) if any(map(_may_be_remembered, cells)) else None
 
@@ -72,8 +70,3 @@ class Remembered:
 
 def _may_be_remembered(cell: Cell) -> bool:
     return not (cell.is_users or cell.is_step)
-
-
-def _is_users(metric: Metric) -> bool:
-    """Whether it was added from elsewhere: what measures it is imported later, and may read whatever it likes."""
-    return not (metric.section.startswith(_SUITE) and (metric.measure or _SUITE).startswith(_SUITE))

@@ -12,7 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peft_update_bench.bench.metrics.row import Budget, Column, Curve, Evidence, Figure, Metric, Number, Row, load
+from peft_update_bench.bench.metrics.row import (
+    Budget,
+    Column,
+    Curve,
+    Evidence,
+    Figure,
+    Metric,
+    Number,
+    Row,
+    is_from_elsewhere,
+    load,
+)
 from peft_update_bench.bench.metrics.table import ABSOLUTE_TIME, METRICS
 
 __all__ = [
@@ -29,6 +40,7 @@ __all__ = [
     "add",
     "budgets",
     "default_tolerances",
+    "is_from_elsewhere",
     "load",
     "names_of",
     "row",

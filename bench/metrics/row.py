@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -132,6 +132,11 @@ class Metric:
     is_always_known: bool = True
     conditions: Callable[[Any, Any], str] | None = None
 
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether it was added to the suite's own, be it by another function for one of these."""
+        return is_from_elsewhere(self.section) or is_from_elsewhere(self.measure)
+
     def model(self) -> Any:
         return load(self.section)
 
@@ -165,5 +170,12 @@ class Row:
 
 def load(name: str) -> Any:
     """The object that MODULE:NAME means. What is not needed is not imported."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return pkgutil.resolve_name(name)
+
+
+_SUITE = f"{__name__.partition('.')[0]}."
+
+
+def is_from_elsewhere(name: str) -> bool:
+    """Whether a MODULE:NAME is not this suite's."""
+    return bool(name) and not name.startswith(_SUITE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_update_bench.bench import benchmarks
+from peft_update_bench.bench.options.additions import check_additions
 from peft_update_bench.bench.options.values import OptionError
 from peft_update_bench.fixtures.imported import RAISED, told
 
@@ -66,10 +67,11 @@ class Project:
 
     def import_modules(self) -> None:
         """Each is found in the project's folder too: after all else, so that nobody's tests import other modules for
-        it than before. Raises OptionError where one cannot be imported."""
+        it than before. Raises OptionError where one cannot be imported, or what was added is not what it should be."""
         if self.modules and str(self.root) not in sys.path:
             sys.path.append(str(self.root))
         import_modules(self.modules)
+        check_additions()
 
 
 def import_modules(names: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from peft_update_bench.bench import benchmarks
 from peft_update_bench.bench.cells import MATRICES, Cell, Selection
 from peft_update_bench.bench.metrics import METRICS, default_tolerances, rows
+from peft_update_bench.bench.options.additions import check_measures
 from peft_update_bench.bench.options.project import Project
 from peft_update_bench.bench.options.shard import check_shard, read_shard
 from peft_update_bench.bench.options.subjects import (
@@ -197,6 +198,7 @@ def read(
                 f"--metrics is {given.get('metrics')!r}, which is not told of a step of one's own; expected others "
                 "too, such as flops,memory"
             )
+    check_measures(metrics)
     device = read_device(given.get("device"))
     workload = replace(
         kind.default_workload,

@@ -131,6 +131,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     ours = session.config.stash[SESSION]
     ours.run.benchmark.close()
     theirs, tests = PytestBenchmarkSession(session.config), ours.users.tests
+    theirs.drop_unmeasured()
     untimed = tests.keys() & theirs.untimed_before if "latency" in ours.run.metrics else tests
     if untimed and (remark := theirs.judge_no_times_of(untimed)):
         ours.remarks.append(remark)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ import pytest
 # pytester forgets what a test imported, and this cannot be imported a second time.
 import vl_convert  # noqa: F401
 from peft_update_bench.bench.__main__ import main
-from peft_update_bench.bench.benchmarks import BENCHMARKS
-from peft_update_bench.bench.metrics import METRICS
 
 MODULE = '''
 import os
@@ -93,18 +91,10 @@ SHIPPING = (*SUITE, "test_shipping.py", *CELLS, "--benchmark-quiet")
 Run = Callable[..., pytest.RunResult]
 
 # pytester forgets what a run imported, and peft's parts cannot be imported a second time.
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
-
-
-@pytest.fixture(autouse=True)
-def tables_as_they_were() -> Iterator[None]:
-    """What is added within a test is gone after it."""
-    metrics, benchmarks = dict(METRICS), dict(BENCHMARKS)
-    yield
-    METRICS.clear()
-    METRICS.update(metrics)
-    BENCHMARKS.clear()
-    BENCHMARKS.update(benchmarks)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("warm_operators", "few_further_calls", "tables_as_they_were"),
+]
 
 
 @pytest.fixture(params=["named by pyproject.toml", "imported by conftest.py"])
