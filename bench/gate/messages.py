@@ -13,7 +13,12 @@ from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.left_out import left_out
 from peft_update_bench.bench.gate.moved import what_moved
 from peft_update_bench.bench.gate.verdict import FAILING, Kind, Verdict, fails
-from peft_update_bench.bench.gate.where import runs_more_often, where_bytes_moved, where_flops_moved
+from peft_update_bench.bench.gate.where import (
+    runs_more_often,
+    where_bytes_moved,
+    where_flops_moved,
+    where_trained_moved,
+)
 from peft_update_bench.bench.record import Growth, Record
 from peft_update_bench.bench.units import show
 
@@ -108,10 +113,7 @@ def _causes(now: Record, before: Record, failing: list[Verdict]) -> list[str]:
     counted = any(verdict.metric.startswith("instructions.") for verdict in failing)
     if counted and now.instructions and before.instructions:
         causes += what_moved(now.instructions, before.instructions)
-    if where := where_moved(now, before, failing):
-        causes.append(f"most of it: {where}")
-    if more := more_often(now, before, failing):
-        causes.append(f"runs more often: {more}")
+    causes += [f"{words}: {where}" for words, explain in WHERE if (where := explain(now, before, failing))]
     return [*causes, recorded_with(now, before)]
 
 
@@ -124,11 +126,20 @@ def _bytes_moved(old: int, new: int) -> str:
 
 
 def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
-    """In which blocks FLOPs moved where they fail, else bytes where memory fails; empty where that is not known."""
+    """In which blocks FLOPs moved where they fail, else bytes where memory fails, else FLOPs again where what is
+    trained fails: a layer that is frozen costs less. Empty where that is not known."""
     sections = {verdict.metric.partition(".")[0] for verdict in failing}
     if "flops" in sections and (flops := where_flops_moved(now, before)):
         return flops
-    return where_bytes_moved(now, before) if "memory" in sections else ""
+    if "memory" in sections:
+        return where_bytes_moved(now, before)
+    return where_flops_moved(now, before) if "parameters" in sections else ""
+
+
+def trained_otherwise(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
+    """Which blocks train more parameters, or fewer, where their number fails; empty where that is not known."""
+    is_of_these = any(verdict.metric.startswith("parameters.") for verdict in failing)
+    return where_trained_moved(now, before) if is_of_these else ""
 
 
 def more_often(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
@@ -136,6 +147,10 @@ def more_often(now: Record, before: Record, failing: Iterable[Verdict]) -> str:
     if any(verdict.metric.startswith(("flops.elementwise", "memory.")) for verdict in failing):
         return runs_more_often(now, before)
     return ""
+
+
+WHERE = (("trained otherwise", trained_otherwise), ("most of it", where_moved), ("runs more often", more_often))
+"""What an explanation says of where a change is, and how that is found."""
 
 
 def recorded_with(now: Record, before: Record) -> str:

@@ -8,7 +8,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.grouped import Group, by_figure, cells_in_words
-from peft_update_bench.bench.gate.messages import more_often, recorded_with, where_moved
+from peft_update_bench.bench.gate.messages import WHERE, recorded_with
 from peft_update_bench.bench.gate.verdict import Kind, fails
 from peft_update_bench.bench.units import count
 from peft_update_bench.fixtures.first_few import first_few
@@ -51,9 +51,9 @@ def paragraph(results: Sequence[Result], baseline: Baseline, also_fails: Collect
 
 
 def _where(results: Sequence[Result], baseline: Baseline, also_fails: Collection[Kind]) -> Iterator[str]:
-    """In which blocks most of the change is, and what runs more often, for one cell of each architecture: the first,
-    whose rank is least. Where it is the same in several, they share a line."""
-    for words, explain in (("most of it", where_moved), ("runs more often", more_often)):
+    """What is trained otherwise, in which blocks most of the change is, and what runs more often, for one cell of each
+    architecture: the first, whose rank is least. Where it is the same in several, they share a line."""
+    for words, explain in WHERE:
         told: set[str] = set()
         cells: dict[str, list[Cell]] = {}
         for result in results:

@@ -1,4 +1,4 @@
-"""In which blocks of a network a change is, and which operators run more often."""
+"""In which blocks of a network a change is, of work or of what is trained, and which operators run more often."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ def where_bytes_moved(now: Record, before: Record) -> str:
     if now.where is None or before.where is None:
         return ""
     return _told(_moved(now.where, before.where, lambda entry: entry[2]), "bytes")
+
+
+def where_trained_moved(now: Record, before: Record) -> str:
+    """The blocks that train another number of parameters; as :func:`where_flops_moved`."""
+    new, old = (record.where.trained if record.where else None for record in (now, before))
+    if new is None or old is None:
+        return ""
+    moved = [(block, new.get(block, 0) - old.get(block, 0), 0, 0) for block in {**old, **new}]
+    return _told(sorted((one for one in moved if one[1]), key=lambda entry: -abs(entry[1])), "parameters")
 
 
 def runs_more_often(now: Record, before: Record) -> str:

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.gate.gate import Gate
-from peft_update_bench.bench.gate.where import runs_more_often, where_bytes_moved, where_flops_moved
+from peft_update_bench.bench.gate.where import (
+    runs_more_often,
+    where_bytes_moved,
+    where_flops_moved,
+    where_trained_moved,
+)
 from peft_update_bench.bench.record import Record, RecordError
 
 from tests.helpers.records import changed, record
@@ -97,7 +102,7 @@ def test_an_older_baseline_that_does_not_say_where_is_passed_over() -> None:
 
 
 def test_a_failure_says_where() -> None:
-    """FLOPs where they fail; else bytes, where memory does."""
+    """FLOPs where they fail; else bytes, where memory does; else FLOPs, where what is trained does."""
     judge = Gate(TOLERANCES, of(BEFORE), of().machine)
     moved = {**BLOCKS, "features.18": [2000, 2000, 600, 2]}
     dearer = located(moved, **changed("flops", forward=2000, total=4000))
@@ -107,7 +112,11 @@ def test_a_failure_says_where() -> None:
     lines = explain(judge.judge(larger), judge.baseline).splitlines()
     assert lines[3] == "  most of it: features.18 +100 Bytes"
     fewer = located(moved, **changed("parameters", trainable=99))
-    assert "most of it" not in explain(judge.judge(fewer), judge.baseline)
+    assert "most of it: features.18 +1.000 kFLOPs" in explain(judge.judge(fewer), judge.baseline)
+    fallen = located(moved, **changed("measured_memory", allocator_peak=9999))
+    told = explain(judge.judge(fallen), judge.baseline)
+    assert "allocator_peak regressed" in told
+    assert "most of it" not in told
 
 
 @pytest.mark.parametrize(
@@ -153,3 +162,41 @@ def test_the_operator_that_moved_most(before: dict[str, int], now: dict[str, int
 
     told = where_flops_moved(of_calls(4, now), of_calls(2, before))
     assert told == f"head +20.00 FLOPs ({operator} runs twice)"
+
+
+TRAINED = {"features.0": 432, "features.18": 1024, "head": 130}
+
+
+def training(trained: dict[str, int] | None, blocks: dict[str, list[int]] = BLOCKS) -> Record:
+    total = {"total": 9999, "trainable": sum((trained or TRAINED).values())}
+    where = {"blocks": blocks, "operators": {"addmm": [1, 30]}} | ({} if trained is None else {"trained": trained})
+    return record(where=where, parameters=total)
+
+
+@pytest.mark.parametrize(
+    ("trained", "words"),
+    [
+        (TRAINED, ""),
+        ({"features.18": 1024, "head": 130}, "features.0 −432 parameters"),
+        ({**TRAINED, "features.18": 1025}, "features.18 +1 parameters"),
+        ({**TRAINED, "loss": 2, "head": 0}, "head −130 parameters, loss +2 parameters"),
+        (None, ""),
+    ],
+)
+def test_what_is_trained_by_block(trained: dict[str, int] | None, words: str) -> None:
+    assert where_trained_moved(training(trained), training(TRAINED)) == words
+    if trained is None:
+        assert where_trained_moved(training(TRAINED), training(trained)) == ""
+
+
+def test_a_frozen_layer_is_named() -> None:
+    """By a baseline that knows what is trained where, and by an older one through what its layer no longer costs."""
+    fewer = {"features.18": 1024, "head": 130}
+    frozen = training(fewer, {**BLOCKS, "features.0": [100, 0, 50, 1]})
+    judge = Gate(tolerances=TOLERANCES, baseline=of(training(TRAINED)))
+    told = ["  trained otherwise: features.0 −432 parameters", "  most of it: features.0 −200.0 FLOPs"]
+    assert explain(judge.judge(frozen), judge.baseline).splitlines()[2:4] == told
+    older = Gate(tolerances=TOLERANCES, baseline=of(training(None)))
+    lines = explain(older.judge(frozen), older.baseline).splitlines()
+    assert lines[2] == told[1]
+    assert not any("trained otherwise" in line for line in lines)
