@@ -20,6 +20,7 @@ from peft_update_bench.bench.options import read_project
 from peft_update_bench.bench.options.number_lists import join_numbers
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
 from peft_update_bench.bench.standard_output import open_closed_streams, printing
+from peft_update_bench.fixtures.files import no_temporary_folder
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -144,6 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return printing(run)
     except CommandError as error:
         print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except OSError:
+        if not (complaint := no_temporary_folder()):
+            raise
+        print(f"{name}: {complaint}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

@@ -14,6 +14,7 @@ from peft_update_bench.bench import options
 from peft_update_bench.bench.plugin import HOOKS
 from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
 from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
+from peft_update_bench.fixtures.files import no_temporary_folder
 
 OF_TESTS = ("metrics", "threads", "cell_seconds", "unstable")
 """Those that mean something to a test that builds its step."""
@@ -107,7 +108,7 @@ def read_run(config: pytest.Config) -> options.RunOptions:
     try:
         refuse_other_plugins(config)
         theirs = PytestBenchmarkSession(config)
-        if complaint := theirs.explain_unasked(judges_disabled=True):
+        if complaint := no_temporary_folder() or theirs.explain_unasked(judges_disabled=True):
             raise options.OptionError(complaint)
         project = options.read_project(config.rootpath)
         tolerances = options.tolerances(project.tolerances, value(config, "tolerance") or [])

@@ -26,6 +26,7 @@ from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.session import end, lost_tests, option_hooks, start
 from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
 from peft_update_bench.bench.session.session import SESSION, Session
+from peft_update_bench.fixtures.files import no_temporary_folder
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
 from peft_update_bench.fixtures.methods.names import AS_IT_IS
 
@@ -131,7 +132,7 @@ def _start(config: pytest.Config) -> None:
     """A session of its own, in a run that has no cells of the matrix. Raises OptionError and BaselineError."""
     theirs = PytestBenchmarkSession(config)
     refuse_other_plugins(config)
-    if complaint := theirs.explain_unasked(judges_disabled=False):
+    if complaint := no_temporary_folder() or theirs.explain_unasked(judges_disabled=False):
         raise OptionError(complaint)
     run, location = _read_run(config), config.option.benchmark_storage
     ours = Session.of(run)
