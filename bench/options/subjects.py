@@ -64,8 +64,12 @@ def _check_step(name: str) -> str:
 
 
 def check_method(name: str, *, of_steps: bool = False) -> str:
-    if of_steps and name == AS_IT_IS:
-        return name
+    if name == AS_IT_IS:
+        if of_steps:
+            return name
+        raise OptionError(
+            f"--methods is {name!r}, which is a step of your own as it is; expected it beside --steps MODULE:NAME"
+        )
     if not is_imported(name):
         allowed = (AS_IT_IS, *METHODS) if of_steps else METHODS
         return one_of("methods", name, allowed, or_else="MODULE:NAME for a method of your own")

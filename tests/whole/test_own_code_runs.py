@@ -86,6 +86,10 @@ def test_every_metric_of_an_own_network_and_method(suite: Suite, pytester: pytes
             ("--architectures=mine:build", "--methods=mine:WithoutOptimizer"),
             "mine:WithoutOptimizer: optimizer returns a NoneType; expected a torch.optim.Optimizer over what adapt",
         ),
+        (
+            ("--architectures=mine:build", "--methods=mine:NeedsAClosure"),
+            "mine:NeedsAClosure: optimizer returns LBFGS, whose step calls the loss by itself; expected one whose step",
+        ),
     ],
 )
 def test_what_is_found_later_fails_the_cell_in_a_sentence(

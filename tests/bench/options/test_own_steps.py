@@ -63,7 +63,10 @@ def test_methods_on_own_steps() -> None:
             "--architectures is given beside --steps; expected one of the two",
         ),
         ({"steps": WHOLE, "methods": "qlora"}, "--methods is 'qlora'; expected one of own, fft, head"),
-        ({"methods": "own"}, "--methods is 'own'; expected one of fft, head"),
+        (
+            {"methods": "own"},
+            "--methods is 'own', which is a step of your own as it is; expected it beside --steps MOD",
+        ),
         ({"steps": WHOLE, "metrics": "adaptation"}, "--steps is '"),
     ],
 )
