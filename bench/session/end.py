@@ -82,8 +82,19 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     item.stash[_HAS_ENDED] = False
     try:
         return (yield)
+    except KeyboardInterrupt:  # of which pytest makes no report
+        _warn_of_nothing_unused(item)
+        raise
     finally:
         item.stash[_HAS_ENDED] = True
+
+
+def _warn_of_nothing_unused(item: pytest.Item) -> None:
+    """Of a test of ours that was ended before it has used pytest-benchmark's fixture. With warnings as errors its own
+    would be a traceback in the place of what ended it."""
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    if benchmark is not None and item.nodeid in item.config.stash[SESSION].tests:
+        mark_used(benchmark)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -96,9 +107,8 @@ def pytest_runtest_makereport(
     One that fails says why, and need not be warned of too. Around the hook by which xfail changes the outcome.
     """
     ours = item.config.stash[SESSION]
-    benchmark = getattr(item, "funcargs", {}).get("benchmark")
-    if call.excinfo is not None and benchmark is not None and item.nodeid in ours.tests:
-        mark_used(benchmark)
+    if call.excinfo is not None:
+        _warn_of_nothing_unused(item)
     report = yield
     is_at_end = report.when == "call" and item.stash.get(_HAS_ENDED, False)
     if is_at_end and report.passed and (message := ours.users.fail_unmeasured(item.nodeid)):

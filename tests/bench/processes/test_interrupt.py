@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench.__main__ import main
+from peft_update_bench.bench.benchmarks.update import UpdateBenchmark
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
 
 
@@ -90,3 +91,22 @@ def test_a_command_that_is_interrupted_while_it_starts_says_so(
     monkeypatch.setattr("sys.path", [*sys.path])
     assert main(["diff", "a.json", "b.json"]) == 130
     assert capsys.readouterr().err == "update-bench diff: interrupted\n"
+
+
+@pytest.mark.parametrize("words", [("--pyargs", "peft_update_bench.bench", "--methods=head"), ("test_own.py",)])
+def test_a_run_that_is_interrupted_before_its_cell_has_a_time_says_so(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """With warnings as errors pytest-benchmark's, that its fixture was not used, was a traceback in its place."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(UpdateBenchmark, "measure", interrupted)
+    monkeypatch.setattr(UpdateBenchmark, "prepare", lambda *_: None)
+    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    pytester.makepyfile(test_own="def test_update(update_benchmark):\n    update_benchmark(lambda: None)\n")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *words, no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*! KeyboardInterrupt !*"])
+    assert "was not used" not in "\n".join([*result.outlines, *result.errlines])
