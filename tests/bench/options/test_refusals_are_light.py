@@ -21,6 +21,7 @@ REFUSED_OPTIONS = [
     ("--batch-size=0", "--batch-size is '0'; expected a whole number of at least 1"),
     ("--tolerance=speed=1", "--tolerance is 'speed=1'; expected NAME=FRACTION"),
     ("--seeds=2", "--seeds is given without --metrics adaptation; expected both or neither"),
+    ("--steps=mine:build:1", "--steps is 'mine:build:1': expected MODULE:NAME, such as mypackage.models:build"),
     ("--benchmark-compare", "no baseline (NNNN_*.json) in baselines"),
     ("--metrics=adaptation --data=mnist", "--data is 'mnist'; expected one of mnist_5k, digits, fashion_mnist"),
     ("--metrics=adaptation --tasks=shift,fog", "--tasks is 'fog'; expected one of shift, unseen"),
