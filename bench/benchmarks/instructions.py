@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
-from peft_update_bench.bench.options.values import OptionError, whole_number
+from peft_update_bench.bench.options.values import OptionError, workers_asked
 from peft_update_bench.bench.units import count
 
 if TYPE_CHECKING:
@@ -67,13 +67,12 @@ class InstructionsBenchmark(Benchmark):
                     "counts"
                 )
             return cls(cluster=cluster), workload
-        workers = given.get("workers")
-        number = None if workers is None else whole_number("workers", workers)
+        workers = workers_asked(given)
         try:
             conditions()
         except InstructionsError as error:
             raise OptionError(f"--metrics instructions: {error}") from None
-        return cls(number), workload
+        return cls(workers), workload
 
     @property
     def repeat(self) -> list[str]:

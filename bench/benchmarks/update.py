@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
-from peft_update_bench.bench.options.values import OptionError, one_of, whole_number
+from peft_update_bench.bench.options.values import OptionError, one_of, workers_asked
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
 from peft_update_bench.bench.units import count
 
@@ -57,10 +57,8 @@ class UpdateBenchmark(Benchmark):
 
     @classmethod
     def read(cls, given: Mapping[str, str | None], workload: Workload) -> tuple[Self, Workload]:
-        workers = given.get("workers")
         remembers = one_of("remember", given.get("remember") or "yes", ("yes", "no")) == "yes"
-        number = None if workers is None else whole_number("workers", workers)
-        return cls(number, read_cluster(given), remembers=remembers), workload
+        return cls(workers_asked(given), read_cluster(given), remembers=remembers), workload
 
     def check_run(self, run: RunOptions) -> None:
         if self.cluster is not None and self.cluster.label is None and run.needs_machine:

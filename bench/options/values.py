@@ -64,6 +64,12 @@ def whole_number(option: str, value: str | None) -> int:
     return int(value)
 
 
+def workers_asked(given: Mapping[str, str | None]) -> int | None:
+    """What ``--workers`` was given; None where it was not, and their number is left to the run. Raises OptionError."""
+    workers = given.get("workers")
+    return None if workers is None else whole_number("workers", workers)
+
+
 def folder(flag: str, given: str, path: str | None = None) -> Path:
     """The folder that an option's value, or the `path` in it, names: there, or to be made. Raises OptionError."""
     path = given if path is None else path
