@@ -44,6 +44,7 @@ class AdaptationBenchmark(Benchmark):
         "severity": "how strong the shift is, 1 to 5; default: 5",
         "weights": "packaged (default), imagenet for those that packages ship, or torchvision for its own, which it "
         "downloads",
+        "learning_rates": "the file that update-bench search --output wrote; default: the methods' own rates",
         "workers": "processes, each with one thread; default: one a core",
         "cache_dir": "where trained networks are kept; default: the user's cache folder",
         "cluster": CLUSTER,
@@ -87,6 +88,8 @@ class AdaptationBenchmark(Benchmark):
                 f"--batch-size is '{','.join(map(str, run.selection.batch_sizes))}' beside --metrics adaptation; "
                 "expected one number, because learning rates were searched for one"
             )
+        if self.adaptation.learning_rates is not None:
+            self.adaptation.learning_rates.check(["fft", *(cell.method for cell in run.selection.cells())])
         for architecture in dict.fromkeys(cell.architecture for cell in run.selection.cells()):
             try:
                 weight_sources.check(architecture, self.adaptation.plan.weights)

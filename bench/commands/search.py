@@ -2,7 +2,8 @@
 
 Every method is tried with the same rates on the same networks, tasks and seed, and takes the rate with the best mean
 accuracy on the validation data; the test data are not looked at. The scores are printed; ``--output`` writes them to a
-file as well, beside those of other methods that it holds, if these were searched alike. Methods read
+file as well, beside those of other methods that it holds, if these were searched alike, and
+``pytest bench --metrics adaptation --learning-rates FILE`` updates with its choice. Else methods take theirs from
 ``fixtures/methods/learning_rates.json``. An interrupted search continues.
 """
 

@@ -199,6 +199,8 @@ def _asked_of(record: Record) -> dict[str, Any]:
     if record.adaptation is not None:
         settings = {**dict(record.adaptation.settings), "seeds": [run.seed for run in record.adaptation.runs]}
         asked |= {f"{name} of {cell.task}": value for name, value in settings.items()}
+        if not cell.is_users:
+            asked[f"learning rate of {cell.method}"] = record.adaptation.learning_rate
     return asked
 
 

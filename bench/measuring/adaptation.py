@@ -39,8 +39,13 @@ FAILURES = (AdaptationError, CacheError, DataError, WeightsError, *MEASUREMENT_F
 def updates(cell: Cell, options: AdaptationOptions) -> list[Update]:
     """One update for each seed."""
     assert cell.task is not None
-    rate = method_named(cell.method).learning_rate
+    rate = _learning_rate(cell, options)
     return [Update(cell.architecture, cell.method, cell.rank, cell.task, seed, rate) for seed in range(options.seeds)]
+
+
+def _learning_rate(cell: Cell, options: AdaptationOptions) -> float:
+    found = options.learning_rates
+    return method_named(cell.method).learning_rate if found is None else found.of[cell.method]
 
 
 def reference(cell: Cell) -> Cell:
@@ -58,7 +63,8 @@ def record(
     """The record of `cell` from what was found of its seeds' updates, and from the outcomes of its reference's."""
     outcomes = [one.outcome for one in found]
     assert cell.task is not None
-    step = build_update_step(cell.architecture, cell.method, cell.rank, workload, device="meta")
+    rate = _learning_rate(cell, options)
+    step = build_update_step(cell.architecture, cell.method, cell.rank, workload, device="meta", learning_rate=rate)
     figures = computed.measure(step)
     flops, memory = Flops.model_validate(figures.flops), Memory.model_validate(figures.memory)
     steps = options.plan.steps

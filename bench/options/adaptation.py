@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_update_bench.bench.options.cluster import ClusterOptions, read_cluster
+from peft_update_bench.bench.options.learning_rates import LearningRates, read_learning_rates
 from peft_update_bench.bench.options.values import OptionError, folder, names, one_of, typed_or, whole_number
 from peft_update_bench.bench.record import AdaptationSettings
 from peft_update_bench.fixtures.data.names import CORRUPTIONS, DATASETS, NEED_A_ROOT, SEVERITIES, TASKS, DataChoice
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class AdaptationOptions:
     """How cells are adapted: the plan of an update, what the record says of it for each task, and by how many seeds,
-    worker processes and where networks are kept; None is the user's cache folder on whatever machine."""
+    worker processes and where networks are kept; None is the user's cache folder on whatever machine. Without
+    `learning_rates` methods have their own."""
 
     plan: Plan = field(default_factory=Plan)
     settings: Mapping[str, AdaptationSettings] = field(default_factory=dict)
+    learning_rates: LearningRates | None = None
     seeds: int = 2
     workers: int = 1
     cache_folder: Path | None = None
@@ -45,6 +48,7 @@ class AdaptationOptions:
             ("corruption", plan.data.corruption, default.data.corruption),
             ("severity", plan.data.severity, default.data.severity),
             ("weights", plan.weights, default.weights),
+            ("learning-rates", None if self.learning_rates is None else self.learning_rates.path, None),
         ]
         if tuple(self.settings) != TASKS:
             pairs.append(("tasks", ",".join(self.settings), ""))
@@ -87,6 +91,7 @@ def read_adaptation(given: Mapping[str, str | None], workload: Workload) -> tupl
     )
     options = AdaptationOptions(
         plan=plan,
+        learning_rates=read_learning_rates(given),
         seeds=whole_number("seeds", typed_or(given, "seeds", str(AdaptationOptions.seeds))),
         workers=whole_number("workers", typed_or(given, "workers", str(min(os.cpu_count() or 1, 8)))),
         cluster=read_cluster(given),

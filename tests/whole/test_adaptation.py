@@ -124,6 +124,23 @@ def test_an_unchanged_run_holds_its_baseline(suite: Suite) -> None:
     )
 
 
+def test_searched_rates_are_those_of_updates_and_records(suite: Suite, recorded: Path, tmp_path: Path) -> None:
+    """A rate that moves next to nothing: what was learned with it shows, and the message has the cause."""
+    rates = tmp_path / "rates.json"
+    rates.write_text(json.dumps({"chosen": {"fft": 1e-3, "lora": 1e-9, "lora_plus": 1e-3}}))
+    chosen = f"--learning-rates={rates}"
+    result = suite(COMPARE, chosen, "--tasks=shift", "--benchmark-save=slow")
+    assert result.ret == 1
+    before = records(recorded)["small_separable-lora-r4-shift"]["adaptation"]["learning_rate"]
+    assert f"learning rate {before:g}, now 1e-09" in text(result)
+    assert f"{chosen.replace('=', ' ')}" in text(result)
+    plus = suite(chosen, "--tasks=shift", "--methods=lora_plus", "--benchmark-save=plus", storage=tmp_path)
+    assert plus.ret == 0, text(plus)
+    # The highest of its groups': B learns 16 times as fast.
+    found = records(tmp_path / "adaptation" / "0001_plus.json")["small_separable-lora_plus-r4-shift"]["adaptation"]
+    assert found["learning_rate"] == pytest.approx(16e-3)
+
+
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
     ("fault", "task", "complaint"),

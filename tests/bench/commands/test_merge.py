@@ -173,6 +173,7 @@ def test_users_own_networks_under_two_workloads_are_of_two_runs(
     [
         (lambda adaptation: adaptation["settings"].update(severity=5), "severity of shift 3, and 5"),
         (lambda adaptation: adaptation["runs"][0].update(seed=7), "seeds of shift [0], and [7]"),
+        (lambda adaptation: adaptation.update(learning_rate=0.25), "learning rate of head 0.001, and 0.25"),
     ],
 )
 def test_two_adaptations_are_no_one_run(

@@ -1,25 +1,17 @@
-"""What adaptation's gate, search and tables make of records, at their limits."""
+"""What adaptation's gate makes of records, at their limits."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Callable
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
-from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.search import choose
 from peft_update_bench.bench.gate.adapting import BETWEEN_NETWORKS, judge_adaptation
 from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR
 from peft_update_bench.bench.gate.verdict import Kind, Verdict
 from peft_update_bench.bench.record import Record
-from peft_update_bench.fixtures.methods import METHODS
-from peft_update_bench.fixtures.methods.learning_rates import PATH
 from scipy.stats import t
 
 from tests.helpers.adaptation_records import adapted
@@ -271,137 +263,3 @@ def test_the_target_is_lowered_by_the_spread_where_it_was_reached() -> None:
     assert cost.note == f"to 50.0% less {100 * allowed:.1f} points for the spread over seeds"
     parted = along((0.1, 0.5, 0.8, 0.7), (0.1, 0.5, 0.8, 0.9), **AIMED)
     assert judged_cost(along(REACHED, REACHED), parted).note == NOTE
-
-
-def test_the_search_takes_the_best_mean_and_of_equal_ones_the_lowest_rate() -> None:
-    scores = {"fft": {0.01: {"a": 0.5, "b": 0.7}, 0.001: {"a": 0.6, "b": 0.6}, 0.1: {"a": 0.9, "b": 0.1}}}
-    assert choose(scores) == {"fft": 0.001}
-
-
-@pytest.mark.parametrize("rates", ["", "0", "2", "x", "1e-3,-1", "0.1,nan,0.2"])
-def test_bad_rates_are_one_line(rates: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", f"--rates={rates}"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "expected comma-separated numbers above 0 and at most 1" in error
-
-
-@pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """A search of one step, whose updates all end alike."""
-    network = tmp_path / "network"
-    network.touch()
-    there = "peft_update_bench.bench.processes.update_runs"
-    monkeypatch.setattr(f"{there}.pretraining.pretrained", lambda *_: (None, network))
-    monkeypatch.setattr(f"{there}.adaptation.run", lambda update, *_: _outcome(update.learning_rate))
-    options = ["--architectures=mobilenet_v3_small", "--tasks=unseen", "--steps=1", "--workers=1", "--rates=1e-3"]
-    return lambda *more: main(["search", *options, f"--cache-dir={tmp_path}", *more])
-
-
-def test_a_search_prints_its_choice_and_writes_nothing(
-    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The rates that methods read took hours; one network and one step must not replace them."""
-    before = PATH.read_bytes()
-    assert search() == 0
-    assert PATH.read_bytes() == before
-    assert re.search(r"^\| lora +\| 50.0% +\| 0.001 +\|$", capsys.readouterr().out, re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    ("output", "why"),
-    [
-        (".", "Is a directory; expected a file in a folder that can be written"),
-        ("nowhere/rates.json", "No such file or directory; expected a file in a folder that can be written"),
-        ("-", "expected a file's name, such as /dev/stdout"),
-    ],
-)
-def test_an_output_that_cannot_be_written_is_refused_before_the_search(
-    search: Callable[..., int], output: str, why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Which takes hours."""
-    assert search(f"--output={output}") == 2
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("", f"update-bench search: --output {output}: {why}\n")
-
-
-def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], tmp_path: Path) -> None:
-    output = tmp_path / "rates.json"
-    assert search(f"--output={output}") == 0
-    found = json.loads(output.read_text())
-    assert found["chosen"] == dict.fromkeys(METHODS, 0.001)
-    assert found["scores"]["dora"] == {"0.001": {"mobilenet_v3_small-unseen": 0.5}}
-    assert found["seed"] == 1000
-
-
-def test_a_search_leaves_the_file_s_other_methods(search: Callable[..., int], tmp_path: Path) -> None:
-    output = tmp_path / "rates.json"
-    assert search("--methods=lora,fft", f"--output={output}") == 0
-    held = json.loads(output.read_text())
-    held["scores"]["fft"]["0.001"]["mobilenet_v3_small-unseen"] = 0.75
-    output.write_text(json.dumps(held))
-    assert search("--methods=bitfit,lora", f"--output={output}") == 0
-    found = json.loads(output.read_text())
-    assert list(found["chosen"]) == list(found["scores"]) == ["fft", "lora", "bitfit"]
-    assert found["scores"]["fft"] == {"0.001": {"mobilenet_v3_small-unseen": 0.75}}
-    assert {**found, "chosen": 0, "scores": 0} == {**held, "chosen": 0, "scores": 0}
-
-
-@pytest.mark.parametrize(
-    ("option", "unlike"),
-    [
-        ("--steps=2", "steps"), ("--rates=1e-3,1e-2", "rates"), ("--tasks=shift", "architectures or tasks"),
-        ("--image-size=28", "image_size"),
-    ],
-)  # fmt: skip
-def test_a_search_under_other_conditions_takes_another_file(
-    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, unlike: str
-) -> None:
-    """Unless it searches all that the file holds."""
-    output = tmp_path / "rates.json"
-    assert search("--methods=lora", f"--output={output}") == 0
-    held = output.read_bytes()
-    capsys.readouterr()
-    assert search("--methods=bitfit", option, f"--output={output}") == 2
-    assert capsys.readouterr().err == (
-        f"update-bench search: --output {output} holds lora, searched with other {unlike}; expected a new file, or the "
-        "same search\n"
-    )
-    assert output.read_bytes() == held
-    assert search("--methods=lora", option, f"--output={output}") == 0
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"scores": 1}', '{"scores": {"fft": {"x": {}}}}'])
-def test_a_search_does_not_replace_what_is_no_search_s(
-    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
-) -> None:
-    output = tmp_path / "rates.json"
-    output.write_text(text)
-    assert search("--methods=lora", f"--output={output}") == 2
-    assert capsys.readouterr().err.endswith(f"{output} is there, and is no search's; expected one, or a new file\n")
-    assert output.read_text() == text
-
-
-def test_a_search_tries_the_methods_that_are_named(
-    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert search("--methods=bitfit,lora") == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
-    assert [row.split()[1] for row in rows] == ["bitfit", "lora"]
-
-
-def test_a_search_on_other_images_says_which_it_lacks(
-    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert search("--data=fashion_mnist") == 2
-    assert "the data set fashion_mnist needs --data-root DIR" in capsys.readouterr().err
-    output = tmp_path / "rates.json"
-    assert search("--methods=lora", "--data=digits", "--image-size=16", f"--output={output}") == 0
-    found = json.loads(output.read_text())
-    assert (found["data"], found["image_size"], found["weights"]) == ("digits", 16, "packaged")
-
-
-def _outcome(_: float) -> Any:
-    from peft_update_bench.fixtures.training.adaptation import Outcome
-
-    return Outcome([0.1, 0.5], 0.9, 0.8)

@@ -39,6 +39,8 @@ REFUSED_OPTIONS = [
     ("--metrics=adaptation --cache-dir=", "--cache-dir is ''; expected a folder, or no --cache-dir"),
     ("--metrics=adaptation --cache-dir=/dev/null", "--cache-dir is '/dev/null', which is a file; expected a fold"),
     ("--metrics=adaptation --weights=imagenet", "--weights is 'imagenet', and no package is known to ship"),
+    ("--metrics=adaptation --learning-rates=lost.json", "--learning-rates 'lost.json' cannot be read (No such file"),
+    ("--learning-rates=lost.json", "--learning-rates is given without --metrics adaptation; expected both or neither"),
     ("--metrics=adaptation --benchmark-compare", "no baseline (NNNN_*.json) in baselines/adaptation"),
 ]
 REFUSED_WORDS = [
