@@ -99,6 +99,11 @@ class Adaptation(Part):
     def gain(self) -> float:
         return self.accuracy_after - self.accuracy_before
 
+    @property
+    def harms(self) -> bool:
+        """Whether the network is worse after the update than before."""
+        return self.accuracy_after < self.accuracy_before
+
     @model_validator(mode="after")
     def _fits_its_runs(self) -> Self:
         seeds = [run.seed for run in self.runs]

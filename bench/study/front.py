@@ -180,7 +180,7 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
         held[condition] = record, adaptation
     _must_be_alike(architecture, records)
     conditions = tuple(dict.fromkeys(condition for held in by_choice.values() for condition in held))
-    harmful = [name for name, held in by_choice.items() if any(_harms(a) for _, a in held.values())]
+    harmful = [name for name, held in by_choice.items() if any(a.harms for _, a in held.values())]
     whole = {n: held for n, held in by_choice.items() if held.keys() == {*conditions} and n not in harmful}
     if not whole:
         raise CommandError(
@@ -208,10 +208,6 @@ def _network(architecture: str, records: Sequence[Record]) -> Network:
         tuple(name for name in by_choice if name not in whole and name not in harmful),
         tuple(harmful),
     )
-
-
-def _harms(adaptation: Adaptation) -> bool:
-    return adaptation.accuracy_after < adaptation.accuracy_before
 
 
 def _choice(name: str, held: Sequence[tuple[Record, Adaptation]]) -> Choice:

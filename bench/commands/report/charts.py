@@ -198,7 +198,8 @@ def accuracy_against(
 ) -> Chart | None:
     """Accuracy after the update against what it costs, the Pareto front joined and named. `records` are of one task.
 
-    `margin`, a fraction, is half of the interval that seeds leave to each accuracy.
+    `margin`, a fraction, is half of the interval that seeds leave to each accuracy. One that is lower than before the
+    update has none: its seeds scatter like no other's.
     """
     adapted = [(record, record.adaptation) for record in records if record.adaptation is not None]
     if not adapted:
@@ -213,8 +214,9 @@ def accuracy_against(
         }
         for index, (record, adaptation) in enumerate(adapted)
     ]  # fmt: skip
+    within = [row for row, (_, adaptation) in zip(rows, adapted, strict=True) if not adaptation.harms]
     if margin is not None:
-        for row in rows:
+        for row in within:
             row |= {"low": row["accuracy"] - 100 * margin, "high": row["accuracy"] + 100 * margin}
             row["after the update"] += f" ± {100 * margin:.1f}"
     color, shape = _by_method(list(dict.fromkeys(row["method"] for row in rows)))
@@ -239,7 +241,7 @@ def accuracy_against(
     )
     layers = [joined, points, filled, names]
     if margin is not None:
-        intervals = _chart(rows).mark_rule(strokeWidth=1)
+        intervals = _chart(within).mark_rule(strokeWidth=1)
         layers.insert(0, intervals.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=color))
     return alt.layer(*layers).properties(height=300)
 
