@@ -42,8 +42,8 @@ def by_rank(runs: Iterable[Sequence[Record]]) -> Table:
             network.architecture,
             method,
             front.in_words(network.conditions),
-            *(_accuracy(front.name_of(method, rank), network) for rank in ranks),
-            _accuracy("fft", network),
+            *(accuracy_of(front.name_of(method, rank), network) for rank in ranks),
+            accuracy_of("fft", network),
         ]
         for networks, records in conditions
         for network in networks
@@ -98,13 +98,16 @@ def _by_method(networks: Networks, shown: Collection[str]) -> list[list[str]]:
         [
             name,
             show(max(choice.peak or 0.0 for choice in held[name]), "bytes"),
-            *(_accuracy(name, network) for network in networks),
+            *(accuracy_of(name, network) for network in networks),
         ]
         for name in by_accuracy
     ]
 
 
-def _accuracy(name: str, network: Network | None) -> str:
+def accuracy_of(name: str, network: Network | None) -> str:
+    """The accuracy of a choice, whether it is the best of its network's or equals it, or what there is instead."""
+    if network is not None and name in network.harmful:
+        return front.WORSE
     choices = network.choices if network else ()
     choice = next((choice for choice in choices if choice.name == name), None)
     if network is None or choice is None:

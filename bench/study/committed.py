@@ -20,6 +20,8 @@ FASHION_CLASSES = FOLDER / "fashion_mnist" / "unseen" / "adaptation"
 """Fashion-MNIST with classes that the network has not seen."""
 FASHION_FURTHER = FOLDER / "fashion_mnist" / "unseen" / "further" / "adaptation"
 """As FASHION_CLASSES, from the same networks: the methods that those runs leave out, at rank 4."""
+FASHION_SEARCHED = FOLDER / "fashion_mnist" / "unseen" / "searched" / "adaptation"
+"""As FASHION_CLASSES, every method at rank 4, with learning rates that were searched on these images."""
 FASHION_CONDITIONS = (
     FASHION,
     *(FOLDER / "fashion_mnist" / name / "adaptation" for name in ("fog", "blur")),

@@ -102,7 +102,7 @@ def _accuracy(data: str, folders: Sequence[Path], records: Sequence[Record], arc
     shown: dict[str, str] = {}
     for network in front.networks(of_network):
         shown |= {choice.name: network.shown(choice) for choice in network.choices}
-        shown |= dict.fromkeys(network.harmful, "worse than before")
+        shown |= dict.fromkeys(network.harmful, front.WORSE)
     by_choice = {choices[name]: text for name, text in shown.items()}
     return Column(f"accuracy, {data}", [str(folder) for folder in folders], by_choice)
 

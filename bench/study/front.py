@@ -25,6 +25,9 @@ CONFIDENCE = 0.95
 DRAWS = 100_000
 """Of possible true accuracies, from which it is counted how often a method is the best: to a third of a percent."""
 
+WORSE = "worse than before"
+"""What stands for the accuracy of a choice that harms the network."""
+
 Condition = tuple[str, str]
 """A task, and how its images are shifted; empty where they are not."""
 
@@ -91,6 +94,11 @@ class Network:
     def shown(self, choice: Choice) -> str:
         """The accuracy of `choice` with its interval: ``91.2% ± 0.8``."""
         return f"{choice.accuracy:.1%} ± {100 * self.margin:.1f}"
+
+    @property
+    def by_accuracy(self) -> list[str]:
+        """The choices' names, the most accurate first."""
+        return [choice.name for choice in sorted(self.choices, key=lambda choice: -choice.accuracy)]
 
     @property
     def alike(self) -> float:

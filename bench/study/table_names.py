@@ -39,5 +39,7 @@ TABLES = {
     "fashion-front": Table("Accuracy against what it costs, on Fashion-MNIST under Gaussian noise", "no time"),
     "fashion-classes-front": Table("Accuracy against what it costs, on unseen classes of Fashion-MNIST", "no time"),
     "fashion-methods-front": Table("As fashion-classes-front, of every method at rank 4", "no time"),
+    "fashion-searched-front": Table("As fashion-methods-front, with learning rates searched there", "no time"),
+    "fashion-rates": Table("Accuracy on unseen classes of Fashion-MNIST, by where learning rates are from", "no time"),
 }
 DEFAULT = ("study-cost", "study-accuracy")

@@ -12,6 +12,7 @@ from peft_update_bench.bench.study import (
     accuracy,
     all_methods,
     by_condition,
+    by_rate,
     committed,
     cost,
     fashion,
@@ -106,6 +107,11 @@ def fronts(records: Records) -> str:
     return f"{table}\n\n{front_tables.conditions_in_words(records)}"
 
 
+def rates() -> str:
+    brought, searched = committed.by_every_method(), committed.adapted(committed.FASHION_SEARCHED)
+    return _markdown(by_rate.HEADERS, by_rate.rows(brought, searched))
+
+
 def within_budgets(records: Records) -> str:
     return _markdown(front_tables.BUDGET_HEADERS, front_tables.budget_rows(records))
 
@@ -135,6 +141,8 @@ _MAKERS: dict[str, Callable[[Records], str]] = {
     "fashion-front": lambda _: fronts(committed.adapted(committed.FASHION)),
     "fashion-classes-front": lambda _: fronts(committed.adapted(committed.FASHION_CLASSES)),
     "fashion-methods-front": lambda _: fronts(committed.by_every_method()),
+    "fashion-searched-front": lambda _: fronts(committed.adapted(committed.FASHION_SEARCHED)),
+    "fashion-rates": lambda _: rates(),
 }
 
 

@@ -115,6 +115,7 @@ def test_a_missing_baseline_is_one_line(baselines: Path, capsys: pytest.CaptureF
         ("fashion-classes-front", "fashion_mnist/unseen/adaptation"),
         ("digits-front", "methods/adaptation"),
         ("fashion-methods-front", "fashion_mnist/unseen/further/adaptation"),
+        *((table, "fashion_mnist/unseen/searched/adaptation") for table in ("fashion-searched-front", "fashion-rates")),
         *(("figures-mobilenet_v2", folder) for folder in ("fashion_mnist/unseen/adaptation", "methods/adaptation")),
     ],
 )
