@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -109,15 +112,26 @@ def _with_negative_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+def _filled(text: str) -> str:
+    """A module's docstring for a terminal: its paragraphs fill the lines, and indented lines stay as they are."""
+    width = max(shutil.get_terminal_size().columns - 2, 11)  # argparse's own
+    wrapper = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False)
+    lines: list[str] = []
+    for stands, part in groupby(text.replace("``", "").strip().splitlines(), lambda line: line[:1] in {"", " "}):
+        paragraph = list(part)
+        lines += paragraph if stands else wrapper.wrap(" ".join(paragraph))
+    return "\n".join(lines)
+
+
 def build_parser(names: Collection[str]) -> argparse.ArgumentParser:
     """The parser, with the arguments of those commands that are among `names`: these are imported."""
     parser = _Parser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         if name in names:
             chosen = import_module(f"peft_update_bench.bench.{module}")
-            command.description = chosen.__doc__
+            command.description = _filled(chosen.__doc__ or "")
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             chosen.add_arguments(command)
             command.set_defaults(run=chosen.run)
@@ -139,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             read_project(Path.cwd()).import_modules()
             parser = build_parser(arguments[:1])
         given = parser.parse_args(join_numbers(_with_negative_values(arguments)))
+        if given.command is None:
+            raise CommandError(f"no command is given; expected one of {', '.join(COMMANDS)}; see {PROGRAM} --help")
         return int(given.run(given))
 
     try:

@@ -37,7 +37,7 @@ class UpdateBenchmark(Benchmark):
     options = {  # noqa: RUF012 - as the base class has it
         "workers": "processes that measure cells beside each other, all but their latency; default: one a core, at "
         "most 8",
-        "remember": "yes (default) or no: whether cells that the same code has computed before are computed anew",
+        "remember": "yes (default) or no: whether computed cells are taken from an earlier run of the same code",
         "cluster": CLUSTER,
         "on": ON,
     }

@@ -7,6 +7,7 @@ imported from it, or from its src, and built by the package that is installed he
 beforehand: the base is measured beside the head, round by round, so that even an absolute slowdown shows, full
 fine-tuning's included.
 A slowdown that is meant is accepted by --accept REASON, and told with the reason below the table.
+
 Exit status: 0, 1 where a cell regressed and that was not accepted or the head has it no longer, 2 for bad input.
 """
 
@@ -45,13 +46,13 @@ FAILING = frozenset({"regressed", "missing", "broken"})
 OPTIONS = {
     "matrix": "core, full, peft, wide or subset; default: core",
     "steps": "comma-separated MODULE:NAME of update steps of one's own",
-    "architectures": "comma-separated",
-    "methods": "comma-separated",
-    "ranks": "comma-separated",
-    "batch_size": "images in a batch",
-    "image_size": "pixels",
-    "threads": "threads within an operator",
-    "unstable": "what a measurement does that stays too wide: fail or warn",
+    "architectures": "comma-separated; MODULE:NAME for one's own; default: the matrix's",
+    "methods": "comma-separated; MODULE:NAME for one's own; default: the matrix's",
+    "ranks": "comma-separated; default: the matrix's",
+    "batch_size": "images in a batch, or several numbers of them, comma-separated; default: 1",
+    "image_size": "pixels; default: 224",
+    "threads": "threads within an operator; default: 1",
+    "unstable": "fail or warn (default) where a latency stayed too noisy to judge",
 }
 
 METRICS_PER_CELL = 3
@@ -177,7 +178,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("head", metavar="HEAD", help="the folder of the checkout to judge")
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
-    parser.add_argument("--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction (%(default)s)")
+    parser.add_argument(
+        "--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction; default: %(default)s"
+    )
     parser.add_argument("--accept", metavar="REASON", help="do not fail for a slowdown, because it is meant: why")
 
 

@@ -65,10 +65,14 @@ OPTIONS = {
 
 def all_options() -> dict[str, str]:
     """Every option's help, by its name without dashes."""
-    own: dict[str, str] = {}
+    kinds: dict[str, dict[str, list[str]]] = {}
     for name in benchmarks.BENCHMARKS:
         for option, text in benchmarks.kind(name).options.items():
-            own[option] = "; ".join(filter(None, (own.get(option), f"{name}: {text}")))
+            kinds.setdefault(option, {}).setdefault(text, []).append(name)
+    own = {
+        option: "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
+        for option, texts in kinds.items()
+    }
     listed = "; ".join(
         f"{name}: {', '.join(benchmarks.kind(name).metrics())}" if len(benchmarks.BENCHMARKS) > 1 else name
         for name in benchmarks.BENCHMARKS

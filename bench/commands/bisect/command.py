@@ -7,6 +7,7 @@ OLD and NEW are commits of peft-update-bench, in a checkout of it, of which thos
 fixtures/ are looked at; or, with --package, releases of it, installed by pip into temporary folders. Computed figures
 are exact, so a look is enough: half of what is left is ruled out at each, for every change between the two ends.
 What changed and changed back in between is not seen. A version that cannot be measured is passed over.
+
 Exit status: 0 where nothing moved, 1 where something did, 2 for bad input.
 """
 
@@ -38,7 +39,7 @@ OPTIONS = {
     "architectures": "comma-separated; default: %(default)s",
     "methods": "comma-separated; default: the core matrix's six",
     "ranks": "comma-separated; default: %(default)s",
-    "batch_size": "images in a batch, or several numbers of them; default: 1",
+    "batch_size": "images in a batch, or several numbers of them, comma-separated; default: 1",
     "image_size": "pixels; default: 224",
 }
 

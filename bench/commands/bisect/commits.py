@@ -31,6 +31,7 @@ class Commits:
         """`old`, and what follows it up to `new` on the first parent's line and touches the code that is measured;
         `old` alone where nothing does. Raises ProbeError.
         """
+        _must_be_a_repository()
         if not any(_has_code(end) for end in (old, new)):
             raise ProbeError(
                 f"neither {old} nor {new} has {CODE}: commits are looked at in a checkout of peft-update-bench alone; "
@@ -58,6 +59,13 @@ class Commits:
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(place, filter="data")
         return Place(place)
+
+
+def _must_be_a_repository() -> None:
+    found = _run("rev-parse", "--git-dir")
+    if found.returncode:
+        said = found.stderr.partition("\n")[0]
+        raise ProbeError(f"{said}; expected a checkout of peft-update-bench, or --package NAME, which needs none")
 
 
 def _must_follow(oldest: str, first: str, old: str, new: str) -> None:

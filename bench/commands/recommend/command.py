@@ -8,9 +8,11 @@ not known. Accuracy is the worst of the cell's tasks in a baseline of adaptation
 instructions are those of a baseline that counted them. A cell meets no limit on what is not known of it. Peak memory is
 that of a step with GaLore's refresh, frozen weights included; FLOPs and latency are the mean step's; flash is what an
 update must store: trained parameters and the batch norm's statistics that moved, in float32.
+
 The order is by accuracy where that is known of every cell that fits, and else by peak memory, or as --by says.
 Accuracies that seeds alone may set apart share a place, and what stores less comes first. Where nothing fits, smaller
 images are tried.
+
 Exit status: 0, 1 where no cell fits, 2 for bad input.
 """
 
@@ -53,7 +55,7 @@ OPTIONS = {
     "architectures": "comma-separated; MODULE:NAME for one's own; default: the matrix's",
     "methods": "comma-separated; MODULE:NAME for one's own; default: the matrix's",
     "ranks": "comma-separated; default: the matrix's",
-    "batch_size": "images in a batch; default: 1",
+    "batch_size": "images in a batch, or several numbers of them, comma-separated; default: 1",
     "image_size": "pixels; default: 224",
 }
 
@@ -88,7 +90,7 @@ def _rows(word: str) -> int:
 
 def run(given: argparse.Namespace) -> int:
     """Print the answer, piped as Markdown; 1 where no cell fits. Raises CommandError for bad input."""
-    device = devices.named(given.device) if given.device else None
+    device = devices.named(given.device) if given.device is not None else None
     limits = _limits(given, device)
     words = {name: getattr(given, name) for name in OPTIONS}
     run = options.read({**words, "metrics": "flops,memory"}, {})

@@ -235,6 +235,16 @@ def test_without_git_that_is_said(
     assert "there is no git on the PATH; expected one" in capsys.readouterr().err
 
 
+def test_outside_a_repository_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["bisect", "HEAD~1", "HEAD"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("update-bench bisect: fatal: not a git repository")
+    assert said.endswith("; expected a checkout of peft-update-bench, or --package NAME, which needs none\n")
+
+
 def test_a_repository_of_another_kind_is_told_what_works_there(
     repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,11 @@ def test_help_has_the_workers_of_every_benchmark() -> None:
     assert "; adaptation: processes, each with one thread" in options.all_options()["workers"]
 
 
+def test_help_says_once_what_several_benchmarks_share() -> None:
+    assert options.all_options()["cluster"].startswith("update, instructions, adaptation: auto or HOST:PORT")
+    assert options.all_options()["cluster"].count("HOST:PORT") == 1
+
+
 def test_instructions_take_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instructions, "conditions", lambda: None)  # which valgrind would be asked for
     benchmark = read(metrics="instructions", workers="1").benchmark

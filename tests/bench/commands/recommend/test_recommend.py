@@ -479,6 +479,7 @@ def test_a_limit_of_ones_own_counts_before_the_devices(ask: Ask) -> None:
     ("options", "complaint"),
     [
         ((), "no budget is given; expected at least one of --memory"),
+        (("--device=",), "--device is ''; expected one of raspberry-pi-4-1gb, "),
         (("--memory=64",), "--memory: given '64', whose unit is missing; expected bytes, such as 64MB, 64MiB or 512KB"),
         (("--flash=512 ",), "--flash: given '512 ', whose unit is missing; expected bytes"),
         (("--memory", "-3MB"), "--memory: given '-3MB', expected bytes, such as 64MB"),
