@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from peft_update_bench.bench.benchmarks.base import Benchmark, Visibly
 from peft_update_bench.bench.metrics import METRICS, load
 from peft_update_bench.bench.options.cluster import CLUSTER, ON, ClusterOptions, read_cluster
-from peft_update_bench.bench.options.values import OptionError, one_of, workers_asked
+from peft_update_bench.bench.options.values import OptionError, one_of, typed_or, workers_asked
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
 from peft_update_bench.bench.units import count
 
@@ -57,7 +57,7 @@ class UpdateBenchmark(Benchmark):
 
     @classmethod
     def read(cls, given: Mapping[str, str | None], workload: Workload) -> tuple[Self, Workload]:
-        remembers = one_of("remember", given.get("remember") or "yes", ("yes", "no")) == "yes"
+        remembers = one_of("remember", typed_or(given, "remember", "yes"), ("yes", "no")) == "yes"
         return cls(workers_asked(given), read_cluster(given), remembers=remembers), workload
 
     def check_run(self, run: RunOptions) -> None:

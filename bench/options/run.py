@@ -305,4 +305,4 @@ def _cell_seconds(value: str | None) -> int:
         return RunOptions.cell_seconds
     if value == "0":
         return 0
-    return whole_number("cell_seconds", value)
+    return whole_number("cell_seconds", value, ", or 0 for no limit")

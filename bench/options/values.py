@@ -54,13 +54,13 @@ def names(option: str, value: str | None, allowed: Collection[str]) -> tuple[str
     return comma_separated(value, lambda word: one_of(option, word, allowed))
 
 
-def whole_number(option: str, value: str | None) -> int:
+def whole_number(option: str, value: str | None, or_else: str = "") -> int:
     flag = f"--{option.replace('_', '-')}"
     is_number = value is not None and value.isascii() and value.isdigit()
     if value is not None and is_number and len(value) > _MOST_DIGITS:
         raise OptionError(f"{flag} has {len(value)} digits; expected at most {_MOST_DIGITS}")
     if value is None or not is_number or int(value) < 1:
-        raise OptionError(f"{flag} is {value!r}; expected a whole number of at least 1")
+        raise OptionError(f"{flag} is {value!r}; expected a whole number of at least 1{or_else}")
     return int(value)
 
 
