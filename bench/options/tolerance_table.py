@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from peft_update_bench.bench.gate.tolerances import Tolerances, limits_named, names
 from peft_update_bench.bench.metrics import default_tolerances
+from peft_update_bench.bench.options.nearest import did_you_mean
 from peft_update_bench.bench.options.values import OptionError, fraction
 
 
@@ -23,25 +24,31 @@ def tolerances(table: Mapping[str, object], overrides: Collection[str] = ()) -> 
             by_pattern[name] = read_tolerances(f"in pyproject.toml's table for {name!r}", value)
             continue
         if name not in chosen:
-            of_cells = (
-                "; tolerances of exact metrics stand in a table for cells by pattern" if limits_named(name) else ""
-            )
             raise OptionError(
-                f"the tolerance {name} in pyproject.toml is of no metric; expected {', '.join(chosen)}{of_cells}"
+                f"the tolerance {name} in pyproject.toml is of no measured metric; expected {_one_of(chosen, name)}"
             )
         chosen[name] = fraction(f"tolerance {name} in pyproject.toml", value)
     typed: dict[str, float] = {}
     for override in overrides:
         name, separator, value = override.partition("=")
         if not separator or name not in chosen:
-            raise OptionError(
-                f"--tolerance is {override!r}; expected NAME=FRACTION with NAME one of {', '.join(chosen)}"
-            )
+            raise OptionError(f"--tolerance is {override!r}; expected NAME=FRACTION with NAME {_one_of(chosen, name)}")
         typed[name] = fraction(f"--tolerance {name}", value)
     found = Tolerances(chosen, by_pattern, typed)
     if found["latency"] == 0:
         raise OptionError("the tolerance latency is 0; expected a fraction above 0, because it is measured")
     return found
+
+
+def _one_of(measured: Collection[str], name: str) -> str:
+    """What may be named where a tolerance is every cell's, and where that may be named which was."""
+    if name in measured:
+        hint = ""
+    elif limits_named(name):
+        hint = f"; {name} is exact: pyproject.toml's table of a pattern may name it, or a test's marker"
+    else:
+        hint = did_you_mean(name, measured)
+    return f"one of {', '.join(measured)}{hint}"
 
 
 def read_tolerances(where: str, table: Mapping[str, object]) -> dict[str, float]:
@@ -50,7 +57,10 @@ def read_tolerances(where: str, table: Mapping[str, object]) -> dict[str, float]
     for name, value in table.items():
         limits = limits_named(name)
         if not limits:
-            raise OptionError(f"the tolerance {name} {where} is of no metric; expected one of {', '.join(names())}")
+            raise OptionError(
+                f"the tolerance {name} {where} is of no metric; expected one of {', '.join(names())}"
+                f"{did_you_mean(name, names())}"
+            )
         found |= dict.fromkeys(limits, fraction(f"the tolerance {name} {where}", value))
     if found.get("latency") == 0:
         raise OptionError(f"the tolerance latency {where} is 0; expected a fraction above 0, because it is measured")

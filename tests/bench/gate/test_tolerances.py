@@ -69,12 +69,22 @@ def test_what_is_wrong_is_refused(table: dict[str, object], complaint: str) -> N
 
 
 def test_an_exact_figure_for_all_cells_is_sent_to_a_pattern() -> None:
-    with pytest.raises(
-        OptionError, match=r"of no metric; .*; tolerances of exact metrics stand in a table for cells by"
-    ):
+    elsewhere = "; flops is exact: pyproject.toml's table of a pattern may name it, or a test's marker$"
+    with pytest.raises(OptionError, match=f"is of no measured metric; expected one of .*{elsewhere}"):
         tolerances({"flops": 0.1})
+    with pytest.raises(OptionError, match=f"^--tolerance is 'flops=0.1'; expected NAME=FRACTION with .*{elsewhere}"):
+        tolerances({}, ["flops=0.1"])
     with pytest.raises(OptionError, match=r"^the tolerance speed in pyproject.toml's table for '\*' is of no metric"):
         tolerances({"*": {"speed": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("typed", "end"), [("latenzy=0.1", "; did you mean latency?"), ("latency", ", median_seconds"), ("", "_seconds")]
+)
+def test_a_tolerance_of_no_name_is_told_the_nearest(typed: str, end: str) -> None:
+    with pytest.raises(OptionError) as error:
+        tolerances({}, [typed])
+    assert str(error.value).endswith(end)
 
 
 def kinds(now: int, **asked: float) -> dict[str, str]:
