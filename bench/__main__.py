@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.options import read_project
+from peft_update_bench.bench.options.nearest import did_you_mean
 from peft_update_bench.bench.options.number_lists import join_numbers
 from peft_update_bench.bench.processes.interrupt import interrupt_waits
 from peft_update_bench.bench.standard_output import open_closed_streams, printing
@@ -148,6 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = " ".join([PROGRAM, *(word for word in arguments[:1] if word in COMMANDS)])
 
     def run() -> int:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            raise CommandError(
+                f"{arguments[0]!r} is no command; expected one of {', '.join(COMMANDS)}"
+                f"{did_you_mean(arguments[0], COMMANDS)}"
+            )
         # Before a command's arguments are known: they follow from the table of metrics, to which a project may add.
         with interrupt_waits():
             read_project(Path.cwd()).import_modules()

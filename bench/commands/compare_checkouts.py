@@ -27,6 +27,7 @@ from peft_update_bench.bench.commands.checkout_client import RemoteClock, Worker
 from peft_update_bench.bench.gate.grouped import cells_in_words
 from peft_update_bench.bench.gate.slowdown import EARLY_SHARE, ErrorBudget, Slowdown, is_clear, judge_ratio
 from peft_update_bench.bench.options import RunOptions
+from peft_update_bench.bench.options.values import fraction
 from peft_update_bench.fixtures.instruments.latency.clock import Duration
 from peft_update_bench.fixtures.instruments.latency.paired import (
     DECIDING_LIMITS,
@@ -221,7 +222,8 @@ def _read(given: argparse.Namespace) -> tuple[Path, Path, RunOptions]:
     if given.steps is not None:
         # A name is looked up where the step will be, which need not be the current folder.
         sys.path[:0] = [str(checkout / below) for checkout in (head, base) for below in ("", "src")]
-    return base, head, options.read(words, options.tolerances({}, [f"latency={given.tolerance}"]))
+    tolerance = fraction("--tolerance", given.tolerance)
+    return base, head, options.read(words, options.tolerances({}, [f"latency={tolerance}"]))
 
 
 def _checkout(folder: str, *, is_ours: bool) -> Path:

@@ -151,7 +151,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     # Counted too, because pytest calls a run OK whose interrupt it failed to handle.
     whole = ours.finished == session.testscollected
     if (exitstatus != pytest.ExitCode.OK or not whole or ours.users.lost) and theirs.cancel_saving():
-        ours.unsaved = "the run did not pass"
+        ours.unsaved = "tests were only collected" if session.config.option.collectonly else "the run did not pass"
     elif theirs.is_saving and not theirs.has_measured:
         ours.unsaved = "benchmarks are disabled" if theirs.is_disabled else "nothing was measured"
     with warnings.catch_warnings():

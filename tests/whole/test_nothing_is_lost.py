@@ -154,7 +154,9 @@ def test_what_cannot_be_written_is_said_before_anything_runs(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: {complaint}" in text(result)
     assert "passed" not in text(result)
-    assert suite("--methods=fft", "--collect-only", *options).ret == 0
+    collected = suite("--methods=fft", "--collect-only", *options)
+    assert collected.ret == 0
+    assert ("No baseline was saved: tests were only collected." in text(collected)) is (len(options) > 1)
 
 
 @pytest.mark.parametrize("option", ["--benchmark-json", "--markdown"])

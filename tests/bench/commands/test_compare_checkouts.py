@@ -149,7 +149,7 @@ def test_a_cell_that_neither_has_fails(tmp_path: Path, capsys: pytest.CaptureFix
         (["nowhere", "{checkout}", "--methods=fft"], "of yours name its update steps: --steps MODULE:NAME"),
         (["{checkout}", "{checkout}", "--methods", "lore"], "--methods is 'lore'; expected one of fft"),
         (["{checkout}", "{checkout}", "--threads", "0"], "--threads is '0'; expected a whole number"),
-        (["{checkout}", "{checkout}", "--tolerance", "nan"], "--tolerance latency is 'nan'; expected a fraction"),
+        (["{checkout}", "{checkout}", "--tolerance", "nan"], "--tolerance is 'nan'; expected a fraction"),
         (["{checkout}", "{checkout}", "--tolerance", "0"], "tolerance latency is 0; expected a fraction above 0"),
         (["{checkout}", "{checkout}", "--accept", " "], "--accept is empty; expected why the slowdown is meant"),
         (["{checkout}", "{checkout}", "--fast"], "unrecognized arguments: --fast"),

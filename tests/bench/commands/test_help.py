@@ -32,3 +32,10 @@ def test_no_command_is_answered_with_the_commands(capsys: pytest.CaptureFixture[
     said = capsys.readouterr().err
     assert said.startswith("update-bench: no command is given; expected one of report, diff, ")
     assert said.endswith("; see update-bench --help\n")
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["repot", "run.json"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("update-bench: 'repot' is no command; expected one of report, diff, ")
+    assert said.endswith("; did you mean report or export?\n")
