@@ -14,6 +14,7 @@ from peft_update_bench.fixtures.update_step import UpdateStep
 from torch import Tensor, nn
 from torch.ao.quantization import FakeQuantize, MovingAveragePerChannelMinMaxObserver
 from torch.nn import functional
+from torch.nn.utils import prune
 
 Whole = tuple[Callable[[], object], Any, Any]
 
@@ -613,6 +614,14 @@ def penalised(network: nn.Module | None = None) -> UpdateStep:
         return slope.square().mean()
 
     return UpdateStep(network, torch.optim.SGD(network.parameters(), lr=0.01), new_batch(), loss)
+
+
+def pruned(network: nn.Module | None = None) -> UpdateStep:
+    """With a weight that follows from another before the layer has run."""
+    if network is None:
+        network = Detector()
+        prune.l1_unstructured(network.body[3], "weight", 0.5)
+    return described(network)
 
 
 def another_network(network: nn.Module | None = None) -> UpdateStep:  # noqa: ARG001 - what is wrong with it
