@@ -1,7 +1,8 @@
 """Learning rates for all methods, from one search with an equal budget for each: ``update-bench search``.
 
-Every method is tried with the same rates on the same networks, tasks and seed, and takes the rate with the best mean
-accuracy on the validation data; the test data are not looked at. The scores are printed; ``--output`` writes them to a
+Every method is tried with the same rates on the same networks, tasks and seeds, and takes the rate with the best mean
+accuracy on the validation data; the test data are not looked at. A single update may come out well by a rate at which
+others diverge: on one network with one task take several seeds. The scores are printed; ``--output`` writes them to a
 file as well, beside those of other methods that it holds, if these were searched alike, and
 ``pytest bench --metrics adaptation --learning-rates FILE`` updates with its choice. Else methods take theirs from
 ``fixtures/methods/learning_rates.json``. An interrupted search continues.
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SEED = 1000
-"""None of those that results come from, which count from 0."""
+"""The first, and none of those that results come from, which count from 0."""
 RANK = 4
 
 OPTIONS = {
@@ -45,6 +46,7 @@ OPTIONS = {
     "corruption": "of the task shift",
     "severity": "of the corruption",
     "weights": "the networks' first weights",
+    "seeds": "updates for each network and task; default: %(default)s",
     "steps": "of each update; default: the adaptation benchmark's",
     "workers": "processes, each with one thread; default: one a core",
     "cache_dir": "where trained networks are kept; default: the user's cache folder",
@@ -65,7 +67,7 @@ def choose(scores: Scores) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
-    parser.set_defaults(architectures="resnet18,mobilenet_v2")
+    parser.set_defaults(architectures="resnet18,mobilenet_v2", seeds="1")
     parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES), help="default: %(default)s")
     parser.add_argument(
         "--output",
@@ -91,19 +93,21 @@ def run(given: argparse.Namespace) -> int:
     adaptation = asked.benchmark.adaptation
     plan = replace(adaptation.plan, evaluations=1, split="validation")
     methods = asked.selection.methods or tuple(METHODS)
-    updates = _updates(asked.selection.architectures or (), tuple(adaptation.settings), methods, rates)
-    conditions = _conditions(plan)
+    updates = _updates(
+        asked.selection.architectures or (), tuple(adaptation.settings), methods, rates, adaptation.seeds
+    )
+    conditions = _conditions(plan, adaptation.seeds)
     wheres = {where for _, _, where in updates}
     others = {} if given.output is None else _others(given.output, methods, conditions, rates, wheres)
     scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in methods}
     start = partial(LocalProcesses, adaptation.workers, asked.benchmark.wall(asked))
     try:
-        with UpdateRuns(list(updates.values()), plan, adaptation.cache_folder, start) as runs:
+        needed = [update for of_seeds in updates.values() for update in of_seeds]
+        with UpdateRuns(needed, plan, adaptation.cache_folder, start) as runs:
             if runs.kept:
-                print(f"{runs.kept} of {len(updates)} updates done by a search that did not finish", file=sys.stderr)
-            for (method, rate, where), update in updates.items():
-                (outcome,) = runs.outcomes([update])
-                scores[method][rate][where] = outcome.curve[-1]
+                print(f"{runs.kept} of {len(needed)} updates done by a search that did not finish", file=sys.stderr)
+            for (method, rate, where), of_seeds in updates.items():
+                scores[method][rate][where] = fmean(outcome.curve[-1] for outcome in runs.outcomes(of_seeds))
     except MeasurementError as error:
         raise CommandError(str(error)) from None
     print(report(scores))
@@ -116,15 +120,16 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _updates(
-    architectures: Sequence[str], tasks: Sequence[str], methods: Sequence[str], rates: Sequence[float]
-) -> dict[tuple[str, float, str], Update]:
-    """One update for each method, rate, and network with task."""
+    architectures: Sequence[str], tasks: Sequence[str], methods: Sequence[str], rates: Sequence[float], seeds: int
+) -> dict[tuple[str, float, str], list[Update]]:
+    """As many updates as `seeds` for each method, rate, and network with task."""
     from peft_update_bench.fixtures.training.adaptation import Update
 
     return {
-        (method, rate, f"{architecture}-{task}"): Update(
-            architecture, method, RANK if takes_rank(method) else None, task, SEED, rate
-        )
+        (method, rate, f"{architecture}-{task}"): [
+            Update(architecture, method, RANK if takes_rank(method) else None, task, SEED + number, rate)
+            for number in range(seeds)
+        ]
         for architecture in architectures
         for task in tasks
         for method in methods
@@ -143,12 +148,13 @@ def report(scores: Scores) -> str:
     return tabulate(rows, ["", *(f"{rate:g}" for rate in rates), "chosen"], tablefmt="pipe", disable_numparse=True)
 
 
-def _conditions(plan: Plan) -> dict[str, Any]:
+def _conditions(plan: Plan, seeds: int) -> dict[str, Any]:
     from peft_update_bench.bench.record import installed_versions
 
     return {
         "by": "the best mean accuracy on the validation data",
         "seed": SEED,
+        "seeds": seeds,
         "rank": RANK,
         "data": plan.data.name,
         "corruption": plan.data.corruption,

@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.commands.search import choose
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.methods.learning_rates import PATH
+from peft_update_bench.fixtures.training.adaptation import Outcome, Update
 
 
 def test_the_search_takes_the_best_mean_and_of_equal_ones_the_lowest_rate() -> None:
@@ -35,7 +35,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
     network.touch()
     there = "peft_update_bench.bench.processes.update_runs"
     monkeypatch.setattr(f"{there}.pretraining.pretrained", lambda *_: (None, network))
-    monkeypatch.setattr(f"{there}.adaptation.run", lambda update, *_: _outcome(update.learning_rate))
+    monkeypatch.setattr(f"{there}.adaptation.run", lambda update, *_: _outcome(update))
     options = ["--architectures=mobilenet_v3_small", "--tasks=unseen", "--steps=1", "--workers=1", "--rates=1e-3"]
     return lambda *more: main(["search", *options, f"--cache-dir={tmp_path}", *more])
 
@@ -76,6 +76,15 @@ def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], 
     assert found["seed"] == 1000
 
 
+def test_a_score_is_the_mean_of_as_many_seeds(search: Callable[..., int], tmp_path: Path) -> None:
+    """By the second of them no update comes to anything: the search counts them from 1000."""
+    output = tmp_path / "rates.json"
+    assert search("--methods=lora", "--seeds=3", f"--output={output}") == 0
+    found = json.loads(output.read_text())
+    assert (found["seed"], found["seeds"]) == (1000, 3)
+    assert found["scores"]["lora"]["0.001"]["mobilenet_v3_small-unseen"] == pytest.approx((0.5 + 0 + 0.5) / 3)
+
+
 def test_a_search_leaves_the_file_s_other_methods(search: Callable[..., int], tmp_path: Path) -> None:
     output = tmp_path / "rates.json"
     assert search("--methods=lora,fft", f"--output={output}") == 0
@@ -93,7 +102,7 @@ def test_a_search_leaves_the_file_s_other_methods(search: Callable[..., int], tm
     ("option", "unlike"),
     [
         ("--steps=2", "steps"), ("--rates=1e-3,1e-2", "rates"), ("--tasks=shift", "architectures or tasks"),
-        ("--image-size=28", "image_size"),
+        ("--image-size=28", "image_size"), ("--seeds=2", "seeds"),
     ],
 )  # fmt: skip
 def test_a_search_under_other_conditions_takes_another_file(
@@ -143,7 +152,5 @@ def test_a_search_on_other_images_says_which_it_lacks(
     assert (found["data"], found["image_size"], found["weights"]) == ("digits", 16, "packaged")
 
 
-def _outcome(_: float) -> Any:
-    from peft_update_bench.fixtures.training.adaptation import Outcome
-
-    return Outcome([0.1, 0.5], 0.9, 0.8)
+def _outcome(update: Update) -> Outcome:
+    return Outcome([0.1, 0.0 if update.seed == 1001 else 0.5], 0.9, 0.8)
