@@ -38,7 +38,8 @@ def measure_memory(measuring: Measuring) -> None:
     trained = (cell, workload, memory.losses, memory.unmoved)
     must_train = still_parameters.must_train
     # Something is built only where something is to be explained.
-    measuring.add_remarks(measuring.process.call(must_train, *trained) if memory.unmoved else must_train(*trained))
+    explains = memory.unmoved or not all(map(math.isfinite, memory.losses))
+    measuring.add_remarks(measuring.process.call(must_train, *trained) if explains else must_train(*trained))
     if memory.kept_per_step > 0:
         raise LeakError(f"every step keeps {show(memory.kept_per_step, 'bytes')} more, seen over a dozen steps")
     if complaint is not None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measuring.measurement import NotTrainingError
 from peft_update_bench.fixtures.first_few import first_few
+from peft_update_bench.fixtures.instruments.computed.not_finite import where_it_begins
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -36,7 +38,8 @@ def must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved:
     """What a reader should know of trained parameters that the network itself keeps still. Raises NotTrainingError."""
     losses = list(losses)
     if not all(math.isfinite(loss) for loss in losses):
-        raise NotTrainingError(f"the loss is not finite: {', '.join(f'{loss:g}' for loss in losses)}")
+        said = first_few((f"{loss:g}" for loss in losses), most=4)
+        raise NotTrainingError(f"the loss is not finite: {said}{_where_it_begins(cell, workload, losses)}")
     if not unmoved or cell.is_step:  # what a user's own step moves was seen when it was tried
         return []
     with fixed_threads(workload.threads):
@@ -44,6 +47,17 @@ def must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved:
     if unexplained:
         raise NotTrainingError(f"updates leave trained parameters as they were: {first_few(unexplained)}")
     return remarks
+
+
+def _where_it_begins(cell: Cell, workload: Workload, losses: Sequence[float]) -> str:
+    """Which layer first makes what is not finite, once the updates are done whose losses were."""
+    if cell.is_step:  # its networks are its own affair
+        return ""
+    with fixed_threads(workload.threads):
+        step = build_update_step(cell.architecture, cell.method, cell.rank, workload, workload.device)
+        for _ in takewhile(math.isfinite, losses):
+            step()
+        return where_it_begins(step.network, step.forward)
 
 
 def must_write_to_all(cell: Cell, workload: Workload, step: UpdateStep, still: Sequence[str]) -> list[str]:

@@ -106,9 +106,47 @@ def test_adapters_that_do_nothing_fail(name: str) -> None:
         remarks(name, "tests.bench.measuring.test_still_parameters:Deaf")
 
 
-def test_a_loss_that_is_not_finite_fails() -> None:
-    with pytest.raises(NotTrainingError, match="the loss is not finite: 1, nan"):
-        must_train(Cell("resnet18", "fft"), SMALL, [1.0, float("nan")], [])
+class Root(nn.Module):
+    """Of what is negative no number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sqrt()
+
+
+def negative(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), Root(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+
+
+class Explodes(nn.Conv2d):
+    """Whose weights get a gradient as large as none in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + (self.weight.sum() - self.weight.sum().detach()) * 1e38 * 1e38
+
+
+def exploding(num_classes: int) -> nn.Module:
+    return nn.Sequential(Explodes(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+
+
+@pytest.mark.parametrize(
+    ("network", "losses", "said"),
+    [
+        ("negative", [float("nan")], "nan; it begins in '1', a Root, of finite inputs and finite weights"),
+        ("exploding", [1.0, float("nan")], "1, nan; it begins in '0', a Explodes, of finite inputs and weights that"),
+        ("one", [1.0, float("nan")], "1, nan$"),
+        ("one", [float("inf")] * 4, "inf, inf, inf, inf$"),
+        ("one", [float("inf")] * 66, "inf, inf, inf, inf and 62 more$"),
+    ],
+)
+def test_a_loss_that_is_not_finite_fails_and_its_layer_is_named(network: str, losses: list[float], said: str) -> None:
+    cell = Cell(f"tests.bench.measuring.test_still_parameters:{network}", "fft")
+    with pytest.raises(NotTrainingError, match=f"^the loss is not finite: {said}"):
+        must_train(cell, SMALL, losses, [])
+
+
+def test_a_step_of_ones_own_is_not_built_again_where_its_loss_is_not_finite() -> None:
+    with pytest.raises(NotTrainingError, match=r"^the loss is not finite: nan$"):
+        must_train(Cell("mine:build_step", "own", is_step=True), SMALL, [float("nan")], [])
 
 
 def test_what_does_not_exist_is_not_explained() -> None:
