@@ -102,7 +102,9 @@ def explain_unused(
     unused = _without_gradient(cell.architecture, workload, device)
     layers = tuple(f"{layer}." for name in unused if (layer := name.rpartition(".")[0]) and name.endswith(".weight"))
     idle = [name for name in still if name in unused or name.startswith(layers)]
-    remarks = [f"{first_few(idle)} did not move, because the network's forward pass does not use it"] if idle else []
+    remarks = (
+        [f"{first_few(idle)} did not move, because the network's forward pass gives it no gradient"] if idle else []
+    )
     return remarks, [name for name in still if name not in idle]
 
 

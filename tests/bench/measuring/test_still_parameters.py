@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.summary import Summary
@@ -88,12 +89,33 @@ def test_nothing_is_told_where_everything_moves(name: str, method: str) -> None:
 
 def test_a_parameter_without_use_is_told() -> None:
     assert remarks("spare", "fft") == [
-        "spare.weight and 1 more did not move, because the network's forward pass does not use it"
+        "spare.weight and 1 more did not move, because the network's forward pass gives it no gradient"
     ]
 
 
+class FrozenStem(Residual):
+    """Which is used, and gets no gradient."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.stem(images)
+        logits: Tensor = self.fc(self.block(features).relu().mean((2, 3)))
+        return logits
+
+
+def frozen_stem(num_classes: int) -> nn.Module:
+    return FrozenStem(num_classes, zero=False, spare=False)
+
+
+def test_a_parameter_that_is_used_without_a_gradient_is_told() -> None:
+    told = ["stem.weight and 1 more did not move, because the network's forward pass gives it no gradient"]
+    assert remarks("frozen_stem", "fft") == told
+
+
 def test_an_adapter_of_a_layer_without_use_is_told() -> None:
-    told = ["spare.lora_A.default.weight and 1 more did not move, because the network's forward pass does not use it"]
+    told = [
+        "spare.lora_A.default.weight and 1 more did not move, because the network's forward pass gives it no gradient"
+    ]
     assert remarks("spare_convolution", "lora") == told
     cell = Cell("tests.bench.measuring.test_still_parameters:spare_convolution", "lora", 2)
     assert computing._compute(cell, SMALL, ["flops"])[1] == told
