@@ -41,10 +41,15 @@ def load_without_a_warning() -> None:
     warnings.filterwarnings("ignore", "Can't compare|Failed to load", PytestBenchmarkWarning)
 
 
+def was_used(benchmark: Any) -> bool:
+    """Whether a test has measured something by pytest-benchmark's fixture, which does so once."""
+    return bool(benchmark._mode)
+
+
 def mark_used(benchmark: Any) -> None:
-    """Let pytest-benchmark not warn that a test has not used its fixture, where that test says itself why."""
+    """Let pytest-benchmark take its fixture for one that an update has used: it does not warn that the test has not."""
     if is_theirs(benchmark):
-        benchmark._mode = benchmark._mode or "update_benchmark"
+        benchmark._mode = "update_benchmark"
 
 
 class PytestBenchmarkSession:

@@ -111,7 +111,7 @@ def pytest_runtest_makereport(
         _warn_of_nothing_unused(item)
     report = yield
     is_at_end = report.when == "call" and item.stash.get(_HAS_ENDED, False)
-    if is_at_end and report.passed and (message := ours.users.fail_unmeasured(item.nodeid)):
+    if is_at_end and report.passed and (message := ours.users.fail_passed(item.nodeid)):
         # To pytest a failure that was expected is one that was skipped.
         report.outcome = "skipped" if hasattr(report, "wasxfail") else "failed"
         report.longrepr = message

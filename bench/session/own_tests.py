@@ -21,6 +21,7 @@ from peft_update_bench.bench.pytest_benchmark_session import (
     is_theirs,
     load_without_a_warning,
     mark_used,
+    was_used,
 )
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.session import end, lost_tests, option_hooks, start
@@ -194,6 +195,8 @@ class OwnTest:
         self._benchmark = benchmark
         self._name: str = request.node.nodeid
         self._was_called = False
+        if SESSION in request.config.stash:
+            request.config.stash[SESSION].users.begin(self._name)
 
     def measure(
         self, build_step: Callable[..., object], *, method: str = AS_IT_IS, rank: int | None = None
@@ -218,8 +221,11 @@ class OwnTest:
             self._try(cell, ours)
             return None
         failure = ours.run_cell(cell, self._benchmark)
+        # Of what has measured an update pytest-benchmark then says so where the test uses it once more.
+        mark_used(self._benchmark)
         self._request.node.user_properties += ours.properties(cell)
         if failure:
+            ours.users.failures[self._name] = failure
             pytest.fail(failure, pytrace=False)
         result = ours.results[cell]
         return result.record
@@ -258,6 +264,11 @@ class OwnTest:
             )
         if was_called:
             self._fail("update_benchmark is called twice; expected once a test, because the record has the test's id")
+        if was_used(self._benchmark):
+            self._fail(
+                "the test has used its fixture benchmark before, which measures once; expected a test for each, one "
+                "with benchmark and one with update_benchmark"
+            )
         if SESSION not in config.stash:
             session = self._request.session
             begin(session, [self._request.node])

@@ -35,6 +35,8 @@ class UsersTests:
     """Whether pytest is being told of these."""
     refused: dict[str, str] = field(default_factory=dict)
     """Why some were not measured, by node id."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """What was said of those that were to be measured and failed, by node id."""
     expected_failures: list[str] = field(default_factory=list)
     """The node ids of those that failed as their marker xfail expects."""
     is_baseline_named: bool = False
@@ -53,6 +55,11 @@ class UsersTests:
     def add(self, names: Iterable[str]) -> None:
         """Tests by node id, each of which builds its step."""
         self.tests |= {name: Cell(name, AS_IT_IS, is_step=True) for name in names}
+
+    def begin(self, test: str) -> None:
+        """Forget what was said of one that is run again."""
+        self.refused.pop(test, None)
+        self.failures.pop(test, None)
 
     def lose(self, was_collected: Callable[[str], bool]) -> None:
         """Take for lost which of the baseline's the run has not, though it `was_collected` where they were."""
@@ -81,9 +88,13 @@ class UsersTests:
         names = self.tests.keys() - measured
         return [cell for cell in self.recorded if cell.architecture in names]
 
-    def fail_unmeasured(self, test: str) -> str:
-        """Why one that has come to its end fails all the same: the baseline has it, and it has measured nothing. Empty
-        where it holds."""
+    def fail_passed(self, test: str) -> str:
+        """Why one that has come to its end, and passes, fails all the same: what was said of it has ended a thread of
+        its own, or was caught; or it has measured nothing. Empty where it holds."""
+        return self.refused.get(test) or self.failures.get(test) or self._fail_unmeasured(test)
+
+    def _fail_unmeasured(self, test: str) -> str:
+        """As above, where the baseline has it, and it has measured nothing."""
         cell = next((cell for cell in self.unmeasured if cell.architecture == test), None)
         if cell is None or self.gate.baseline is None:
             return ""

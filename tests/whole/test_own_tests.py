@@ -104,6 +104,35 @@ def test_unbuilt(update_benchmark):
 def test_expected(update_benchmark):
     update_benchmark(step.build)
 """
+CAUGHT = """
+import contextlib
+import threading
+import step
+
+
+def test_in_a_thread(update_benchmark):
+    thread = threading.Thread(target=update_benchmark, args=[step.build])
+    thread.start()
+    thread.join()
+
+
+def test_caught(update_benchmark):
+    with contextlib.suppress(BaseException):
+        update_benchmark(step.build)
+"""
+BOTH = """
+import step
+
+
+def test_first(benchmark, update_benchmark):
+    benchmark.pedantic(sum, args=([1, 2],))
+    update_benchmark(step.build)
+
+
+def test_last(benchmark, update_benchmark):
+    update_benchmark(step.build)
+    benchmark.pedantic(sum, args=([1, 2],))
+"""
 SAVE, COMPARE, METRICS = "--benchmark-save=baseline", "--benchmark-compare", "--update-metrics=flops"
 
 
@@ -289,6 +318,38 @@ def test_one_that_passes_and_measures_nothing_does_not_hold_its_baseline(reposit
         ]
     )
     repository.run(SAVE).assert_outcomes(passed=4)  # which is how it is said that it is meant
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_one_whose_failure_does_not_reach_it_fails(repository: Repository) -> None:
+    """It ends a thread of the test's, in which pytest sees a warning, or is caught."""
+    for name in ("test_a.py", "test_b.py"):
+        (repository.path / name).unlink()
+    repository.write("test_c.py", CAUGHT)
+    repository.run(SAVE).assert_outcomes(passed=2)
+    assert repository.run(COMPARE).ret == 0
+    repository.widen(9)
+    failed = repository.run(COMPARE, "-W", "ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    failed.assert_outcomes(failed=2)
+    assert failed.ret == 1
+    failed.stdout.fnmatch_lines(["  flops.forward regressed: *", "2 cells, *: 2 regressed", "FAILED flops.forward *"])
+    repository.write("test_c.py", CAUGHT.replace("step.build", "step"))
+    refused = repository.run("-k", "caught")
+    refused.assert_outcomes(failed=1)
+    refused.stdout.fnmatch_lines(["is given module; expected the function that builds the step"])
+
+
+def test_one_that_uses_the_other_fixture_too_is_told(repository: Repository) -> None:
+    repository.write("test_a.py", BOTH)
+    refused = repository.run("test_a.py")
+    refused.assert_outcomes(failed=2)
+    assert "own_tests.py" not in refused.stdout.str(), "no traceback through the plugin"
+    refused.stdout.fnmatch_lines(
+        [
+            "the test has used its fixture benchmark before, which measures once; expected a test for each, *",
+            "*FixtureAlreadyUsed: * it was used in update_benchmark mode.",
+        ]
+    )
 
 
 def test_where_none_is_left_all_are_lost(repository: Repository) -> None:
