@@ -106,10 +106,11 @@ class UpdateBenchmark(Benchmark):
         measures_memory = bool(cells) and "measured_memory" in run.metrics
         self._measures_memory_here = measures_memory and not run.cell_seconds
         if measures_memory and run.cell_seconds and self.cluster is None:
-            from peft_update_bench.bench.processes.child_process import start_server
+            from peft_update_bench.bench.processes.child_process import MeasurementError, start_server
 
-            # While the first cell is computed: its imports take seconds.
-            start_server()
+            # While the first cell is computed: its imports take seconds. Where it cannot be started, cells say so.
+            with suppress(MeasurementError):
+                start_server()
         # What a test builds is known when the test runs.
         matrix = self._unknown(run, [cell for cell in cells if not cell.is_tests])
         if matrix and run.cell_seconds and self._place is None:

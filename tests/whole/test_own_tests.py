@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -132,6 +133,16 @@ def test_first(benchmark, update_benchmark):
 def test_last(benchmark, update_benchmark):
     update_benchmark(step.build)
     benchmark.pedantic(sum, args=([1, 2],))
+"""
+NO_SOCKETS = """
+import socket
+
+
+def refuse(*arguments, **named):
+    raise RuntimeError("no network in tests")
+
+
+socket.socketpair = socket.socket = refuse
 """
 SAVE, COMPARE, METRICS = "--benchmark-save=baseline", "--benchmark-compare", "--update-metrics=flops"
 
@@ -349,6 +360,21 @@ def test_one_that_uses_the_other_fixture_too_is_told(repository: Repository) -> 
             "the test has used its fixture benchmark before, which measures once; expected a test for each, *",
             "*FixtureAlreadyUsed: * it was used in update_benchmark mode.",
         ]
+    )
+
+
+@pytest.mark.parametrize("metrics", ["flops", "flops,measured_memory"])
+def test_where_no_socket_can_be_had_it_is_said(
+    repository: Repository, metrics: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under pytest-socket: processes of one machine speak by sockets."""
+    for name in ("socket", "socketpair"):
+        monkeypatch.setattr(socket, name, getattr(socket, name))  # for the tests that follow, as it was
+    repository.write("conftest.py", NO_SOCKETS)
+    failed = repository.run(f"--update-metrics={metrics}", "test_a.py", "-k", "update")
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines(
+        ["no process could be started for it: RuntimeError('no network in tests'); expected * --allow-unix-socket"]
     )
 
 
