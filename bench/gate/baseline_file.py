@@ -27,7 +27,8 @@ def find(
     Other machines' baselines may lie in folders of any name. Where `machine` says which one this is, and the newest
     file is of another, a folder's newest file that was measured on this machine is meant.
 
-    Raises BaselineError where no file, or more than one, is meant; `record_command` is what then records one.
+    Raises BaselineError where no file is meant, or more than one, as where two have the newest number;
+    `record_command` is what records one.
     """
     if wanted is not None and _holds_tests(wanted):
         raise BaselineError(
@@ -47,7 +48,22 @@ def find(
         names = ", ".join(path.name for path in found)
         raise BaselineError(f"--benchmark-compare={wanted} means {len(found)} files in {storage}: {names}; name one")
     newest = found[-1]
-    return newest if wanted is not None or machine is None else _of_machine(newest, storage, machine)
+    if wanted is not None:
+        return newest
+    return _alone(newest if machine is None else _of_machine(newest, storage, machine))
+
+
+def _alone(newest: Path) -> Path:
+    """`newest`, where no other file of its folder has its number. Raises BaselineError."""
+    number = newest.name[: newest.name.index("_")]
+    twins = [path.name for path in _named(f"{number}_", [newest.parent])]
+    if len(twins) > 1:
+        raise BaselineError(
+            f"{newest.parent} has {len(twins)} files of the number {number}, as two branches leave them that are "
+            f"merged, and none is the newest: {', '.join(twins)}; expected one: record the merged code and remove "
+            f"these, or name one, as --benchmark-compare={twins[0]}"
+        )
+    return newest
 
 
 def _named(wanted: str, folders: Iterable[Path]) -> list[Path]:

@@ -88,6 +88,21 @@ def test_an_ambiguous_number(storage: Callable[..., Path]) -> None:
     assert str(error.value) == f"--benchmark-compare=0001 means 2 files in {folder}: {names}; name one"
 
 
+def test_two_files_of_the_newest_number_are_none_that_is_newest(storage: Callable[..., Path]) -> None:
+    """As two branches leave them that recorded by two names; the last of them in the alphabet would judge."""
+    folder = storage("0001_a.json", "0001_b.json", "0002_main.json", "0002_mine.json", "machine/0002_b.json")
+    with pytest.raises(BaselineError) as error:
+        find(folder, None, "elsewhere")
+    assert str(error.value) == (
+        f"{folder} has 2 files of the number 0002, as two branches leave them that are merged, and none is the newest: "
+        "0002_main.json, 0002_mine.json; expected one: record the merged code and remove these, or name one, "
+        "as --benchmark-compare=0002_main.json"
+    )
+    assert find(folder, "0002_main", "elsewhere").name == "0002_main.json"
+    (folder / "0003_merged.json").touch()
+    assert find(folder, None, "elsewhere").name == "0003_merged.json", "what is older may have twins"
+
+
 def recorded(path: Path, cpu: str) -> Path:
     """A baseline that was measured on a machine with that CPU."""
     path.parent.mkdir(exist_ok=True)
