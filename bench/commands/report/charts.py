@@ -235,7 +235,7 @@ def accuracy_against(
     )  # fmt: skip
     # Above a rising front, to its left, nothing lies.
     names = (
-        _chart(on_front)
+        _chart(_not_on_each_other(on_front, rows))
         .mark_text(align="right", dx=-7, dy=-5, color="currentColor", fontSize=11)
         .encode(x=x, y=y, text=alt.Text("cell:N"))
     )
@@ -244,6 +244,24 @@ def accuracy_against(
         intervals = _chart(within).mark_rule(strokeWidth=1)
         layers.insert(0, intervals.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=color))
     return alt.layer(*layers).properties(height=300)
+
+
+_PLOT = 400, 300
+"""Pixels that a plot is wide and high, at the least where there is room for its points' names."""
+
+
+def _not_on_each_other(named: Rows, drawn: Rows) -> Rows:
+    """Those of `named` whose names, to the left of their points, do not lie on another's; the most accurate first."""
+    ends = [row[end] for row in drawn for end in ("low", "high") if end in row]
+    heights = [*ends, *(row["accuracy"] for row in drawn)]
+    width, height = max(row["cost"] for row in drawn) or 1, max(heights) - min(heights) or 1
+    kept: list[tuple[float, float, float, dict[str, Any]]] = []
+    for row in sorted(named, key=lambda row: -float(row["accuracy"])):
+        right, middle = _PLOT[0] * row["cost"] / width, _PLOT[1] * row["accuracy"] / height
+        left = right - 6 * len(row["cell"])
+        if all(left > end or right < start or abs(middle - line) > 12 for start, end, line, _ in kept):
+            kept.append((left, right, middle, row))
+    return [row for *_, row in kept]
 
 
 def over_time(rows: Rows, methods: Sequence[str], runs: Sequence[str], no_data: Rows) -> Chart | None:
@@ -306,12 +324,14 @@ def _scale(colours: dict[str, str]) -> alt.Scale:
 
 
 def _by_method(methods: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
-    """Colour and shape of each method, the same on every chart."""
-    known = list(METHODS)
+    """Colour and shape of each method, the same on every chart; no two of 24 further ones have both in common."""
     further = [method for method in methods if method not in METHODS]
-    colours = METHODS | {method: FURTHER_METHODS[i % len(FURTHER_METHODS)] for i, method in enumerate(further)}
-    place = {method: (known + further).index(method) for method in methods}
-    shapes = [SHAPES[place[method] % len(SHAPES)] for method in methods]
+    colours, places = dict(METHODS), {method: index for index, method in enumerate(METHODS)}
+    for index, method in enumerate(further):
+        colours[method] = FURTHER_METHODS[index % len(FURTHER_METHODS)]
+        # Four colours beside six shapes come back after twelve: then the shapes begin one later.
+        places[method] = index + index // 12
+    shapes = [SHAPES[places[method] % len(SHAPES)] for method in methods]
     return (
         alt.Color("method:N", sort=list(methods), scale=_scale({method: colours[method] for method in methods})),
         alt.Shape("method:N", sort=list(methods), scale=alt.Scale(domain=list(methods), range=shapes)),

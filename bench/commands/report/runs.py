@@ -85,15 +85,20 @@ def conditions(run: Baseline, records: Iterable[Record] | None = None) -> Condit
     when = f", {run.time:%Y-%m-%d %H:%M} UTC" if run.time else ""
     return Conditions(
         " or ".join(dict.fromkeys(record.workload.words for record in chosen)),
-        " or ".join(dict.fromkeys(_packages(record) for record in chosen)),
+        _packages(chosen),
         " or ".join(dict.fromkeys(str(run.machine.of(record)) for record in chosen)) or str(run.machine),
         f"{commit}{when}",
     )
 
 
-def _packages(record: Record) -> str:
-    """Sorted, as saved baselines have them, because the file that --benchmark-json writes has not."""
-    return ", ".join(f"{package} {version}" for package, version in sorted(record.versions.items()))
+def _packages(records: Iterable[Record]) -> str:
+    """Of all of `records`, some of which name one more, as that of their method."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for package, version in record.versions.items():
+            found.setdefault(package, {})[version] = None
+    # Sorted, as saved baselines have them, because the file that --benchmark-json writes has not.
+    return ", ".join(f"{package} {' or '.join(found[package])}" for package in sorted(found))
 
 
 @dataclass(frozen=True)

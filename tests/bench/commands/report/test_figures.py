@@ -269,6 +269,39 @@ def test_accuracy_is_drawn_against_memory_and_flops_with_its_front() -> None:
     assert {row["cell"] for data in flops for row in data if row["front"]} == {"fft"}
 
 
+def accuracy_chart(run: Baseline) -> dict[str, Any]:
+    (chart,) = [figure.specification for figure in figures.of_run(run) if figure.name.endswith("accuracy-memory")]
+    return chart
+
+
+def test_no_two_methods_have_colour_and_shape_in_common() -> None:
+    """Not even of 24 that a run has beside the study's six."""
+    names = [*charts.METHODS, *(f"mine:Method{number}" for number in range(24))]
+    chart = accuracy_chart(adapted_run(*((name, 0.5 + place / 100, 50 + place) for place, name in enumerate(names))))
+    ((points, _), *_) = layers_of(chart, "point")
+    colours, shapes = (points["encoding"][channel]["scale"]["range"] for channel in ("color", "shape"))
+    assert len({*zip(colours, shapes, strict=True)}) == len(names) == 30
+
+
+def test_names_do_not_lie_on_each_other() -> None:
+    """Of points that are close the more accurate one is named; within a line's height names stand beside each other."""
+    run = adapted_run(
+        ("head", 0.30, 50), ("bn_head", 0.60, 52), ("last_layers", 0.61, 55), ("lora", 0.62, 190), ("fft", 0.90, 200)
+    )
+    ((_, named),) = layers_of(accuracy_chart(run), "text")
+    assert {row["cell"] for row in named} == {"head", "last_layers", "lora r=4", "fft"}
+
+
+def test_a_package_that_one_method_needs_is_named_once() -> None:
+    run = adapted_run(("fft", 0.9, 190), ("head", 0.5, 50))
+    first, *_ = run.records.values()
+    of_head = run.records[Cell("resnet18", "head", task="shift")]
+    run.records[of_head.cell] = of_head.model_copy(update={"versions": {**first.versions, "torch": "9", "zlib": "1"}})
+    shown = accuracy_chart(run)["description"]
+    assert f"torch {first.versions['torch']} or 9" in shown
+    assert (shown.count(" torch "), shown.count(" zlib 1")) == (1, 1)
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_accuracies_have_the_interval_that_seeds_leave_them(seeds: int) -> None:
     """Of one seed none is known; of what is worse than before the update, from 30 %, none is drawn."""
@@ -284,7 +317,7 @@ def test_accuracies_have_the_interval_that_seeds_leave_them(seeds: int) -> None:
             spread = {"accuracy_spread": abs(ends[1] - ends[0]) / 2**0.5}
         found.append(adapted(cell, 0.3, sum(ends[:seeds]) / seeds, runs=of_seeds, **spread))
     run = Baseline(Path("run.json"), {r.cell: r for r in found}, {}, Machine("A CPU", 2), "core", False)
-    (chart,) = [figure.specification for figure in figures.of_run(run) if figure.name.endswith("accuracy-memory")]
+    chart = accuracy_chart(run)
     rules = layers_of(chart, "rule")
     if seeds == 1:
         assert rules == []
