@@ -600,6 +600,15 @@ def no_optimizer() -> tuple[object, object, object]:
     return (*whole()[:2], Optimizer())
 
 
+def no_optimizers() -> tuple[object, object, object]:
+    return (*whole()[:2], [])
+
+
+def no_networks() -> tuple[object, object, object]:
+    step, _, optimizer = whole()
+    return step, {}, optimizer
+
+
 def needs_more(path: str) -> Whole:
     raise AssertionError(path)
 
