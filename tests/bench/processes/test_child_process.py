@@ -56,6 +56,21 @@ def test_one_process_does_one_call_after_another(child: ChildProcess) -> None:
     assert child.call(os.getpid, limit_s=20) == child.call(os.getpid, limit_s=20) != os.getpid()
 
 
+def test_a_clock_that_stands_still_is_refused(child: ChildProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, as a conftest does it, before the process is started or after; multiprocessing waits for ever."""
+    with monkeypatch.context() as frozen:
+        frozen.setattr(time, "monotonic", lambda: 7.0)
+        for use in (lambda: child.is_alive, lambda: child.call(os.getpid, limit_s=20), lambda: ChildProcess("fork")):
+            with pytest.raises(MeasurementError, match=r"^time.monotonic stands still, as a test or a conftest.py"):
+                use()
+
+
+def test_a_clock_that_ticks_seldom_is_not_refused(child: ChildProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: ticking() // 0.016 * 0.016)
+    assert child.call(os.getpid, limit_s=20) != os.getpid()
+
+
 def test_each_call_once_is_a_fresh_process() -> None:
     assert call_once(os.getpid, limit_s=20) != call_once(os.getpid, limit_s=20)
 
