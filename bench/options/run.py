@@ -133,7 +133,7 @@ class RunOptions:
     def record_command(self) -> str:
         """What records a baseline of this workload, as one types it.
 
-        Filters are left out, because a baseline should be whole; names that are not in the matrix stay.
+        Filters are left out, because a baseline should be whole; names and ranks that are not in the matrix stay.
         """
         default = self.benchmark.default_workload
         words = [self.command, "--benchmark-save=baseline", *self.benchmark.repeat]
@@ -149,12 +149,12 @@ class RunOptions:
             words.append(f"--steps {','.join(self.selection.steps)}")
         if self.selection.matrix != self.benchmark.default_matrix:
             words.append(f"--matrix {self.selection.matrix}")
-        for name in ("architectures", "methods"):
+        for name in ("architectures", "methods", "ranks"):
             narrowed = getattr(self.selection, name) or ()
             if not {*narrowed} <= {*getattr(MATRICES[self.selection.matrix], name)} or (
                 narrowed and self.selection.steps
             ):
-                words.append(f"--{name} {','.join(narrowed)}")
+                words.append(f"--{name} {','.join(map(str, narrowed))}")
         return as_typed(" ".join(words), self.taken)
 
 

@@ -132,6 +132,8 @@ def test_the_command_that_repeats_a_run() -> None:
     assert read(methods="lora,fft", architectures="resnet18").record_command == saving
     assert read(methods="lora,loha").record_command == f"{saving} --methods lora,loha"
     assert read(methods="lora,loha", matrix="wide").record_command == f"{saving} --matrix wide"
+    assert read(ranks="16").record_command == saving
+    assert read(ranks="2,16").record_command == f"{saving} --ranks 2,16", "a baseline without them would lose its cells"
     assert read(architectures="efficientnet_lite0").record_command == f"{saving} --architectures efficientnet_lite0"
 
 

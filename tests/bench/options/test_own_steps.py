@@ -34,7 +34,7 @@ def test_methods_on_own_steps() -> None:
     assert [str(cell) for cell in run.selection.cells()] == [
         DESCRIBED, f"{DESCRIBED}-fft", f"{DESCRIBED}-lora-r1", f"{DESCRIBED}-lora-r4",
     ]  # fmt: skip
-    assert run.record_command.endswith(f"--steps {DESCRIBED} --methods own,fft,lora")
+    assert run.record_command.endswith(f"--steps {DESCRIBED} --methods own,fft,lora --ranks 1,4")
 
 
 @pytest.mark.parametrize(
