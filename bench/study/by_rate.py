@@ -31,7 +31,7 @@ def rows(brought: Sequence[Record], searched: Sequence[Record]) -> list[list[str
             accuracy_of(name, network),
         ]
         for network in front.networks(searched)
-        for name in [*network.by_accuracy, *network.harmful]
+        for name in [*(choice.name for choice in network.by_accuracy), *network.harmful]
     ]
 
 

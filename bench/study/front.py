@@ -96,9 +96,9 @@ class Network:
         return f"{choice.accuracy:.1%} ± {100 * self.margin:.1f}"
 
     @property
-    def by_accuracy(self) -> list[str]:
-        """The choices' names, the most accurate first."""
-        return [choice.name for choice in sorted(self.choices, key=lambda choice: -choice.accuracy)]
+    def by_accuracy(self) -> list[Choice]:
+        """The choices, the most accurate first."""
+        return sorted(self.choices, key=lambda choice: -choice.accuracy)
 
     @property
     def alike(self) -> float:

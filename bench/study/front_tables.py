@@ -27,7 +27,7 @@ def front_rows(records: Sequence[Record]) -> list[list[str]]:
     rows = []
     for network in networks(records):
         fronts = {cost.name: network.front(cost.name) for cost in COSTS}
-        for choice in sorted(network.choices, key=lambda choice: -choice.accuracy):
+        for choice in network.by_accuracy:
             shown = [show(choice.costs[cost.name], cost.unit) for cost in COSTS]
             holding = ", ".join(name for name, front in fronts.items() if choice in front) or "none"
             rows.append([network.architecture, choice.name, network.shown(choice), *shown, holding])
