@@ -2,32 +2,34 @@
 
 Every method is tried with the same rates on the same networks, tasks and seeds, and takes the rate with the best mean
 accuracy on the validation data; the test data are not looked at. A single update may come out well by a rate at which
-others diverge: on one network with one task take several seeds. The scores are printed; ``--output`` writes them to a
-file as well, beside those of other methods that it holds, if these were searched alike, and
-``pytest bench --metrics adaptation --learning-rates FILE`` updates with its choice. Else methods take theirs from
-``fixtures/methods/learning_rates.json``. An interrupted search continues.
+others diverge: on one network with one task take several seeds, and ``--finalists 2`` spends all but the first on each
+method's two best rates. The scores are printed; ``--output`` writes them to a file as well, beside those of other
+methods that it holds, if these were searched alike, and ``pytest bench --metrics adaptation --learning-rates FILE``
+updates with its choice. Else methods take theirs from ``fixtures/methods/learning_rates.json``. An interrupted search
+continues.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_update_bench.bench import options
 from peft_update_bench.bench.benchmarks.adaptation import AdaptationBenchmark
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.output import refuse_unwritable, writing
+from peft_update_bench.bench.commands.search_result import as_json, best, read_others, report
+from peft_update_bench.bench.options.values import whole_number
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
-from tabulate import tabulate
 
 if TYPE_CHECKING:
+    from peft_update_bench.bench.processes.update_runs import UpdateRuns
     from peft_update_bench.fixtures.training.adaptation import Update
     from peft_update_bench.fixtures.training.plan import Plan
 
@@ -53,22 +55,13 @@ OPTIONS = {
 }
 """They mean here what they mean beside ``--metrics adaptation``."""
 
-Scores = Mapping[str, Mapping[float, Mapping[str, float]]]
-"""Validation accuracy, a fraction, by method, rate, and network with task."""
-
-
-def choose(scores: Scores) -> dict[str, float]:
-    """The rate with the best mean score of each method; of equal ones the lowest."""
-    return {
-        method: max(sorted(rates), key=lambda rate: fmean(rates[rate].values())) for method, rates in scores.items()
-    }
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
     parser.set_defaults(architectures="resnet18,mobilenet_v2", seeds="1")
     parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES), help="default: %(default)s")
+    parser.add_argument("--finalists", help="each method's best rates by the first seed, for the others; default: all")
     parser.add_argument(
         "--output",
         type=Path,
@@ -91,70 +84,80 @@ def run(given: argparse.Namespace) -> int:
 
     assert isinstance(asked.benchmark, AdaptationBenchmark)
     adaptation = asked.benchmark.adaptation
+    finalists = _finalists(given.finalists, len(rates), adaptation.seeds)
     plan = replace(adaptation.plan, evaluations=1, split="validation")
     methods = asked.selection.methods or tuple(METHODS)
-    updates = _updates(
-        asked.selection.architectures or (), tuple(adaptation.settings), methods, rates, adaptation.seeds
-    )
-    conditions = _conditions(plan, adaptation.seeds)
-    wheres = {where for _, _, where in updates}
-    others = {} if given.output is None else _others(given.output, methods, conditions, rates, wheres)
-    scores: dict[str, dict[float, dict[str, float]]] = {method: {rate: {} for rate in rates} for method in methods}
+    wheres = [Where(*where) for where in product(asked.selection.architectures or (), adaptation.settings)]
+    conditions = _conditions(plan, adaptation.seeds, finalists)
+    names = [str(where) for where in wheres]
+    others = {} if given.output is None else read_others(given.output, methods, conditions, rates, names)
     start = partial(LocalProcesses, adaptation.workers, asked.benchmark.wall(asked))
+    begin = partial(UpdateRuns, plan=plan, cache_folder=adaptation.cache_folder, start=start)
+    scores: dict[str, dict[float, dict[str, list[float]]]] = {
+        method: {rate: {} for rate in rates} for method in methods
+    }
+    seeds = range(SEED, SEED + adaptation.seeds)
     try:
-        needed = [update for of_seeds in updates.values() for update in of_seeds]
-        with UpdateRuns(needed, plan, adaptation.cache_folder, start) as runs:
-            if runs.kept:
-                print(f"{runs.kept} of {len(needed)} updates done by a search that did not finish", file=sys.stderr)
-            for (method, rate, where), of_seeds in updates.items():
-                scores[method][rate][where] = fmean(outcome.curve[-1] for outcome in runs.outcomes(of_seeds))
+        rounds = [_try(product(methods, rates), wheres, seeds if finalists is None else seeds[:1], begin, scores)]
+        if finalists is not None:
+            left = [(method, rate) for method in methods for rate in best(scores[method], finalists)]
+            rounds.append(_try(left, wheres, seeds[1:], begin, scores))
     except MeasurementError as error:
         raise CommandError(str(error)) from None
     print(report(scores))
     if given.output is not None:
-        found = json.dumps(_result({**others, **scores}, conditions), indent=1) + "\n"
         with writing(given.output):
-            write_named(given.output, found.encode("ascii"))
-    runs.forget()
+            write_named(given.output, as_json({**others, **scores}, conditions).encode("ascii"))
+    for runs in rounds:
+        runs.forget()
     return 0
 
 
-def _updates(
-    architectures: Sequence[str], tasks: Sequence[str], methods: Sequence[str], rates: Sequence[float], seeds: int
-) -> dict[tuple[str, float, str], list[Update]]:
-    """As many updates as `seeds` for each method, rate, and network with task."""
+class Where(NamedTuple):
+    """A network that is updated, and to what."""
+
+    architecture: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"{self.architecture}-{self.task}"
+
+
+def _try(
+    rates: Iterable[tuple[str, float]],
+    wheres: Sequence[Where],
+    seeds: Sequence[int],
+    begin: Callable[[Sequence[Update]], UpdateRuns],
+    scores: Mapping[str, Mapping[float, dict[str, list[float]]]],
+) -> UpdateRuns:
+    """Add to `scores` what every seed comes to on every network by each of `rates`, which are methods'."""
     from peft_update_bench.fixtures.training.adaptation import Update
 
-    return {
-        (method, rate, f"{architecture}-{task}"): [
-            Update(architecture, method, RANK if takes_rank(method) else None, task, SEED + number, rate)
-            for number in range(seeds)
+    updates = {
+        (method, rate, where): [
+            Update(where.architecture, method, RANK if takes_rank(method) else None, where.task, seed, rate)
+            for seed in seeds
         ]
-        for architecture in architectures
-        for task in tasks
-        for method in methods
-        for rate in rates
+        for where, (method, rate) in product(wheres, rates)
     }
+    needed = [update for of_seeds in updates.values() for update in of_seeds]
+    with begin(needed) as runs:
+        if runs.kept:
+            print(f"{runs.kept} of {len(needed)} updates done by a search that did not finish", file=sys.stderr)
+        for (method, rate, where), of_seeds in updates.items():
+            accuracies = [outcome.curve[-1] for outcome in runs.outcomes(of_seeds)]
+            scores[method][rate].setdefault(str(where), []).extend(accuracies)
+    return runs
 
 
-def report(scores: Scores) -> str:
-    """Mean validation accuracy by method and rate, and the rate chosen, as Markdown."""
-    chosen = choose(scores)
-    rates = sorted(next(iter(scores.values())))
-    rows = [
-        [method, *(f"{fmean(by_rate[rate].values()):.1%}" for rate in rates), f"{chosen[method]:g}"]
-        for method, by_rate in scores.items()
-    ]
-    return tabulate(rows, ["", *(f"{rate:g}" for rate in rates), "chosen"], tablefmt="pipe", disable_numparse=True)
-
-
-def _conditions(plan: Plan, seeds: int) -> dict[str, Any]:
+def _conditions(plan: Plan, seeds: int, finalists: int | None) -> dict[str, Any]:
     from peft_update_bench.bench.record import installed_versions
 
     return {
         "by": "the best mean accuracy on the validation data",
         "seed": SEED,
         "seeds": seeds,
+        "finalists": finalists,
         "rank": RANK,
         "data": plan.data.name,
         "corruption": plan.data.corruption,
@@ -167,54 +170,16 @@ def _conditions(plan: Plan, seeds: int) -> dict[str, Any]:
     }
 
 
-def _others(
-    path: Path, methods: Sequence[str], conditions: Mapping[str, Any], rates: Sequence[float], wheres: Collection[str]
-) -> dict[str, dict[float, dict[str, float]]]:
-    """The scores of methods in the file `path` that are not searched now.
-
-    Raises CommandError where they were searched otherwise: the file says once what all of its scores are of.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        scores = {
-            method: {float(rate): dict(by_where) for rate, by_where in by_rate.items()}
-            for method, by_rate in held["scores"].items()
-            if method not in methods
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise CommandError(f"--output {path} is there, and is no search's; expected one, or a new file") from None
-    if not scores:
-        return {}
-    unlike = [name for name, value in conditions.items() if held.get(name) != value]
-    if any({*by_rate} != {*rates} for by_rate in scores.values()):
-        unlike.append("rates")
-    if any({*by_where} != {*wheres} for by_rate in scores.values() for by_where in by_rate.values()):
-        unlike.append("architectures or tasks")
-    if unlike:
-        raise CommandError(
-            f"--output {path} holds {', '.join(scores)}, searched with other {', '.join(unlike)}; expected a new file, "
-            "or the same search"
-        )
-    return scores
-
-
-def _result(scores: Scores, conditions: Mapping[str, Any]) -> dict[str, Any]:
-    ordered = {method: scores[method] for method in sorted(scores, key=_place)}
-    return {
-        "chosen": choose(ordered),
-        **conditions,
-        "scores": {
-            method: {f"{rate:g}": dict(by_where) for rate, by_where in by_rate.items()}
-            for method, by_rate in ordered.items()
-        },
-    }
-
-
-def _place(method: str) -> int:
-    """As methods are listed; users' own last."""
-    return [*METHODS, method].index(method)
+def _finalists(value: str | None, rates: int, seeds: int) -> int | None:
+    """How many rates of each method all seeds try; None is all of `rates`. Raises CommandError."""
+    if value is None:
+        return None
+    finalists = whole_number("finalists", value)
+    if seeds == 1:
+        raise CommandError("--finalists is for the seeds after the first, and there is one; expected --seeds 2 or more")
+    if not 2 <= finalists <= rates:
+        raise CommandError(f"--finalists is {value}; expected from 2 to the number of --rates, which is {rates}")
+    return finalists if finalists < rates else None
 
 
 def _rates(value: str) -> list[float]:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench.__main__ import main
-from peft_update_bench.bench.commands.search import choose
+from peft_update_bench.bench.commands.search_result import choose
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.methods.learning_rates import PATH
 from peft_update_bench.fixtures.training.adaptation import Outcome, Update
 
 
 def test_the_search_takes_the_best_mean_and_of_equal_ones_the_lowest_rate() -> None:
-    scores = {"fft": {0.01: {"a": 0.5, "b": 0.7}, 0.001: {"a": 0.6, "b": 0.6}, 0.1: {"a": 0.9, "b": 0.1}}}
+    scores = {"fft": {0.01: {"a": [0.5], "b": [0.7]}, 0.001: {"a": [0.6], "b": [0.6]}, 0.1: {"a": [0.9], "b": [0.1]}}}
     assert choose(scores) == {"fft": 0.001}
 
 
@@ -72,29 +72,72 @@ def test_a_search_writes_its_choice_and_every_score(search: Callable[..., int], 
     assert search(f"--output={output}") == 0
     found = json.loads(output.read_text())
     assert found["chosen"] == dict.fromkeys(METHODS, 0.001)
-    assert found["scores"]["dora"] == {"0.001": {"mobilenet_v3_small-unseen": 0.5}}
+    assert found["scores"]["dora"] == {"0.001": {"mobilenet_v3_small-unseen": [0.5]}}
     assert found["seed"] == 1000
 
 
-def test_a_score_is_the_mean_of_as_many_seeds(search: Callable[..., int], tmp_path: Path) -> None:
+def test_a_score_is_the_mean_of_as_many_seeds(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By the second of them no update comes to anything: the search counts them from 1000."""
     output = tmp_path / "rates.json"
     assert search("--methods=lora", "--seeds=3", f"--output={output}") == 0
     found = json.loads(output.read_text())
-    assert (found["seed"], found["seeds"]) == (1000, 3)
-    assert found["scores"]["lora"]["0.001"]["mobilenet_v3_small-unseen"] == pytest.approx((0.5 + 0 + 0.5) / 3)
+    assert (found["seed"], found["seeds"], found["finalists"]) == (1000, 3, None)
+    assert '"mobilenet_v3_small-unseen": [0.5, 0.0, 0.5]' in output.read_text()
+    assert re.search(r"^\| lora +\| 33.3% +\| 0.001 +\|$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_seeds_after_the_first_try_each_method_s_best_rates(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best by the first seed diverges by the second, as one update's may."""
+    output = tmp_path / "rates.json"
+    of_three = ("--methods=lora", "--rates=1e-2,1e-3,1e-4", "--seeds=2", f"--output={output}")
+    assert search(*of_three, "--finalists=2") == 0
+    found = json.loads(output.read_text())
+    by_rate = {rate: by_where["mobilenet_v3_small-unseen"] for rate, by_where in found["scores"]["lora"].items()}
+    assert by_rate == {"0.0001": [0.4], "0.001": [0.5, 0.0], "0.01": [0.6, 0.0]}
+    assert (found["chosen"], found["seeds"], found["finalists"]) == ({"lora": 0.01}, 2, 2)
+    assert capsys.readouterr().out == (
+        "|      | 0.0001   | 0.001   | 0.01   | chosen   |\n"
+        "|:-----|:---------|:--------|:-------|:---------|\n"
+        "| lora | (40.0%)  | 25.0%   | 30.0%  | 0.01     |\n"
+        "\n"
+        "In brackets: by the first seed alone.\n"
+    )
+    assert search(*of_three, "--finalists=3") == 0
+    assert "(" not in capsys.readouterr().out
+    assert json.loads(output.read_text())["scores"]["lora"]["0.0001"]["mobilenet_v3_small-unseen"] == [0.4, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--finalists=1"], "--finalists is 1; expected from 2 to the number of --rates, which is 2"),
+        (["--finalists=3"], "--finalists is 3; expected from 2 to the number of --rates, which is 2"),
+        (["--finalists=x"], "--finalists is 'x'; expected a whole number of at least 1"),
+        (["--finalists=2", "--seeds=1"], "--finalists is for the seeds after the first, and there is one; expected "
+         "--seeds 2 or more"),
+    ],
+)  # fmt: skip
+def test_finalists_that_choose_nothing_are_refused(
+    search: Callable[..., int], options: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search("--rates=1e-3,1e-2", "--seeds=2", *options) == 2
+    assert capsys.readouterr().err == f"update-bench search: {why}\n"
 
 
 def test_a_search_leaves_the_file_s_other_methods(search: Callable[..., int], tmp_path: Path) -> None:
     output = tmp_path / "rates.json"
     assert search("--methods=lora,fft", f"--output={output}") == 0
     held = json.loads(output.read_text())
-    held["scores"]["fft"]["0.001"]["mobilenet_v3_small-unseen"] = 0.75
+    held["scores"]["fft"]["0.001"]["mobilenet_v3_small-unseen"] = [0.75]
     output.write_text(json.dumps(held))
     assert search("--methods=bitfit,lora", f"--output={output}") == 0
     found = json.loads(output.read_text())
     assert list(found["chosen"]) == list(found["scores"]) == ["fft", "lora", "bitfit"]
-    assert found["scores"]["fft"] == {"0.001": {"mobilenet_v3_small-unseen": 0.75}}
+    assert found["scores"]["fft"] == {"0.001": {"mobilenet_v3_small-unseen": [0.75]}}
     assert {**found, "chosen": 0, "scores": 0} == {**held, "chosen": 0, "scores": 0}
 
 
@@ -122,7 +165,10 @@ def test_a_search_under_other_conditions_takes_another_file(
     assert search("--methods=lora", option, f"--output={output}") == 0
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"scores": 1}', '{"scores": {"fft": {"x": {}}}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"scores": 1}', '{"scores": {"fft": {"0.1": {"x": 0.5}}}}', '{"scores": {"fft": {"x": {}}}}'],
+)
 def test_a_search_does_not_replace_what_is_no_search_s(
     search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
@@ -153,4 +199,5 @@ def test_a_search_on_other_images_says_which_it_lacks(
 
 
 def _outcome(update: Update) -> Outcome:
-    return Outcome([0.1, 0.0 if update.seed == 1001 else 0.5], 0.9, 0.8)
+    by_rate = {1e-4: 0.4, 1e-3: 0.5, 1e-2: 0.6}[update.learning_rate]
+    return Outcome([0.1, 0.0 if update.seed == 1001 else by_rate], 0.9, 0.8)
