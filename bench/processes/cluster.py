@@ -15,13 +15,8 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from peft_update_bench.bench.processes import engine_process
-from peft_update_bench.bench.processes.child_process import (
-    ChildProcess,
-    LostError,
-    MeasurementError,
-    names_of,
-    start_server,
-)
+from peft_update_bench.bench.processes.answering import names_of
+from peft_update_bench.bench.processes.child_process import ChildProcess, LostError, MeasurementError, start_server
 from peft_update_bench.bench.processes.cluster_node import Answer, Description, describe
 from peft_update_bench.bench.processes.executor import Done, Task, Wall
 from peft_update_bench.bench.processes.head_watch import HeadWatch

@@ -13,7 +13,7 @@ import pytest
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.gate import Result
 from peft_update_bench.bench.gate.summary import Summary
-from peft_update_bench.bench.processes import child_process, cluster, executor, node_process
+from peft_update_bench.bench.processes import answering, child_process, cluster, executor, node_process
 from peft_update_bench.fixtures.instruments.instructions import server, worker
 
 from tests.whole.test_run import REPOSITORY
@@ -22,7 +22,7 @@ SOURCES = [path for folder in ("bench", "fixtures") for path in sorted((REPOSITO
 SOURCES.append(REPOSITORY / "conftest.py")
 
 OWN_PROCESSES = {
-    Path(str(module.__file__)) for module in (child_process, cluster, executor, node_process, server, worker)
+    Path(str(module.__file__)) for module in (answering, child_process, cluster, executor, node_process, server, worker)
 }
 """What these unpickle was pickled by the process that started them a moment before, and came through its pipe; or by
 this run's own code on the nodes of the cluster that the user named."""
