@@ -14,6 +14,7 @@ Where workspaces leave something unexplained, it is one of three:
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from dataclasses import dataclass
@@ -100,7 +101,10 @@ def summary(rows: list[Row]) -> list[str]:
     ]
 
 
-def main(show_all: bool) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.studies.memory_gap", description=__doc__.split("\n")[0])
+    parser.add_argument("--all", action="store_true", help="print every cell, not only where the difference is large")
+    show_all = parser.parse_args().all
     start_server()
     rows = []
     for cell in Selection().cells():
@@ -113,4 +117,4 @@ def main(show_all: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(show_all="--all" in sys.argv[1:])
+    main()

@@ -6,6 +6,7 @@ interpreter of its own. Prints a Markdown table, with this project's own in the 
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -108,12 +109,17 @@ def run_case(pool: str, case: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m tests.studies.process_libraries",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     rows = [[case, *(run_case(pool, case) for pool in POOLS)] for case in CASES]
     print(tabulate(rows, ["the call", *POOLS], tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) == 4:  # one case, in an interpreter that main started
         Path(sys.argv[3]).with_name("said").write_text(try_case(*sys.argv[1:]))
         os._exit(0)
     main()
