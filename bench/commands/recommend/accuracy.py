@@ -25,9 +25,11 @@ def alike(adapted: Baseline) -> float:
     """How far below the best accuracy another may be, as a fraction, and count as equal to it; 0 where one seed says
     nothing of it.
 
-    By the rule of the study's tables, but over all networks and tasks: each of the cells is compared with the best.
+    By the rule of the study's tables, but over all networks and tasks: each of the cells is compared with the best. One
+    that left its network worse than it was scatters like no other, and counts for nothing here either.
     """
-    records = {cell: record.adaptation for cell, record in adapted.records.items() if record.adaptation}
+    adaptations = {cell: record.adaptation for cell, record in adapted.records.items() if record.adaptation}
+    records = {cell: found for cell, found in adaptations.items() if not found.harms}
     ends = [[run.curve[-1] for run in found.runs] for found in records.values() if len(found.runs) > 1]
     if not ends:
         return 0.0

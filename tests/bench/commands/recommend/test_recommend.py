@@ -377,6 +377,15 @@ def test_accuracies_are_alike_by_the_rule_of_the_studys_tables() -> None:
     assert accuracy.alike(held) == spread.tolerance(2, 2, comparisons=len(records) // 2 - 1, images=images)
 
 
+def test_a_method_that_harms_its_network_sets_no_margin() -> None:
+    """Its seeds end anywhere, and others would be alike by it that are not."""
+    held = baseline.read(Path("baselines/fashion_mnist/unseen/searched/adaptation/0001_searched.json"))
+    harmful = [cell for cell, record in held.records.items() if record.adaptation and record.adaptation.harms]
+    assert [cell.method for cell in harmful] == ["pissa"]
+    without = replace(held, records={cell: r for cell, r in held.records.items() if cell not in harmful})
+    assert accuracy.alike(held) == accuracy.alike(without) == pytest.approx(0.0558, abs=1e-4)
+
+
 def test_what_accuracy_was_measured_on_stands_at_its_column(ask: Ask) -> None:
     folder = Path("baselines") / "adaptation"
     folder.mkdir()
