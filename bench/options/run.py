@@ -89,6 +89,8 @@ class RunOptions:
     selection: Selection = field(default_factory=Selection)
     workload: Workload = field(default_factory=Workload)
     metrics: tuple[str, ...] = field(default_factory=lambda: _default_kind().metrics(by_default=True))
+    untold: tuple[str, ...] = ()
+    """Metrics that were named and are not measured, because they are not told of a step of one's own."""
     tolerances: Mapping[str, float] = field(default_factory=default_tolerances)
     unstable: str = "warn"
     not_comparable: str = "warn"
@@ -195,8 +197,9 @@ def read(
     if batch_sizes:
         sizes["batch_size"] = batch_sizes[0]
     steps = () if is_of_tests else read_steps(given, kind)
-    if steps or is_of_tests:
-        metrics = tuple(name for name in metrics if METRICS[name].of_steps)
+    untold = tuple(name for name in metrics if not METRICS[name].of_steps) if steps or is_of_tests else ()
+    if untold:
+        metrics = tuple(name for name in metrics if name not in untold)
         if not metrics:
             raise OptionError(
                 f"--metrics is {given.get('metrics')!r}, which is not told of a step of one's own; expected others "
@@ -226,6 +229,7 @@ def read(
         selection=selection,
         workload=workload,
         metrics=metrics,
+        untold=untold if given.get("metrics") else (),
         tolerances=tolerances,
         unstable=one_of("unstable", typed_or(given, "unstable", "warn"), ("fail", "warn")),
         not_comparable=one_of("not_comparable", typed_or(given, "not_comparable", "warn"), ("fail", "warn")),

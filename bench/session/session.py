@@ -192,6 +192,8 @@ class Session:
     @property
     def summary(self) -> Summary:
         remarks = [*self.run.benchmark.remarks, *self.remarks]
+        if self.run.untold:
+            remarks.append(f"Not measured, because not told of a step of one's own: {', '.join(self.run.untold)}.")
         recordings = {"This run": [result.record for result in self.results.values() if result.record]}
         if self.gate.baseline and self.run.needs_machine:
             recordings[self.gate.baseline.name] = list(self.gate.baseline.records.values())

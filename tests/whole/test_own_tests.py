@@ -234,6 +234,13 @@ def test_one_that_is_gone_is_lost_unless_the_command_line_leaves_it_out(reposito
         assert repository.run("-p", "no:terminal", option, COMPARE).ret == status, "also where nothing is printed"
 
 
+def test_metrics_that_are_not_told_of_a_step_are_named(repository: Repository) -> None:
+    """Who asked for them would look for their columns."""
+    run = repository.run("test_a.py", "--update-metrics=flops,growth,result")
+    assert run.ret == 0
+    run.stdout.fnmatch_lines(["Not measured, because not told of a step of one's own: growth, result."])
+
+
 @pytest.mark.parametrize(
     ("option", "line", "complaint"),
     [

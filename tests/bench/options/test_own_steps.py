@@ -23,8 +23,10 @@ def test_cells_of_own_steps() -> None:
 
 
 def test_what_is_not_told_of_a_step_is_not_measured() -> None:
-    assert read(steps=WHOLE, metrics="flops,growth,result").metrics == ("flops",)
-    assert not {"growth", "result"} & {*read(steps=WHOLE).metrics}
+    named, usual = read(steps=WHOLE, metrics="flops,growth,result"), read(steps=WHOLE)
+    assert (named.metrics, named.untold) == (("flops",), ("growth", "result"))
+    assert not {"growth", "result"} & {*usual.metrics}
+    assert usual.untold == (), "nobody has asked for them"
     with pytest.raises(OptionError, match=r"^--metrics is 'growth,result', which is not told of a step of one's own"):
         read(steps=WHOLE, metrics="growth,result")
 
