@@ -13,7 +13,9 @@ from typing import Any
 import vl_convert
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.command_error import CommandError
-from peft_update_bench.bench.commands.report import charts
+from peft_update_bench.bench.commands.report import chart_style, charts
+from peft_update_bench.bench.commands.report.accuracy_chart import accuracy_against
+from peft_update_bench.bench.commands.report.chart_style import MIB, Chart
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions
 from peft_update_bench.bench.gate.baseline import Baseline
 from peft_update_bench.bench.record import Record
@@ -42,7 +44,7 @@ def of_run(run: Baseline) -> Iterator[Figure]:
     for subject in dict.fromkeys(record.cell.subject for record in records):
         ours = [record for record in records if record.cell.subject == subject]
         steps = [record for record in ours if record.adaptation is None]
-        drawn: list[tuple[str, str, charts.Chart | None, list[Record]]] = [
+        drawn: list[tuple[str, str, Chart | None, list[Record]]] = [
             ("memory-by-category", "Peak memory by category", charts.memory_by_category(steps), steps)
         ]
         drawn += [
@@ -58,10 +60,10 @@ def of_run(run: Baseline) -> Iterator[Figure]:
                 yield figure(subject, key, title, chart, _conditions(run, of))
 
 
-def figure(section: str, key: str, title: str, chart: charts.Chart, held: Conditions) -> Figure:
+def figure(section: str, key: str, title: str, chart: Chart, held: Conditions) -> Figure:
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{section}-{key}").strip("-")
     description = f"{title}, {section}. {held.sentence}"
-    return Figure(name, title, section, charts.specification(chart, description), held)
+    return Figure(name, title, section, chart_style.specification(chart, description), held)
 
 
 def _conditions(run: Baseline, records: list[Record]) -> Conditions:
@@ -72,12 +74,12 @@ def _conditions(run: Baseline, records: list[Record]) -> Conditions:
     return replace(held, workload=f"{front_tables.setting_of(records[0])}; {held.workload}")
 
 
-def _accuracy(task: str, records: list[Record]) -> list[tuple[str, str, charts.Chart | None, list[Record]]]:
+def _accuracy(task: str, records: list[Record]) -> list[tuple[str, str, Chart | None, list[Record]]]:
     margin = _margin(records)
-    against_memory = charts.accuracy_against(
-        records, lambda found: found.peak_memory, "peak memory, MiB", "bytes", charts.MIB, margin
+    against_memory = accuracy_against(
+        records, lambda found: found.peak_memory, "peak memory, MiB", "bytes", MIB, margin
     )
-    against_flops = charts.accuracy_against(
+    against_flops = accuracy_against(
         records, lambda found: found.flops_total, "FLOPs of the whole update, G", "FLOPs", 1e9, margin
     )
     return [

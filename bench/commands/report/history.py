@@ -13,6 +13,7 @@ from peft_update_bench.bench import metrics
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.command_error import CommandError
 from peft_update_bench.bench.commands.report import change_points, charts
+from peft_update_bench.bench.commands.report.chart_style import Rows
 from peft_update_bench.bench.commands.report.figures import Figure, figure
 from peft_update_bench.bench.commands.report.runs import Conditions, conditions, judge, kind_of_benchmark
 from peft_update_bench.bench.gate import baseline
@@ -189,7 +190,7 @@ def _lacking(run: Baseline, runs: Sequence[Baseline]) -> tuple[Cell, ...]:
     return tuple(sorted(before & after - run.records.keys(), key=str))
 
 
-def _no_data(history: History, cells: Sequence[Cell]) -> charts.Rows:
+def _no_data(history: History, cells: Sequence[Cell]) -> Rows:
     """What a chart of `cells` says at the runs that lack any."""
     found = ((label, [cell for cell in gaps if cell in cells]) for label, gaps in history.gaps.items())
     return [
@@ -199,7 +200,7 @@ def _no_data(history: History, cells: Sequence[Cell]) -> charts.Rows:
     ]
 
 
-def _series(history: History, cell: Cell, metric: metrics.Row) -> charts.Rows:
+def _series(history: History, cell: Cell, metric: metrics.Row) -> Rows:
     """One cell's figure in every run that has it.
 
     Its line breaks at a run that lacks it, where the conditions change and, for measured figures, the machine.
@@ -208,7 +209,7 @@ def _series(history: History, cell: Cell, metric: metrics.Row) -> charts.Rows:
     moved = (*history.steps, *history.levels)
     stepped = {step.run for step in moved if step.cell == str(cell) and step.metric in parts}
     first: dict[str, float] = {}
-    rows: charts.Rows = []
+    rows: Rows = []
     breaks = 0
     for run, label in zip(history.runs, history.labels, strict=True):
         record = run.records.get(cell)

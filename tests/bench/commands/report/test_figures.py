@@ -12,7 +12,7 @@ from altair.utils.schemapi import SchemaBase
 from peft_update_bench.bench import metrics
 from peft_update_bench.bench.__main__ import main
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.commands.report import charts, figures, history
+from peft_update_bench.bench.commands.report import chart_style, charts, figures, history
 from peft_update_bench.bench.commands.report.page import Contents, render
 from peft_update_bench.bench.commands.report.pareto import front
 from peft_update_bench.bench.gate import baseline
@@ -175,7 +175,7 @@ def test_a_users_method_has_a_colour_of_its_own() -> None:
     assert flops.figure.curve is not None
     chart = charts.by_rank(records, flops, flops.figure.curve)
     assert chart is not None
-    scale = charts.specification(chart, "")["layer"][0]["encoding"]["color"]["scale"]
+    scale = chart_style.specification(chart, "")["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"] == ["lora", "mine", "yours"]
     assert len(set(scale["range"])) == 3
 
@@ -226,7 +226,7 @@ def test_lines_that_look_like_one_are_named(head: float, names: list[str]) -> No
     records = [record(c, **_total(totals[c.method])) for c in cells]
     chart = charts.by_rank(records, flops, flops.figure.curve)
     assert chart is not None
-    texts = layers_of(charts.specification(chart, ""), "text")
+    texts = layers_of(chart_style.specification(chart, ""), "text")
     assert [name["names"] for _, rows in texts for name in rows] == names
 
 
@@ -276,7 +276,7 @@ def accuracy_chart(run: Baseline) -> dict[str, Any]:
 
 def test_no_two_methods_have_colour_and_shape_in_common() -> None:
     """Not even of 24 that a run has beside the study's six."""
-    names = [*charts.METHODS, *(f"mine:Method{number}" for number in range(24))]
+    names = [*chart_style.METHODS, *(f"mine:Method{number}" for number in range(24))]
     chart = accuracy_chart(adapted_run(*((name, 0.5 + place / 100, 50 + place) for place, name in enumerate(names))))
     ((points, _), *_) = layers_of(chart, "point")
     colours, shapes = (points["encoding"][channel]["scale"]["range"] for channel in ("color", "shape"))
