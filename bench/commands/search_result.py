@@ -42,13 +42,17 @@ def choose(scores: Scores) -> dict[str, float]:
 
 
 def report(scores: Scores) -> str:
-    """Mean validation accuracy by method and rate, and the rate chosen, as Markdown."""
+    """Mean validation accuracy by method and rate, and the rate chosen, as Markdown; and what to make of them."""
     chosen = choose(scores)
     rates = sorted(next(iter(scores.values())))
     rows = [[method, *_accuracies(scores[method]), f"{chosen[method]:g}"] for method in scores]
-    table = tabulate(rows, ["", *(f"{rate:g}" for rate in rates), "chosen"], tablefmt="pipe", disable_numparse=True)
-    dropped = any(len(finalists(of_rates)) < len(of_rates) for of_rates in scores.values())
-    return f"{table}\n\nIn brackets: by the first seed alone." if dropped else table
+    said = [tabulate(rows, ["", *(f"{rate:g}" for rate in rates), "chosen"], tablefmt="pipe", disable_numparse=True)]
+    if any(len(finalists(of_rates)) < len(of_rates) for of_rates in scores.values()):
+        said.append("In brackets: by the first seed alone.")
+    ends = {rates[0]: "lowest", rates[-1]: "highest"}
+    if len(rates) > 1 and (at_an_end := [f"{m} ({ends[rate]})" for m, rate in chosen.items() if rate in ends]):
+        said.append(f"At an end of what was tried, beyond which a better rate may lie: {', '.join(at_an_end)}.")
+    return "\n\n".join(said)
 
 
 def _accuracies(rates: Mapping[float, ByWhere]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from peft_update_bench.bench.__main__ import main
-from peft_update_bench.bench.commands.search_result import choose
+from peft_update_bench.bench.commands.search_result import choose, report
 from peft_update_bench.fixtures.methods import METHODS
 from peft_update_bench.fixtures.methods.learning_rates import PATH
 from peft_update_bench.fixtures.training.adaptation import Outcome, Update
@@ -105,10 +105,23 @@ def test_seeds_after_the_first_try_each_method_s_best_rates(
         "| lora | (40.0%)  | 25.0%   | 30.0%  | 0.01     |\n"
         "\n"
         "In brackets: by the first seed alone.\n"
+        "\n"
+        "At an end of what was tried, beyond which a better rate may lie: lora (highest).\n"
     )
     assert search(*of_three, "--finalists=3") == 0
-    assert "(" not in capsys.readouterr().out
+    assert "%)" not in capsys.readouterr().out
     assert json.loads(output.read_text())["scores"]["lora"]["0.0001"]["mobilenet_v3_small-unseen"] == [0.4, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ((0.6, 0.5, 0.4), "fft (lowest)"), ((0.5, 0.6, 0.4), ""), ((0.4, 0.5, 0.6), "fft (highest)"), ((0.5,), ""),
+    ],
+)  # fmt: skip
+def test_a_choice_at_an_end_of_the_rates_is_told(scores: tuple[float, ...], said: str) -> None:
+    found = report({"fft": {0.1 * (place + 1): {"a": [score]} for place, score in enumerate(scores)}})
+    assert found.partition("better rate may lie: ")[2] == (said and f"{said}.")
 
 
 @pytest.mark.parametrize(
