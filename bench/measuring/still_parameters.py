@@ -22,6 +22,9 @@ from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from torch import nn
 
+_FEW = 4
+"""Losses that a message names."""
+
 
 def train(step: UpdateStep) -> tuple[list[float], list[str]]:
     """The losses of two updates, and the names of trainable parameters that they left as they were.
@@ -38,8 +41,7 @@ def must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved:
     """What a reader should know of trained parameters that the network itself keeps still. Raises NotTrainingError."""
     losses = list(losses)
     if not all(math.isfinite(loss) for loss in losses):
-        said = first_few((f"{loss:g}" for loss in losses), most=4)
-        raise NotTrainingError(f"the loss is not finite: {said}{_where_it_begins(cell, workload, losses)}")
+        raise NotTrainingError(f"the loss is not finite: {_told(losses)}{_where_it_begins(cell, workload, losses)}")
     if not unmoved or cell.is_step:  # what a user's own step moves was seen when it was tried
         return []
     with fixed_threads(workload.threads):
@@ -47,6 +49,14 @@ def must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved:
     if unexplained:
         raise NotTrainingError(f"updates leave trained parameters as they were: {first_few(unexplained)}")
     return remarks
+
+
+def _told(losses: Sequence[float]) -> str:
+    """The first few of `losses`, or, where these are finite, the first that is not, and when."""
+    updates = len([*takewhile(math.isfinite, losses)])
+    if updates < _FEW:
+        return first_few((f"{loss:g}" for loss in losses), most=_FEW)
+    return f"{losses[updates]:g} after {updates} updates, {losses[updates - 1]:g} before"
 
 
 def _where_it_begins(cell: Cell, workload: Workload, losses: Sequence[float]) -> str:

@@ -156,6 +156,8 @@ def exploding(num_classes: int) -> nn.Module:
         ("negative", [float("nan")], "nan; it begins in '1', a Root, of finite inputs and finite weights"),
         ("exploding", [1.0, float("nan")], "1, nan; it begins in '0', a Explodes, of finite inputs and weights that"),
         ("one", [1.0, float("nan")], "1, nan$"),
+        ("one", [3.0, 2.0, 1.0, float("inf")], "3, 2, 1, inf$"),
+        ("one", [3.0, 2.0, 1.0, 4.0, float("nan"), float("nan")], "nan after 4 updates, 4 before$"),
         ("one", [float("inf")] * 4, "inf, inf, inf, inf$"),
         ("one", [float("inf")] * 66, "inf, inf, inf, inf and 62 more$"),
     ],
