@@ -60,6 +60,23 @@ def whole() -> Whole:
     return _updating(*parts())
 
 
+def freezing() -> Whole:
+    """Trains its body while the heads are frozen, and the other way round, as a GAN's two networks take turns."""
+    network, optimizer, batch = parts()
+
+    def step() -> Tensor:
+        for body in (True, False):
+            network.requires_grad_(not body)
+            network.get_submodule("body").requires_grad_(body)
+            loss = loss_of(network, batch)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    return step, network, optimizer
+
+
 def _updating(network: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> Whole:
     def step() -> Tensor:
         loss = loss_of(network, batch)
