@@ -77,6 +77,45 @@ def freezing() -> Whole:
     return step, network, optimizer
 
 
+def takes_data_away() -> Whole:
+    """As where weights are in memory only while they are used."""
+    network, optimizer, batch = parts()
+    kept = {parameter: parameter.data for parameter in network.parameters()}
+
+    def step() -> Tensor:
+        for parameter, values in kept.items():
+            parameter.data = values
+        loss = loss_of(network, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        take_away()
+        return loss
+
+    def take_away() -> None:
+        for parameter in kept:
+            parameter.data = torch.empty(0)
+
+    take_away()
+    return step, network, optimizer
+
+
+def takes_memory_away() -> Whole:
+    """As sharded training frees what it has gathered, from the first update on."""
+    step, network, optimizer = whole()
+    storage = network.get_submodule("classes").weight.untyped_storage()
+    values = storage.clone()
+
+    def freed() -> object:
+        storage.resize_(values.nbytes())
+        storage.copy_(values)
+        loss = step()
+        storage.resize_(0)
+        return loss
+
+    return freed, network, optimizer
+
+
 def _updating(network: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> Whole:
     def step() -> Tensor:
         loss = loss_of(network, batch)
