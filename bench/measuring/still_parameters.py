@@ -46,8 +46,9 @@ def must_train(cell: Cell, workload: Workload, losses: Iterable[float], unmoved:
         return []
     with fixed_threads(workload.threads):
         remarks, unexplained = explain(cell, workload, unmoved)
+        why = _bypassed(cell, workload, unexplained, workload.device)
     if unexplained:
-        raise NotTrainingError(f"updates leave trained parameters as they were: {first_few(unexplained)}")
+        raise NotTrainingError(f"updates leave trained parameters as they were: {first_few(unexplained)}{why}")
     return remarks
 
 
@@ -81,7 +82,10 @@ def must_write_to_all(cell: Cell, workload: Workload, step: UpdateStep, still: S
         still = [name for name in still if name in still_by_values]
     remarks, unexplained = explain_unused(cell, workload, still)
     if unexplained:
-        raise NotTrainingError(f"the optimizer's step writes to no memory of {first_few(unexplained)}, which it trains")
+        why = _bypassed(cell, workload, unexplained)
+        raise NotTrainingError(
+            f"the optimizer's step writes to no memory of {first_few(unexplained)}, which it trains{why}"
+        )
     return remarks
 
 
@@ -116,6 +120,32 @@ def explain_unused(
         [f"{first_few(idle)} did not move, because the network's forward pass gives it no gradient"] if idle else []
     )
     return remarks, [name for name in still if name not in idle]
+
+
+def _bypassed(cell: Cell, workload: Workload, still: Sequence[str], device: str = "meta") -> str:
+    """The end of a sentence on what a method has put into layers that the network reads the weights of, and does not
+    call; empty where there are none."""
+    if not still:
+        return ""
+    plain = build_update_step(cell.architecture, "fft", None, workload, device)
+    called = set()
+
+    def note(layer: nn.Module, _: object) -> None:
+        called.add(id(layer))
+
+    for layer in plain.network.modules():
+        layer.register_forward_pre_hook(note)
+    plain.forward()
+    weights = dict(plain.network.named_parameters())
+    uncalled = [n for n, layer in plain.network.named_modules() if id(layer) not in called and f"{n}.weight" in weights]
+    added = [name for name in still if name not in weights]
+    layers = [layer for layer in uncalled if any(name.startswith(f"{layer}.") for name in added)]
+    if not layers:
+        return ""
+    return (
+        f": the network reads the weight of {first_few(map(repr, layers))} and does not call the layer, so that what "
+        f"{cell.method} adds to it does nothing; leave it out of its Network's adapted ones"
+    )
 
 
 def _set_frozen_zeros_to_one(network: nn.Module) -> list[str]:

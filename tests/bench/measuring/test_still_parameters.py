@@ -121,6 +121,32 @@ def test_an_adapter_of_a_layer_without_use_is_told() -> None:
     assert computing._compute(cell, SMALL, ["flops"])[1] == told
 
 
+class ReadsWeights(Residual):
+    """As a convolution whose kernel is mixed of several for each image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = nn.functional.conv2d(self.stem(images), self.block[0].weight, padding=1)  # type: ignore[arg-type]
+        logits: Tensor = self.fc(features.relu().mean((2, 3)))
+        return logits
+
+
+def reads_weights(num_classes: int) -> nn.Module:
+    return ReadsWeights(num_classes, zero=False, spare=False)
+
+
+def test_an_adapter_of_a_layer_whose_weight_is_read_alone_is_told() -> None:
+    why = (
+        r"block\.0\.lora_A\.default\.weight and 1 more{}: the network reads the weight of 'block\.0' and does not call "
+        "the layer, so that what lora adds to it does nothing; leave it out of its Network's adapted ones$"
+    )
+    with pytest.raises(NotTrainingError, match="^updates leave trained parameters as they were: " + why.format("")):
+        remarks("reads_weights", "lora")
+    cell = Cell("tests.bench.measuring.test_still_parameters:reads_weights", "lora", 2)
+    written = "^the optimizer's step writes to no memory of " + why.format(", which it trains")
+    with pytest.raises(NotTrainingError, match=written):
+        computing._compute(cell, SMALL, ["flops"])
+
+
 @pytest.mark.parametrize("name", ["one", "zero", "both"])
 def test_adapters_that_do_nothing_fail(name: str) -> None:
     """Zeros in the network excuse only what moves without them."""
