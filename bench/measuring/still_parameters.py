@@ -1,9 +1,11 @@
 """Trained parameters that two updates leave as they were: whether the network keeps them still, or nothing trains.
 
-Two things in a network do, whatever trains it. A weight that is zero and frozen stops the gradient of all before it:
-timm starts the last batch norm of each residual block at zero (``zero_init_last``), which LoRA freezes. And a parameter
-that the forward pass never uses has no gradient. Both are shown and not supposed: with the zeros set to one the
-parameters must move, and the bare network's own backward pass must leave the others without a gradient.
+Three things in a network do, whatever trains it. A weight that is zero and frozen stops the gradient of all before it:
+timm starts the last batch norm of each residual block at zero (``zero_init_last``), which LoRA freezes. A parameter
+that the forward pass never uses has no gradient. And one that the loss does not depend on, as a bias before a norm or
+of attention's keys, has a gradient of rounding alone, by which SGD does not move it. All are shown and not supposed:
+with the zeros set to one the parameters must move, and of the others the bare network's own backward pass must leave
+them without a gradient, or its loss must be the same with other values of theirs.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import torch
 from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.measuring.measurement import NotTrainingError
 from peft_update_bench.fixtures.first_few import first_few
+from peft_update_bench.fixtures.instruments.computed.answers import TOLERANCE_EXPONENT
 from peft_update_bench.fixtures.instruments.computed.not_finite import where_it_begins
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.randomness import seeded
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
 from torch import nn
@@ -103,7 +107,13 @@ def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[
             )
         still = [name for name in still if name in left]
     unused, still = explain_unused(cell, workload, still, workload.device)
-    return remarks + unused, still
+    without_effect = _without_effect(cell.architecture, workload, still)
+    if without_effect:
+        remarks.append(
+            f"{first_few(without_effect)} did not move, because the loss is the same whatever its values are, "
+            "as with a bias that a norm takes away again"
+        )
+    return remarks + unused, [name for name in still if name not in without_effect]
 
 
 def explain_unused(
@@ -120,6 +130,30 @@ def explain_unused(
         [f"{first_few(idle)} did not move, because the network's forward pass gives it no gradient"] if idle else []
     )
     return remarks, [name for name in still if name not in idle]
+
+
+def _without_effect(architecture: str, workload: Workload, still: Sequence[str]) -> list[str]:
+    """The names among `still` of the network's own parameters that may have any values for the same loss, but for
+    rounding."""
+    if not still:
+        return []
+    step = build_update_step(architecture, "fft", None, workload, workload.device)
+    own = dict(step.network.named_parameters())
+
+    def loss() -> torch.Tensor:
+        with torch.no_grad(), seeded(workload.seed):
+            return step.forward().detach()
+
+    found = []
+    for name in filter(own.__contains__, still):
+        values, before = own[name].detach().clone(), loss()
+        with torch.no_grad(), seeded(workload.seed):
+            own[name].add_(torch.randn_like(values))  # one for all would move all logits alike
+        after = loss()
+        own[name].data.copy_(values)
+        if torch.isclose(after, before, rtol=torch.finfo(before.dtype).eps ** TOLERANCE_EXPONENT, atol=0):
+            found.append(name)
+    return found
 
 
 def _bypassed(cell: Cell, workload: Workload, still: Sequence[str], device: str = "meta") -> str:

@@ -10,6 +10,7 @@ from peft_update_bench.bench.gate.summary import Summary
 from peft_update_bench.bench.measuring import computing
 from peft_update_bench.bench.measuring.measurement import NotTrainingError, record_of
 from peft_update_bench.bench.measuring.still_parameters import explain, must_train, train
+from peft_update_bench.fixtures.methods.fft import FullFineTuning
 from peft_update_bench.fixtures.methods.lora import LoRA
 from peft_update_bench.fixtures.network import Network
 from peft_update_bench.fixtures.update_step import build_update_step
@@ -119,6 +120,61 @@ def test_an_adapter_of_a_layer_without_use_is_told() -> None:
     assert remarks("spare_convolution", "lora") == told
     cell = Cell("tests.bench.measuring.test_still_parameters:spare_convolution", "lora", 2)
     assert computing._compute(cell, SMALL, ["flops"])[1] == told
+
+
+class Normed(Residual):
+    """Whose bias a norm takes away again. SGD is too coarse for its gradient, which is rounding."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.block(self.stem(images)).relu().mean((2, 3)))
+        return logits
+
+
+def normed(num_classes: int) -> nn.Module:
+    network = Normed(num_classes, zero=False, spare=False)
+    nn.init.constant_(network.block[0].bias, 1.0)  # type: ignore[arg-type]
+    return network
+
+
+class Coarse(FullFineTuning):
+    """Trains by SGD all but what is left out."""
+
+    left_out = ""
+
+    def optimizer(self, network: Network, _: int | None) -> torch.optim.Optimizer:
+        named = network.module.named_parameters()
+        return torch.optim.SGD([parameter for name, parameter in named if name != self.left_out], lr=1e-3)
+
+
+class LeavesOut(Coarse):
+    left_out = "stem.weight"
+
+
+class Attention(nn.Module):
+    """Whose softmax takes the keys' bias away."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.query, self.key, self.fc = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        logits: Tensor = self.fc(((self.query(x) @ self.key(x).transpose(1, 2)).softmax(2) @ x).mean(1))
+        return logits
+
+
+@pytest.mark.parametrize(("network", "bias"), [("normed", "block.0.bias"), ("Attention", "key.bias")])
+def test_a_bias_that_is_taken_away_again_is_told(network: str, bias: str) -> None:
+    assert remarks(network, f"{__name__}:Coarse") == [
+        f"{bias} did not move, because the loss is the same whatever its values are, as with a bias that a norm takes "
+        "away again"
+    ]
+
+
+def test_a_weight_that_the_loss_depends_on_is_not_excused() -> None:
+    with pytest.raises(NotTrainingError, match=r"^updates leave trained parameters as they were: stem\.weight$"):
+        remarks("normed", f"{__name__}:LeavesOut")
 
 
 class ReadsWeights(Residual):
