@@ -24,6 +24,9 @@ TABLE = "peft-update-bench"
 DESELECTED = pytest.StashKey[set[str]]()
 """The ids of the tests that the run leaves out."""
 
+PROCESS = pytest.StashKey[int]()
+"""The process that pytest runs in."""
+
 _IS_MATRIX = pytest.StashKey[bool]()
 """Whether the run is one of the matrix."""
 
@@ -67,6 +70,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Bring in the hooks where the run is one of update benchmarks, and its options can be followed."""
+    config.stash[PROCESS] = os.getpid()
     config.addinivalue_line(
         "markers", "update_tolerance(NAME=FRACTION, ...): how much figures of the test's update_benchmark may grow"
     )

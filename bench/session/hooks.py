@@ -15,6 +15,7 @@ from peft_update_bench.bench.gate import baseline
 from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession
 from peft_update_bench.bench.session import option_hooks, start
+from peft_update_bench.bench.session.other_plugins import explain_another_process
 from peft_update_bench.bench.session.session import SESSION, Session
 
 _FOLDER = Path(__file__).resolve().parents[1]
@@ -134,6 +135,8 @@ def benchmark_cell(request: pytest.FixtureRequest, benchmark: Any) -> Callable[.
     def measure(*parts: Any, **named: Any) -> None:
         ours = request.config.stash[SESSION]
         cell = ours.cell(*parts, **named)
+        if complaint := explain_another_process(request.config):
+            pytest.fail(f"{cell}: {complaint}", pytrace=False)
         failure = ours.run_cell(cell, benchmark)
         request.node.user_properties += ours.properties(cell)
         if failure:

@@ -1,4 +1,4 @@
-"""Plugins of pytest that a run of update benchmarks cannot share: refused before anything is measured."""
+"""Plugins of pytest that a run of update benchmarks, or a test of it, cannot share: refused before it is measured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from peft_update_bench.bench.options import OptionError
+from peft_update_bench.bench.plugin import PROCESS
 
 _WORKER = "PYTEST_XDIST_WORKER"
 
@@ -37,6 +38,16 @@ def refuse_other_plugins(config: pytest.Config) -> None:
                 "because a baseline holds it once; a suspected slowdown is measured again anyway; run with "
                 f"{flag}={once}"
             )
+
+
+def explain_another_process(config: pytest.Config) -> str:
+    """Why a test in a process forked from pytest's cannot be measured; empty where this process is pytest's."""
+    if os.getpid() == config.stash[PROCESS]:
+        return ""
+    return (
+        "runs in a process forked from pytest's, with which its record would be lost, as by --forked of pytest-forked "
+        "or its marker; expected it in pytest's own: what is measured has a process of its own anyway"
+    )
 
 
 def _setting(config: pytest.Config, name: str) -> Any:

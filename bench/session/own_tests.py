@@ -25,7 +25,7 @@ from peft_update_bench.bench.pytest_benchmark_session import (
 )
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.session import end, lost_tests, option_hooks, start
-from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
+from peft_update_bench.bench.session.other_plugins import explain_another_process, refuse_other_plugins
 from peft_update_bench.bench.session.session import SESSION, Session
 from peft_update_bench.fixtures.files import no_temporary_folder
 from peft_update_bench.fixtures.methods import METHODS, takes_rank
@@ -262,6 +262,8 @@ class OwnTest:
                 f"the fixture benchmark gives a {what.__module__}.{what.__qualname__}; expected pytest-benchmark's, "
                 "which no conftest replaces by one of that name, and no other plugin, as pytest-codspeed by --codspeed"
             )
+        if not self._benchmark.disabled and (complaint := explain_another_process(config)):
+            self._fail(complaint)
         if was_called:
             self._fail("update_benchmark is called twice; expected once a test, because the record has the test's id")
         if was_used(self._benchmark):

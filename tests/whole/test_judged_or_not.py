@@ -78,6 +78,26 @@ def test_parts(subtests, update_benchmark):
     with subtests.test("behind"):
         pass
 """
+IN_A_FORK = """
+import os
+import pickle
+from _pytest.runner import runtestprotocol
+
+
+def pytest_runtest_protocol(item, nextitem):
+    config, hook, file = item.config, item.config.hook, item.config.rootpath / "reports"
+    child = os.fork()
+    if not child:
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        said = [hook.pytest_report_to_serializable(config=config, report=report) for report in reports]
+        file.write_bytes(pickle.dumps(said))
+        os._exit(0)
+    os.waitpid(child, 0)
+    for data in pickle.loads(file.read_bytes()):
+        hook.pytest_runtest_logreport(report=hook.pytest_report_from_serializable(config=config, data=data))
+    return True
+"""
+"""As pytest-forked has it, which does not know the reports of pytest 9."""
 CALL, FLOPS = "self.measure(step.build)", "--update-metrics=flops"
 
 
@@ -207,6 +227,18 @@ def test_a_baseline_recorded_in_a_folder_below_is_of_a_part(
     suite = repository.saved()["suite"]
     assert isinstance(suite, dict)
     assert suite["is_filtered"] is True
+
+
+def test_one_that_runs_in_a_fork_is_refused(alone: Repository) -> None:
+    """Its record would be lost: the baseline lacked it, and what it lacks is new, whatever it has become."""
+    alone.write("test_c.py", TEST)
+    alone.write("conftest.py", IN_A_FORK)
+    refused = alone.run(SAVE, FLOPS)
+    refused.assert_outcomes(failed=2)
+    assert refused.ret == 1
+    refused.stdout.fnmatch_lines(["runs in a process forked from pytest's, with which its record would be lost, *"])
+    assert not list(alone.path.glob("baselines/*.json"))
+    alone.run("--benchmark-disable").assert_outcomes(passed=2)
 
 
 def test_the_fixture_of_another_plugin_is_named(repository: Repository) -> None:
