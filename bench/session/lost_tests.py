@@ -82,6 +82,9 @@ def _ignored(config: pytest.Config) -> tuple[list[Path], list[str]]:
 
 def _types_an_expression(config: pytest.Config) -> bool:
     """Whether ``-k`` or ``-m`` was typed, also among other letters: nobody knows whether it would admit a test that is
-    gone. Where the project's addopts have one, what it leaves out is in no baseline either."""
+    gone. An empty one, as of a variable that is not set, admits all. Where the project's addopts have one, what it
+    leaves out is in no baseline either."""
     # Behind a letter that takes a value, as in -pno:randomly, is no further option.
-    return any(re.match(r"-[^-cnoprW]*[km]", str(word)) for word in config.invocation_params.args)
+    typed = (re.match(r"-[^-cnoprW]*?([km])", str(word)) for word in config.invocation_params.args)
+    expressions = {"k": config.getoption("keyword", "").lstrip(), "m": config.getoption("markexpr", "")}
+    return any(letter and expressions[letter[1]] for letter in typed)

@@ -241,6 +241,14 @@ def test_one_that_runs_in_a_fork_is_refused(alone: Repository) -> None:
     alone.run("--benchmark-disable").assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize(("words", "status"), [("-k=", 1), ("-m=", 1), ("-qk=", 1), ("-k=test_a", 0)])
+def test_an_empty_expression_leaves_out_no_test_that_is_gone(repository: Repository, words: str, status: int) -> None:
+    """As of a variable of CI that is not set."""
+    repository.run(SAVE, FLOPS).assert_outcomes(passed=4)
+    (repository.path / "test_b.py").unlink()
+    assert repository.run(COMPARE, FLOPS, *words.split("=")).ret == status
+
+
 def test_the_fixture_of_another_plugin_is_named(repository: Repository) -> None:
     """By which nothing can be measured, and the run ended in a traceback."""
     repository.write("conftest.py", LIKE_CODSPEED)
