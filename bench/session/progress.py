@@ -26,7 +26,7 @@ class Progress:
         self._session = session
         self._clock = clock
         self._begun = 0.0
-        self._started = 0
+        self._started: set[str] = set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logstart(self, nodeid: str) -> Generator[None, None, None]:
@@ -37,13 +37,16 @@ class Progress:
             return
         if not self._started:
             self._begun = self._clock()
-        time_left = self._time_left()
-        self._started += 1
-        left = len(tests) - self._started
-        self._reporter.write(f"\n[{self._started}/{len(tests)}] {tests[nodeid]}, {left} left{time_left} ", flush=True)
+        # One that is run again, as by a marker of pytest-rerunfailures, is the one that it was.
+        ended = len(self._started - {nodeid})
+        self._started.add(nodeid)
+        number, left = ended + 1, len(tests) - ended - 1
+        time_left = self._time_left(ended)
+        self._reporter.write(f"\n[{number}/{len(tests)}] {tests[nodeid]}, {left} left{time_left} ", flush=True)
 
-    def _time_left(self) -> str:
-        """Until the last cell ends, were the others like those so far in the mean; empty before the first has ended."""
-        if not self._started:
+    def _time_left(self, ended: int) -> str:
+        """Until the last cell ends, were the others like those that have `ended` in the mean; empty before the first
+        has."""
+        if not ended:
             return ""
-        return time_left(self._clock() - self._begun, self._started, len(self._session.tests) - self._started)
+        return time_left(self._clock() - self._begun, ended, len(self._session.tests) - ended)

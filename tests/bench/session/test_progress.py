@@ -25,13 +25,13 @@ class Reporter:
         self.written.write(text)
 
 
-def lines(*seconds: float, cells: int, verbosity: int = 0) -> list[str]:
-    """What is written when the cells start at these `seconds`."""
+def lines(*seconds: float, cells: int, verbosity: int = 0, tries: int = 1) -> list[str]:
+    """What is written when the cells start at these `seconds`, each of them so many times in a row."""
     run = session()
     run.matrix_tests = {f"test[{rank}]": Cell("resnet18", "lora", rank) for rank in range(1, cells + 1)}
     reporter, now = Reporter(verbosity), SimpleNamespace(seconds=0.0)
     progress = Progress(cast(Any, reporter), run, clock=lambda: now.seconds)
-    for start, name in zip(seconds, run.tests, strict=False):
+    for start, name in zip(seconds, [name for name in run.tests for _ in range(tries)], strict=False):
         now.seconds = start
         hook = progress.pytest_runtest_logstart(name)
         next(hook)
@@ -46,6 +46,15 @@ def test_the_first_cell_says_no_time_and_the_others_the_mean_of_those_before() -
         "[2/4] resnet18-lora-r2, 2 left, about 2 minutes ",  # 3 × 30 s
         "[3/4] resnet18-lora-r3, 1 left, about 50 seconds ",  # 2 × 25 s
         "[4/4] resnet18-lora-r4, 0 left, about 35 seconds ",
+    ]
+
+
+def test_one_that_is_run_again_is_counted_once() -> None:
+    assert lines(100, 120, 130, 150, cells=2, tries=2) == [
+        "[1/2] resnet18-lora-r1, 1 left ",
+        "[1/2] resnet18-lora-r1, 1 left ",
+        "[2/2] resnet18-lora-r2, 0 left, about 30 seconds ",
+        "[2/2] resnet18-lora-r2, 0 left, about 50 seconds ",
     ]
 
 
