@@ -19,7 +19,8 @@ from peft_update_bench.bench.session.failures import Failures
 from peft_update_bench.bench.session.session import SESSION, Session
 from peft_update_bench.fixtures.files import write_named
 
-_HAS_ENDED = pytest.StashKey[bool]()
+HAS_ENDED = pytest.StashKey[bool]()
+"""Of a test: whether it has come to its end, before what tears it down."""
 
 _CPU = ("arch", "brand_raw", "family", "model", "stepping", "count")
 
@@ -79,14 +80,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Keep whether a test has come to its end: a part of it, a subtest, makes a report too, and before it."""
-    item.stash[_HAS_ENDED] = False
+    item.stash[HAS_ENDED] = False
     try:
         return (yield)
     except KeyboardInterrupt:  # of which pytest makes no report
         _warn_of_nothing_unused(item)
         raise
     finally:
-        item.stash[_HAS_ENDED] = True
+        item.stash[HAS_ENDED] = True
 
 
 def _warn_of_nothing_unused(item: pytest.Item) -> None:
@@ -110,7 +111,7 @@ def pytest_runtest_makereport(
     if call.excinfo is not None:
         _warn_of_nothing_unused(item)
     report = yield
-    is_at_end = report.when == "call" and item.stash.get(_HAS_ENDED, False)
+    is_at_end = report.when == "call" and item.stash.get(HAS_ENDED, False)
     if is_at_end and report.passed and (message := ours.users.fail_passed(item.nodeid)):
         # To pytest a failure that was expected is one that was skipped.
         report.outcome = "skipped" if hasattr(report, "wasxfail") else "failed"

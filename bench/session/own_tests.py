@@ -195,6 +195,8 @@ class OwnTest:
         self._benchmark = benchmark
         self._name: str = request.node.nodeid
         self._was_called = False
+        # Of one that is run again, as by a marker of pytest-rerunfailures, it says that it has.
+        request.node.stash[end.HAS_ENDED] = False
         if SESSION in request.config.stash:
             request.config.stash[SESSION].users.begin(self._name)
 
@@ -266,6 +268,11 @@ class OwnTest:
             self._fail(complaint)
         if was_called:
             self._fail("update_benchmark is called twice; expected once a test, because the record has the test's id")
+        if self._request.node.stash.get(end.HAS_ENDED, False):
+            self._fail(
+                "update_benchmark is called after the test, as in a fixture behind its yield; expected a call in the "
+                "test or before it, because the test passes or fails by what is measured"
+            )
         if was_used(self._benchmark):
             self._fail(
                 "the test has used its fixture benchmark before, which measures once; expected a test for each, one "

@@ -78,6 +78,29 @@ def test_parts(subtests, update_benchmark):
     with subtests.test("behind"):
         pass
 """
+IN_FIXTURES = """
+import pytest
+import step
+
+
+@pytest.fixture
+def before(update_benchmark):
+    update_benchmark(step.build)
+
+
+@pytest.fixture
+def after(update_benchmark):
+    yield
+    update_benchmark(step.build)
+
+
+def test_before(before):
+    pass
+
+
+def test_after(after):
+    pass
+"""
 IN_A_FORK = """
 import os
 import pickle
@@ -227,6 +250,17 @@ def test_a_baseline_recorded_in_a_folder_below_is_of_a_part(
     suite = repository.saved()["suite"]
     assert isinstance(suite, dict)
     assert suite["is_filtered"] is True
+
+
+def test_one_that_is_measured_by_a_fixture_is_measured_before_it_ends(alone: Repository) -> None:
+    """What is measured behind a fixture's yield was recorded, and unchanged it failed: it never measured anything."""
+    alone.write("test_c.py", IN_FIXTURES)
+    refused = alone.run(SAVE, FLOPS)
+    refused.assert_outcomes(passed=2, errors=1)
+    assert refused.ret == 1
+    refused.stdout.fnmatch_lines(["update_benchmark is called after the test, as in a fixture behind its yield; *"])
+    alone.run(SAVE, FLOPS, "-k", "before").assert_outcomes(passed=1)
+    assert alone.run(COMPARE, FLOPS, "-k", "before").ret == 0
 
 
 def test_one_that_runs_in_a_fork_is_refused(alone: Repository) -> None:
