@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ def load_without_a_warning() -> None:
     """Let pytest-benchmark not warn, while pytest is configured, of a baseline that it cannot load: with warnings as
     errors that ends pytest in a traceback, where the gate has a sentence for it."""
     warnings.filterwarnings("ignore", "Can't compare|Failed to load", PytestBenchmarkWarning)
+
+
+@contextmanager
+def save_nothing_without_a_warning() -> Generator[None]:
+    """With warnings as errors it would end a run in a traceback in the place of why nothing was measured."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Not saving anything", PytestBenchmarkWarning)
+        yield
 
 
 def was_used(benchmark: Any) -> bool:

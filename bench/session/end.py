@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,11 @@ from peft_update_bench.bench import terminal
 from peft_update_bench.bench.benchmarks import test_names
 from peft_update_bench.bench.gate.annotations import is_wanted, workflow_commands
 from peft_update_bench.bench.gate.messages import explain_loss
-from peft_update_bench.bench.pytest_benchmark_session import PytestBenchmarkSession, mark_used
+from peft_update_bench.bench.pytest_benchmark_session import (
+    PytestBenchmarkSession,
+    mark_used,
+    save_nothing_without_a_warning,
+)
 from peft_update_bench.bench.session import option_hooks
 from peft_update_bench.bench.session.failures import Failures
 from peft_update_bench.bench.session.session import SESSION, Session
@@ -155,9 +158,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         ours.unsaved = "tests were only collected" if session.config.option.collectonly else "the run did not pass"
     elif theirs.is_saving and not theirs.has_measured:
         ours.unsaved = "benchmarks are disabled" if theirs.is_disabled else "nothing was measured"
-    with warnings.catch_warnings():
-        # With warnings as errors it would end the run without a word on the cells that failed.
-        warnings.filterwarnings("ignore", "Not saving anything")
+    with save_nothing_without_a_warning():
         result = yield
     # Also where there is no terminal whose summary says it.
     is_unwritten = bool(ours.unwritten or theirs.saving_failure or theirs.json_failure)

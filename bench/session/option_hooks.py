@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.plugin import HOOKS
-from peft_update_bench.bench.pytest_benchmark_session import DEFAULT_STORAGE, PytestBenchmarkSession
+from peft_update_bench.bench.pytest_benchmark_session import (
+    DEFAULT_STORAGE,
+    PytestBenchmarkSession,
+    save_nothing_without_a_warning,
+)
 from peft_update_bench.bench.session.other_plugins import refuse_other_plugins
 from peft_update_bench.fixtures.files import no_temporary_folder
 
@@ -69,6 +74,12 @@ class OptionHooks:
                 add(name, metavar=name.upper(), help=text)
         add("tolerance", action="append", default=[], metavar="NAME=FRACTION", help="override pyproject.toml's")
         add("markdown", metavar="PATH", type=Path, help="write the verdict table to this file, as Markdown")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> Generator[None, object, object]:
+        """A run that ends before its tests are known, by an error in their file or an interrupt, says why."""
+        with nullcontext() if exitstatus == pytest.ExitCode.OK else save_nothing_without_a_warning():
+            return (yield)
 
 
 def value(config: pytest.Config, name: str) -> Any:

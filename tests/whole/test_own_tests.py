@@ -288,6 +288,17 @@ def test_a_baseline_of_nothing_is_said_not_to_be_saved(repository: Repository) -
     skipped.stdout.fnmatch_lines(["No baseline was saved: nothing was measured."])
 
 
+def test_a_run_that_ends_before_its_tests_are_known_says_why(repository: Repository) -> None:
+    """Of nothing to save pytest-benchmark warns: as an error that was a traceback in the place of what is wrong."""
+    (repository.path / "test_b.py").unlink()
+    repository.write("test_a.py", "import nowhere\n")
+    broken = repository.run(SAVE, "-W", "error")
+    assert broken.ret == pytest.ExitCode.INTERRUPTED
+    broken.stdout.fnmatch_lines(["*ModuleNotFoundError: No module named 'nowhere'"])
+    repository.write("test_a.py", "raise KeyboardInterrupt\n")
+    assert repository.run_alone(SAVE, "-W", "error").ret == pytest.ExitCode.INTERRUPTED
+
+
 @pytest.mark.parametrize(("option", "is_part"), [("--ignore=test_b.py", True), ("--durations=1", False)])
 def test_a_baseline_of_a_part_says_so(repository: Repository, option: str, is_part: bool) -> None:
     repository.run(SAVE, option)
