@@ -27,9 +27,11 @@ class KeptCounts:
     def __init__(self, run: RunOptions, cells: Sequence[Cell]) -> None:
         self._cells = [cell for cell in cells if not cell.is_tests]
         code = digests.by_users_name(name for cell in self._cells for name in (cell.architecture, cell.method))
+        self._code = digests.of_code()
+        process = {"code": self._code, "imported": digests.of_imported()}
         self._unfinished = Unfinished(
             users_cache(),
-            {"code": digests.of_process(), "conditions": conditions().as_record()},
+            {**process, "conditions": conditions().as_record()},
             {
                 cell: {
                     "cell": str(cell),
@@ -49,8 +51,9 @@ class KeptCounts:
         return None if "PYTEST_CURRENT_TEST" in os.environ else cls(run, cells)
 
     def keep(self, cell: Cell, counted: Instructions) -> None:
-        """Where no file can be written it is forgotten."""
-        if not cell.is_tests:
+        """Where no file can be written it is forgotten, and where the code was changed meanwhile, which the process of
+        a cell imports when it starts."""
+        if not cell.is_tests and digests.of_code() == self._code:
             with suppress(OSError):
                 self._unfinished.keep(cell, asdict(counted))
 

@@ -185,6 +185,8 @@ class UpdateBenchmark(Benchmark):
         if self._process is not None:
             self._process.close()
             self._process = None
+        if self._memory is not None:
+            self._memory.close()
         super().close()
 
     def _named(self, measured: Measurement) -> Measurement:

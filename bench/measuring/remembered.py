@@ -33,7 +33,10 @@ class Remembered:
 
     def __init__(self, run: RunOptions) -> None:
         self._run = run
-        self._folder = users_cache() / "computed" / digests.of_process()
+        self._code = digests.of_code()
+        key = {"code": self._code, "imported": digests.of_imported()}
+        self._folder = users_cache() / "computed" / digests.of_key(key)
+        self._computed: list[Record] = []
 
     @classmethod
     def of(cls, run: RunOptions, cells: Iterable[Cell]) -> Remembered | None:
@@ -55,13 +58,21 @@ class Remembered:
             return None
 
     def keep(self, record: Record) -> None:
-        """Remember it. Where no file can be written it is forgotten."""
-        if not _may_be_remembered(record.cell):
+        """Remember it, once the run is at its end."""
+        if _may_be_remembered(record.cell):
+            self._computed.append(record)
+
+    def close(self) -> None:
+        """Write what was computed, unless the code was changed meanwhile: it is imported piece by piece, and nobody
+        knows which of both had computed what. Where no file can be written it is forgotten."""
+        computed, self._computed = self._computed, []
+        if not computed or digests.of_code() != self._code:
             return
         with suppress(OSError):
             if not self._folder.exists():
                 keep_newest(self._folder.parent, MOST_CODES - 1)
-            write_atomically(self._path(record.cell), json.dumps(record.as_extra_info()).encode())
+            for record in computed:
+                write_atomically(self._path(record.cell), json.dumps(record.as_extra_info()).encode())
 
     def _path(self, cell: Cell) -> Path:
         key = {"cell": str(cell), "workload": self._run.of(cell).workload.as_record(), "metrics": self._run.metrics}

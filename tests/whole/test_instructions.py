@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import galore_torch  # noqa: F401
 import peft  # noqa: F401
 import pytest
 from peft_update_bench.bench.benchmarks import kept_counts
+from peft_update_bench.fixtures import digests
 from peft_update_bench.fixtures.instruments import instructions
 from peft_update_bench.fixtures.instruments.instructions import Conditions, Instructions, InstructionsError, valgrind
 
@@ -164,6 +166,15 @@ def test_what_a_run_has_counted_before_it_failed_the_next_goes_on_from(suite: Su
     assert [method for _, method, *_ in PreparedWorkers.asked] == ["head"]
     result.stdout.fnmatch_lines([f"1 cell counted by a run that did not finish, found in {cache}*"])
     assert not [*cache.iterdir()], "a whole run leaves nothing to the next"
+
+
+def test_of_code_that_was_changed_while_a_run_was_on_nothing_is_kept(
+    suite: Suite, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = map(str, itertools.count())
+    monkeypatch.setattr(digests, "of_code", lambda: next(versions))
+    assert suite(head="the step was not counted within 3000 s").ret == 1
+    assert not [*cache.rglob("*.json")]
 
 
 @pytest.mark.usefixtures("cache")

@@ -73,6 +73,7 @@ def found(memory: Remembered | None, cell: Cell = FFT_CELL) -> Record | None:
 def keep(memory: Remembered | None) -> None:
     assert memory is not None
     memory.keep(record(FFT))
+    memory.close()
 
 
 def test_what_was_kept_is_found_again(memory: Callable[..., Remembered | None]) -> None:
@@ -171,6 +172,23 @@ def test_a_module_whose_name_begins_like_a_package_s_is_none_of_its(
     keep(memory())
     beside.write_text("one = 2")
     assert found(memory()) is None
+
+
+def test_of_code_that_was_changed_while_a_run_was_on_nothing_is_remembered(
+    memory: Callable[..., Remembered | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had been imported when the run began is the old code, and what it imports later is the new."""
+    code = tmp_path / "suite" / "fixtures" / "lora.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("rank = 4")
+    monkeypatch.setattr(digests, "_SUITE", tmp_path / "suite")
+    run = memory()
+    code.write_text("rank = 5")
+    keep(run)
+    code.write_text("rank = 4")
+    assert found(memory()) is None
+    keep(memory())
+    assert found(memory()) is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff"])
