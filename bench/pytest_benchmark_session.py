@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from pytest_benchmark.utils import get_machine_id, safe_dumps
 
 DEFAULT_STORAGE = "file://./.benchmarks"
 """pytest-benchmark's own, which means that none was named."""
+
+_ONLY = "(--benchmark-only active)"
+"""In the reason for which pytest-benchmark skips a test."""
 
 _WRITES = ("--benchmark-save", "--benchmark-autosave", "--benchmark-json")
 
@@ -114,6 +117,12 @@ class PytestBenchmarkSession:
     def _typed(self) -> set[str]:
         """The words of the command line, less what they are set to; without a project's addopts."""
         return {str(word).partition("=")[0] for word in self._config.invocation_params.args}
+
+    def skip_none_of(self, tests: Iterable[pytest.Item]) -> None:
+        """Let ``--benchmark-only`` run `tests`. What asks for no fixture before it runs is no benchmark to the plugin,
+        which marks it to be skipped."""
+        for test in tests:
+            test.own_markers[:] = [mark for mark in test.own_markers if _ONLY not in str(mark.kwargs.get("reason"))]
 
     def drop_unmeasured(self) -> None:
         """Forget benchmarks without a round that are no errors to the plugin, as of a test that ``pytest.skip`` or a

@@ -55,7 +55,9 @@ def begin(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
             _start(config)
         ours = config.stash[SESSION]
         # One that the baseline has may ask for the fixture while it runs, or no longer.
-        wanted = {*(item.nodeid for item in tests), *ours.users.recorded_names}
+        recorded = {*ours.users.recorded_names}
+        PytestBenchmarkSession(config).skip_none_of(item for item in session.items if item.nodeid in recorded)
+        wanted = {*(item.nodeid for item in tests), *recorded}
         ours.users.add(item.nodeid for item in session.items if item.nodeid in wanted)
         assert isinstance(ours.run.tolerances, Tolerances)
         ours.run.tolerances.asked.update((item.nodeid, asked) for item in session.items if (asked := _asked(item)))

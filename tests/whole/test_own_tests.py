@@ -333,6 +333,18 @@ def test_a_folder_of_tests_is_no_run_of_the_matrix_because_of_testpaths(
     assert "update benchmark" not in result.stdout.str()
 
 
+def test_one_of_a_baseline_is_a_benchmark_whether_or_not_it_asks_for_the_fixture(repository: Repository) -> None:
+    """`--benchmark-only`, which many have in their addopts, skipped one that no longer did."""
+    (repository.path / "test_b.py").unlink()
+    repository.write("test_a.py", ASKS_LATE)
+    repository.run(SAVE).assert_outcomes(passed=3)
+    repository.run(COMPARE, "--benchmark-only").assert_outcomes(passed=1, skipped=2)
+    repository.write("test_a.py", ASKS_LATE.replace('request.getfixturevalue("update_benchmark")', "print"))
+    failed = repository.run(COMPARE, "--benchmark-only")
+    failed.assert_outcomes(failed=1, skipped=2)
+    failed.stdout.fnmatch_lines(["never calls update_benchmark, and is in baselines/0001_baseline.json; *"])
+
+
 def test_one_that_passes_and_measures_nothing_does_not_hold_its_baseline(repository: Repository) -> None:
     repository.run(SAVE).assert_outcomes(passed=4)
     repository.write("test_a.py", TEST.replace("update_benchmark):\n", "update_benchmark):\n    return\n"))
