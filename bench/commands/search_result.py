@@ -45,8 +45,8 @@ def report(scores: Scores) -> str:
     """Mean validation accuracy by method and rate, and the rate chosen, as Markdown; and what to make of them."""
     chosen = choose(scores)
     rates = sorted(next(iter(scores.values())))
-    rows = [[method, *_accuracies(scores[method]), f"{chosen[method]:g}"] for method in scores]
-    said = [tabulate(rows, ["", *(f"{rate:g}" for rate in rates), "chosen"], tablefmt="pipe", disable_numparse=True)]
+    rows = [[method, *_accuracies(scores[method]), str(chosen[method])] for method in scores]
+    said = [tabulate(rows, ["", *map(str, rates), "chosen"], tablefmt="pipe", disable_numparse=True)]
     if any(len(finalists(of_rates)) < len(of_rates) for of_rates in scores.values()):
         said.append("In brackets: by the first seed alone.")
     ends = {rates[0]: "lowest", rates[-1]: "highest"}
@@ -103,7 +103,7 @@ def as_json(scores: Scores, conditions: Mapping[str, Any]) -> str:
         "chosen": choose(ordered),
         **conditions,
         "scores": {
-            method: {f"{rate:g}": by_where for rate, by_where in by_rate.items()} for method, by_rate in ordered.items()
+            method: {str(rate): by_where for rate, by_where in by_rate.items()} for method, by_rate in ordered.items()
         },
     }
     text = json.dumps(result, indent=1) + "\n"

@@ -154,6 +154,16 @@ def test_a_search_leaves_the_file_s_other_methods(search: Callable[..., int], tm
     assert {**found, "chosen": 0, "scores": 0} == {**held, "chosen": 0, "scores": 0}
 
 
+def test_rates_are_what_was_typed_to_the_last_digit(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, rates = tmp_path / "rates.json", ("0.0012345678", "0.0012345679")
+    for method in ("lora", "fft"):
+        assert search(f"--methods={method}", f"--rates={','.join(rates)}", f"--output={output}") == 0
+    assert [tuple(of_rates) for of_rates in json.loads(output.read_text())["scores"].values()] == [rates, rates]
+    assert [*rates] == capsys.readouterr().out.split("\n")[0].replace("|", " ").split()[:-1]
+
+
 @pytest.mark.parametrize(
     ("option", "unlike"),
     [
@@ -212,5 +222,5 @@ def test_a_search_on_other_images_says_which_it_lacks(
 
 
 def _outcome(update: Update) -> Outcome:
-    by_rate = {1e-4: 0.4, 1e-3: 0.5, 1e-2: 0.6}[update.learning_rate]
+    by_rate = {1e-4: 0.4, 1e-3: 0.5, 1e-2: 0.6}.get(update.learning_rate, 0.5)
     return Outcome([0.1, 0.0 if update.seed == 1001 else by_rate], 0.9, 0.8)
