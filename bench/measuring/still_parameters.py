@@ -107,7 +107,9 @@ def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[
             )
         still = [name for name in still if name in left]
     unused, still = explain_unused(cell, workload, still, workload.device)
-    without_effect = _without_effect(cell.architecture, workload, still)
+    # Where nothing moves at all, what some of it would have moved tells nothing.
+    moves = len(still) < sum(parameter.requires_grad for parameter in step.network.parameters())
+    without_effect = _without_effect(cell.architecture, workload, still) if moves else []
     if without_effect:
         remarks.append(
             f"{first_few(without_effect)} did not move, because the loss is the same whatever its values are, "
