@@ -62,33 +62,27 @@ def whole() -> Whole:
 
 def freezing() -> Whole:
     """Trains its body while the heads are frozen, and the other way round, as a GAN's two networks take turns."""
-    network, optimizer, batch = parts()
+    step, network, optimizer = whole()
 
-    def step() -> Tensor:
+    def by_turns() -> object:
         for body in (True, False):
             network.requires_grad_(not body)
             network.get_submodule("body").requires_grad_(body)
-            loss = loss_of(network, batch)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            loss = step()
         return loss
 
-    return step, network, optimizer
+    return by_turns, network, optimizer
 
 
 def takes_data_away() -> Whole:
     """As where weights are in memory only while they are used."""
-    network, optimizer, batch = parts()
+    step, network, optimizer = whole()
     kept = {parameter: parameter.data for parameter in network.parameters()}
 
-    def step() -> Tensor:
+    def with_values() -> object:
         for parameter, values in kept.items():
             parameter.data = values
-        loss = loss_of(network, batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        loss = step()
         take_away()
         return loss
 
@@ -97,7 +91,7 @@ def takes_data_away() -> Whole:
             parameter.data = torch.empty(0)
 
     take_away()
-    return step, network, optimizer
+    return with_values, network, optimizer
 
 
 def takes_memory_away() -> Whole:
