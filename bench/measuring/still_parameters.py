@@ -21,6 +21,7 @@ from peft_update_bench.fixtures.first_few import first_few
 from peft_update_bench.fixtures.instruments.computed.answers import TOLERANCE_EXPONENT
 from peft_update_bench.fixtures.instruments.computed.not_finite import where_it_begins
 from peft_update_bench.fixtures.instruments.steady import fixed_threads
+from peft_update_bench.fixtures.methods.running_order import first_calls
 from peft_update_bench.fixtures.randomness import seeded
 from peft_update_bench.fixtures.update_step import UpdateStep, build_update_step
 from peft_update_bench.fixtures.workload import Workload
@@ -107,7 +108,7 @@ def explain(cell: Cell, workload: Workload, still: Sequence[str]) -> tuple[list[
             )
         still = [name for name in still if name in left]
     unused, still = explain_unused(cell, workload, still, workload.device)
-    # Where nothing moves at all, what some of it would have moved tells nothing.
+    # Where nothing moves at all it is the update's doing, whatever the loss depends on.
     moves = len(still) < sum(parameter.requires_grad for parameter in step.network.parameters())
     without_effect = _without_effect(cell.architecture, workload, still) if moves else []
     if without_effect:
@@ -164,16 +165,9 @@ def _bypassed(cell: Cell, workload: Workload, still: Sequence[str], device: str 
     if not still:
         return ""
     plain = build_update_step(cell.architecture, "fft", None, workload, device)
-    called = set()
-
-    def note(layer: nn.Module, _: object) -> None:
-        called.add(id(layer))
-
-    for layer in plain.network.modules():
-        layer.register_forward_pre_hook(note)
-    plain.forward()
+    called = first_calls(plain.network, lambda _: plain.forward())
     weights = dict(plain.network.named_parameters())
-    uncalled = [n for n, layer in plain.network.named_modules() if id(layer) not in called and f"{n}.weight" in weights]
+    uncalled = [name for name, _ in plain.network.named_modules() if name not in called and f"{name}.weight" in weights]
     added = [name for name in still if name not in weights]
     layers = [layer for layer in uncalled if any(name.startswith(f"{layer}.") for name in added)]
     if not layers:
