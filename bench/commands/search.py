@@ -61,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
     parser.set_defaults(architectures="resnet18,mobilenet_v2", seeds="1")
     parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES), help="default: %(default)s")
-    parser.add_argument("--finalists", help="each method's best rates by the first seed, for the others; default: all")
+    parser.add_argument(
+        "--finalists", help="how many rates of each method, the best by the first seed, further seeds try; default: all"
+    )
     parser.add_argument(
         "--output",
         type=Path,
