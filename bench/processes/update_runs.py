@@ -68,9 +68,10 @@ class UpdateRuns:
         self._start_executor = start
         self._executor: Executor | None = None
         self._futures: dict[Update, Future[Found]] = {}
-        names = (name for update in updates for name in (update.architecture, update.method))
-        self._code = digests.by_users_name(names)
-        self._unfinished = Unfinished(cache_folder or users_cache(), _conditions(plan, kind), self._keys())
+        self._code = self._users_code()
+        conditions = _conditions(plan, kind)
+        self._suites_code = conditions["code"]
+        self._unfinished = Unfinished(cache_folder or users_cache(), conditions, self._keys())
         self.folder = self._unfinished.folder
         kept = {update: found for update in self._updates if (found := self._read(update)) is not None}
         self.kept = len(kept)
@@ -161,12 +162,21 @@ class UpdateRuns:
         try:
             found = Found(done.result().result, done.result().made_on)
             where = None if found.made_on is None else found.made_on.model_dump()
-            with suppress(OSError):  # that it cannot be kept is no reason to lose it
-                self._unfinished.keep(update, {"outcome": asdict(found.outcome), "made_on": where})
+            if self._is_code_unchanged():
+                with suppress(OSError):  # that it cannot be kept is no reason to lose it
+                    self._unfinished.keep(update, {"outcome": asdict(found.outcome), "made_on": where})
         except Exception as error:  # it is raised where the outcome is asked for
             self._futures[update].set_exception(error)
         else:
             self._futures[update].set_result(found)
+
+    def _is_code_unchanged(self) -> bool:
+        """An update's process imports the code when it starts: once edited, nobody knows which an update ran."""
+        return digests.of_folders(_CODE) == self._suites_code and self._users_code() == self._code
+
+    def _users_code(self) -> dict[str, str]:
+        names = (name for update in self._updates for name in (update.architecture, update.method))
+        return digests.by_users_name(names)
 
     def _keys(self) -> dict[Update, dict[str, Any]]:
         """Each update, with the code of whatever of it is a user's."""

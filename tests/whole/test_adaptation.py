@@ -279,6 +279,35 @@ def test_where_a_variable_differs_the_network_that_was_shared_is_found(
     assert len([*(tmp_path / "kept").glob("*.pt")]) == 1
 
 
+class Edited(Losing):
+    """Does all but the last task, beside somebody who edits `file` once the network is trained."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(2, LostError("there were two tasks"))
+        self._file = file
+
+    def share(self, name: str, content: bytes) -> None:
+        self._file.write_text(self._file.read_text() + "# edited\n")
+
+
+@pytest.mark.parametrize(("edited", "kept"), [("edited_net.py", 0), ("suite/method.py", 0), ("README.md", 1)])
+def test_an_update_is_not_kept_under_code_that_was_edited_meanwhile(
+    edited: str, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process may have imported either."""
+    (tmp_path / "suite").mkdir()
+    for name in ("suite/method.py", "README.md"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "edited_net.py").write_text("from tests.helpers.small_networks import build_small\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(update_runs, "_CODE", tmp_path / "suite")
+    plan = Plan(data=SMALL, steps=3, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
+    updates = [Update("edited_net:build_small", "head", None, "unseen", seed, 0.01) for seed in (0, 1)]
+    with UpdateRuns(updates, plan, tmp_path / "cache", partial(Edited, tmp_path / edited)) as runs:
+        assert len(runs.found(updates[:1])) == 1
+    assert len([*runs.folder.glob("*.json")]) == kept
+
+
 def test_what_cannot_be_kept_is_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(data=SMALL, steps=3, evaluations=1, source_training=Pretraining(steps=3, batch_size=8))
     update = Update("small_separable", "head", None, "unseen", 0, 0.01)
