@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.ao.quantization import FakeQuantize, MovingAveragePerChannelMinMaxObserver
 from torch.nn import functional
 from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel
 
 Whole = tuple[Callable[[], object], Any, Any]
 
@@ -463,6 +464,44 @@ def refreshes(every: int) -> Callable[[], Whole]:
 
 
 refreshes_often, refreshes_rarely = refreshes(12), refreshes(1000)
+
+
+class CountsInBuffer(nn.Linear):
+    """Decomposes a matrix in every tenth call, the first among them."""
+
+    def __init__(self) -> None:
+        super().__init__(32, 32)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        calls = self.get_buffer("calls")
+        if calls % 10 == 0:
+            torch.linalg.svd(torch.ones(64, 64))
+        calls += 1
+        return super().forward(x)
+
+
+def refreshes_by_buffer() -> UpdateStep:
+    network = CountsInBuffer()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    return UpdateStep(network, optimizer, torch.randn(2, 32), lambda network, x: network(x).square().mean())
+
+
+def averaging() -> Whole:
+    """An average that is the weights at first, as a buffer says, and then takes memory for what it adds up."""
+    network, batch = nn.Sequential(nn.Linear(16, 512, bias=False), nn.Linear(512, 2)), torch.randn(1, 16)
+    average = AveragedModel(network, avg_fn=lambda mean, weight, _: mean * 0.9 + weight * 0.1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def step() -> Tensor:
+        loss: Tensor = network(batch).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(network)
+        return loss
+
+    return step, [network, average], optimizer
 
 
 def unfreezes(call: int) -> Callable[[], Whole]:
