@@ -239,6 +239,7 @@ draws_from_python = _repeat(lambda _: random.randrange(1, 20))
 draws_from_torch = _repeat(lambda _: int(torch.randint(1, 20, ()).item()))
 draws_from_the_system = _repeat(lambda _: random.SystemRandom().randrange(10**6) % 1000)
 counts_its_steps = _repeat(_count)
+more_every_tenth_step = _repeat(lambda network: 1 if _count(network) % 10 else 4)
 
 
 def threaded(num_classes: int) -> Around:
