@@ -570,6 +570,19 @@ def drawing() -> Whole:
     return sometimes_more, network, optimizer
 
 
+def left_out_at_random() -> UpdateStep:
+    """After the first layer each is there half of the time."""
+    network = nn.ModuleList(nn.Linear(8, 8) for _ in range(5))
+
+    def loss(network: nn.ModuleList, rows: Tensor) -> Tensor:
+        for number, layer in enumerate(network):
+            if not number or torch.rand(()) < 0.5:
+                rows = layer(rows)
+        return rows.square().mean()
+
+    return UpdateStep(network, torch.optim.Adam(network.parameters()), torch.randn(2, 8), loss)
+
+
 def ending_early() -> Whole:
     """Of two layers the second waits for the first to be sure, which it is after an update."""
     network, rows, labels = nn.ModuleList([nn.Linear(8, 4), nn.Linear(8, 4)]), torch.ones(2, 8), torch.zeros(2).long()

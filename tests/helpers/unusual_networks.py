@@ -235,6 +235,22 @@ def _count(network: Around) -> int:
     return network.steps
 
 
+class LeftOutAtRandom(nn.Sequential):
+    """As stochastic depth leaves blocks out: half of the time."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.rand(()) < 0.5:
+            return x
+        added: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + added
+
+
+left_out_at_random = _of(lambda: nn.Sequential(*(LeftOutAtRandom() for _ in range(4))))
+
+
 draws_from_python = _repeat(lambda _: random.randrange(1, 20))
 draws_from_torch = _repeat(lambda _: int(torch.randint(1, 20, ()).item()))
 draws_from_the_system = _repeat(lambda _: random.SystemRandom().randrange(10**6) % 1000)
