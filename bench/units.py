@@ -40,6 +40,11 @@ def show_fraction(fraction: float | None) -> str:
     return f"{fraction * 100:+{digits}} %"
 
 
+def show_difference(difference: float, unit: str | None) -> str:
+    """How much a figure moved, in its unit and with the sign that fractions have."""
+    return f"{'+' if difference >= 0 else '-'}{show(abs(difference), unit)}"
+
+
 def count(number: int, noun: str) -> str:
     """A number of things: "1 cell", "2 cells"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -20,7 +20,7 @@ from peft_update_bench.bench.gate.where import (
     where_trained_moved,
 )
 from peft_update_bench.bench.record import Growth, Record
-from peft_update_bench.bench.units import show
+from peft_update_bench.bench.units import show, show_difference
 
 
 def explain_failure(
@@ -122,7 +122,7 @@ def _bytes_moved(old: int, new: int) -> str:
     before, after = show(old, "bytes"), show(new, "bytes")
     if before != after:
         return f"{before} → {after}"
-    return f"{'+' if new > old else '−'}{show(abs(new - old), 'bytes')}"
+    return show_difference(new - old, "bytes")
 
 
 def where_moved(now: Record, before: Record, failing: Iterable[Verdict]) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 from peft_update_bench.bench.record.instructions import Instructions
-from peft_update_bench.bench.units import show, show_fraction
+from peft_update_bench.bench.units import show, show_difference, show_fraction
 from peft_update_bench.fixtures.instruments.instructions.counted import LISTED
 
 LINES = 5
@@ -43,7 +43,7 @@ def _phases(now: Instructions, before: Instructions) -> str:
     phases = ("forward", "backward", "optimizer", "zero_grad", "other")
     changes = {phase: getattr(now, phase) - getattr(before, phase) for phase in phases}
     largest = sorted(changes, key=lambda phase: -abs(changes[phase]))
-    words = [f"{phase} {_signed(changes[phase])}" for phase in largest if changes[phase]]
+    words = [f"{phase} {show_difference(changes[phase], 'instructions')}" for phase in largest if changes[phase]]
     return f"instructions moved in {', '.join(words[:3])}:" if words else "instructions moved in no phase:"
 
 
@@ -89,8 +89,5 @@ def _most_of_the_unlisted(counts: Mapping[str, int]) -> int:
 
 def _in_words(name: str, old: int, new: int) -> str:
     fraction = f", {show_fraction(new / old - 1)}" if old else ""
-    return f"{name}: {show(old, 'instructions')} → {show(new, 'instructions')} ({_signed(new - old)}{fraction})"
-
-
-def _signed(change: int) -> str:
-    return f"{'+' if change >= 0 else '−'}{show(abs(change), 'instructions')}"
+    moved = show_difference(new - old, "instructions")
+    return f"{name}: {show(old, 'instructions')} → {show(new, 'instructions')} ({moved}{fraction})"

@@ -13,7 +13,7 @@ from peft_update_bench.bench.gate.slowdown import FAMILY_ERROR, judge_slowdown
 from peft_update_bench.bench.gate.tolerances import limit_of
 from peft_update_bench.bench.metrics import Evidence, Row
 from peft_update_bench.bench.record import Record
-from peft_update_bench.bench.units import show, show_fraction
+from peft_update_bench.bench.units import show_difference, show_fraction
 
 Kind = Literal["ok", "improved", "new", "unrecorded", "not comparable", "unstable", "regressed", "missing"]
 FAILING: frozenset[Kind] = frozenset({"regressed", "missing"})
@@ -51,9 +51,7 @@ class Verdict:
         """As `shown_change`, and by how much in the figure's unit."""
         if self.now is None or self.before is None or self.unit == "accuracy":
             return self.shown_change
-        difference = self.now - self.before
-        sign = "+" if difference >= 0 else "−"
-        return f"{self.shown_change}, {sign}{show(abs(difference), self.unit)}"
+        return f"{self.shown_change}, {show_difference(self.now - self.before, self.unit)}"
 
 
 @dataclass(frozen=True)

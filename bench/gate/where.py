@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from peft_update_bench.bench.record import Record, Where
-from peft_update_bench.bench.units import count, show
+from peft_update_bench.bench.units import count, show_difference
 
 NAMED = 3
 """So many blocks are named, those that moved most."""
@@ -65,7 +65,7 @@ def _moved(now: Where, before: Where, figure: Callable[[Sequence[int]], int]) ->
 
 
 def _told(moved: Sequence[tuple[str, int, int, int]], unit: str) -> str:
-    named = ", ".join(f"{block} {_signed(change, unit)}" for block, change, _, _ in moved[:NAMED])
+    named = ", ".join(f"{block} {show_difference(change, unit)}" for block, change, _, _ in moved[:NAMED])
     more = f", and {count(len(moved) - NAMED, 'more block')}" if len(moved) > NAMED else ""
     return f"{named}{more}"
 
@@ -82,7 +82,3 @@ def _how_often(operator: str, now: int, before: int) -> str:
     if now == 2 * before:
         return f"{operator} runs twice"
     return f"{operator} runs {now} times, before {before}"
-
-
-def _signed(change: int, unit: str) -> str:
-    return f"{'+' if change >= 0 else '−'}{show(abs(change), unit)}"

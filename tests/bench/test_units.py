@@ -6,7 +6,7 @@ import math
 
 import pytest
 from peft_update_bench.bench.gate.verdict import Verdict
-from peft_update_bench.bench.units import count, show, show_fraction
+from peft_update_bench.bench.units import count, show, show_difference, show_fraction
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_change_with_its_sign(fraction: float | None, text: str) -> None:
     ("unit", "before", "now", "brief", "whole"),
     [
         ("FLOPs", 1000, 1100, "+10.0 %", "+10.0 %, +100.0 FLOPs"),
-        ("bytes", 3000, 1500, "-50.0 %", "-50.0 %, −1.46 KiB"),
+        ("bytes", 3000, 1500, "-50.0 %", "-50.0 %, -1.46 KiB"),
         ("elements", 0, 5, "from zero", "from zero, +5.000 elements"),
         # Accuracies are compared in points: half of 2 % is no news.
         ("accuracy", 0.733, 0.056, "-67.7 points", "-67.7 points"),
@@ -67,6 +67,13 @@ def test_how_far_a_figure_moved(unit: str, before: float | None, now: float | No
     verdict = Verdict("any", "ok", unit, now, before)
     assert verdict.shown_change == brief
     assert verdict.whole_change == whole
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"), [(-1, "-1 parameters"), (0, "+0 parameters"), (1234, "+1,234 parameters")]
+)
+def test_a_difference_has_the_sign_of_a_fraction(difference: int, text: str) -> None:
+    assert show_difference(difference, "parameters") == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 cells"), (1, "1 cell"), (2, "2 cells")])

@@ -46,7 +46,7 @@ class Pair:
         if self.before is None or not self.moved:
             return "as before"
         difference = self.now - self.before
-        return f"{'+' if difference > 0 else '−'}{abs(difference):,} ({show_fraction(self.fraction)})"
+        return f"{difference:+,} ({show_fraction(self.fraction)})"
 
 
 @dataclass(frozen=True)

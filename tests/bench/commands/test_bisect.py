@@ -278,7 +278,7 @@ def test_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
         "planted 1.9.0",
-        "  flops.forward in 1 cell, -50.0 %, −1.000 kFLOPs (mobilenet_v3_small-fft)",
+        "  flops.forward in 1 cell, -50.0 %, -1.000 kFLOPs (mobilenet_v3_small-fft)",
     ]
     assert lines[-1].startswith("1 change found, 4 looks at 5 releases in ")
     assert main(["bisect", "1.0.0", "1.11.0", "--package=planted"]) == 2

@@ -34,7 +34,7 @@ def test_a_missing_figure_in_words() -> None:
 
 def test_fewer_parameters_in_words() -> None:
     assert failure(record(**changed("parameters", trainable=99)), record()) == [
-        "  parameters.trainable regressed: 100 parameters → 99 parameters (-1.0 %, −1 parameters; tolerance 0%; "
+        "  parameters.trainable regressed: 100 parameters → 99 parameters (-1.0 %, -1 parameters; tolerance 0%; "
         "fewer is another method, and no saving)",
         AS_BEFORE,
     ]
@@ -146,7 +146,7 @@ def test_categories_that_read_alike_are_told_by_how_far_they_moved() -> None:
     assert failure(record(**now), record(**before))[1] == (
         "  at the peak (backward, layer4): activations +4 Bytes, other 20 Bytes → 19 Bytes"
     )
-    assert "activations −4 Bytes" in failure(
+    assert "activations -4 Bytes" in failure(
         record(**changed("memory", peak=605 + 2**20, activations=2**20 - 4, other=29)), record(**before)
     )[1]  # fmt: skip
 

@@ -143,7 +143,7 @@ class TestWhatMoved:
         listed = {f"function_{number}": 10_000 + number for number in range(60)}
         before = record(forward=400_000, functions={**listed, "gone": 110_000})
         lines = what_moved(instructions(record(functions=listed)), instructions(before))
-        assert "function gone: 110.0 k instructions → 10.00 k instructions (−100.0 k instructions, -90.9 %)" in lines[1]
+        assert "function gone: 110.0 k instructions → 10.00 k instructions (-100.0 k instructions, -90.9 %)" in lines[1]
 
     def test_the_same_counts_moved_nowhere(self) -> None:
         assert what_moved(instructions(record()), instructions(record())) == ["instructions moved in no phase:"]
@@ -152,7 +152,7 @@ class TestWhatMoved:
         now = record(forward=310_000, backward=501_000, optimizer=90_000, zero_grad=8_500)
         (line,) = what_moved(instructions(now), instructions(record()))
         assert line == (
-            "instructions moved in optimizer −100.0 k instructions, forward +10.00 k instructions, "
+            "instructions moved in optimizer -100.0 k instructions, forward +10.00 k instructions, "
             "backward +1.000 k instructions:"
         )
 

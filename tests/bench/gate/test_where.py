@@ -34,7 +34,7 @@ BEFORE = located(BLOCKS)
         ({"features.18": [2000, 3000, 500, 2]}, "features.18 +2.000 kFLOPs (convolution runs twice)"),
         ({"features.18": [3000, 2000, 500, 3]}, "features.18 +2.000 kFLOPs (convolution runs 3 times, before 1)"),
         ({"features.18": [1100, 2000, 500, 1]}, "features.18 +100.0 FLOPs"),
-        ({"features.18": [900, 2000, 500, 1]}, "features.18 −100.0 FLOPs"),
+        ({"features.18": [900, 2000, 500, 1]}, "features.18 -100.0 FLOPs"),
         (
             {"features.18": [2000, 2000, 500, 2], "features.0": [200, 200, 50, 2]},
             "features.18 +1.000 kFLOPs, features.0 +100.0 FLOPs (convolution runs twice)",
@@ -141,7 +141,7 @@ def test_three_blocks_are_all_named() -> None:
 
 def test_a_block_that_is_gone() -> None:
     left = {name: numbers for name, numbers in BLOCKS.items() if name != "head"}
-    assert where_flops_moved(located(left), BEFORE) == "head −30.00 FLOPs (convolution runs 0 times, before 1)"
+    assert where_flops_moved(located(left), BEFORE) == "head -30.00 FLOPs (convolution runs 0 times, before 1)"
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def training(trained: dict[str, int] | None, blocks: dict[str, list[int]] = BLOC
     ("trained", "words"),
     [
         (TRAINED, ""),
-        ({"features.18": 1024, "head": 130}, "features.0 −432 parameters"),
+        ({"features.18": 1024, "head": 130}, "features.0 -432 parameters"),
         ({**TRAINED, "features.18": 1025}, "features.18 +1 parameters"),
-        ({**TRAINED, "loss": 2, "head": 0}, "head −130 parameters, loss +2 parameters"),
+        ({**TRAINED, "loss": 2, "head": 0}, "head -130 parameters, loss +2 parameters"),
         (None, ""),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_frozen_layer_is_named() -> None:
     fewer = {"features.18": 1024, "head": 130}
     frozen = training(fewer, {**BLOCKS, "features.0": [100, 0, 50, 1]})
     judge = Gate(tolerances=TOLERANCES, baseline=of(training(TRAINED)))
-    told = ["  trained otherwise: features.0 −432 parameters", "  most of it: features.0 −200.0 FLOPs"]
+    told = ["  trained otherwise: features.0 -432 parameters", "  most of it: features.0 -200.0 FLOPs"]
     assert explain(judge.judge(frozen), judge.baseline).splitlines()[2:4] == told
     older = Gate(tolerances=TOLERANCES, baseline=of(training(None)))
     lines = explain(older.judge(frozen), older.baseline).splitlines()
