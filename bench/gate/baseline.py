@@ -50,6 +50,8 @@ class Baseline:
     """When that commit was made; without one, when it was measured."""
     of_run: frozenset[str] = frozenset()
     """Of a shard's file: the ids of all cells of its run, those of other shards among them."""
+    without_record: frozenset[str] = frozenset()
+    """The tests of entries that hold no record: other benchmarks', or a user's test whose entry was emptied."""
 
     @property
     def name(self) -> str:
@@ -73,6 +75,7 @@ def of_data(path: Path, data: dict[str, Any]) -> Baseline:
     entries, machine, suite = (_member(path, data, key, kind) for key, kind in _TOP_LEVEL.items())
     records: dict[Cell, Record] = {}
     seconds: dict[Cell, float] = {}
+    without_record: set[str] = set()
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("fullname"), str):
             raise BaselineError(
@@ -83,6 +86,7 @@ def of_data(path: Path, data: dict[str, Any]) -> Baseline:
         if cell_id is None:
             if (test := _test_of(information)) is not None:
                 raise BaselineError(f"{path}: the entry named {entry['fullname']} holds the record of {test}")
+            without_record.add(entry["fullname"])
             continue
         try:
             record = read_record(information)
@@ -99,8 +103,16 @@ def of_data(path: Path, data: dict[str, Any]) -> Baseline:
         raise ForeignFileError(
             f"{path}: holds no record of this suite; expected entries of {' or '.join(test_names())}"
         )
-    of_run = frozenset(_cells_of_run(suite))
-    return Baseline(path, records, seconds, read_machine(machine), *_suite(path, suite), *_origin(data), of_run)
+    return Baseline(
+        path,
+        records,
+        seconds,
+        read_machine(machine),
+        *_suite(path, suite),
+        *_origin(data),
+        of_run=frozenset(_cells_of_run(suite)),
+        without_record=frozenset(without_record),
+    )
 
 
 def _cell_id(fullname: str, information: Any) -> str | None:

@@ -78,6 +78,14 @@ def explain_left_out(older: Path, newest: Baseline, record_command: str) -> str:
     )
 
 
+def explain_without_record(test: str, baseline: Baseline, record_command: str) -> str:
+    """The message of a user's test whose entry in the baseline has no figures to hold it to."""
+    return (
+        f"the entry of {test} in {baseline.path} holds no record of an update, as where it was emptied by hand or is "
+        f"of a plain benchmark; restore the file from version control, or record a new baseline: {record_command}"
+    )
+
+
 def _sentence(verdict: Verdict) -> str:
     if verdict.kind == "missing":
         return f"{verdict.metric} is missing: {verdict.note}"

@@ -28,6 +28,11 @@ from peft_update_bench.fixtures.first_few import first_few
 _BRIEF = 60
 """Characters of an error in pytest's short summary, before the test's id."""
 
+_FIRST_COUNTS = (
+    "This is the verdict of the first try: it is not measured in another, as of a marker flaky, because a suspected "
+    "slowdown was measured again within the first."
+)
+
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 """Where pytest's configuration keeps the run's."""
 
@@ -168,6 +173,8 @@ class Session:
             assert baseline is not None
             self.results[cell] = lost(cell)
             return explain_loss([cell], baseline, self.run.record_command)
+        if first := self._first_verdict(cell):
+            return first
         if cell.is_step and (left_out := self.users.explain_left_out(cell)):
             return self._fail(cell, left_out)
         try:
@@ -178,6 +185,18 @@ class Session:
         assert result.record is not None
         benchmark.extra_info.update(result.record.as_extra_info())
         return explain_failure(result, baseline, self.run.record_command, self.run.also_fails)
+
+    def _first_verdict(self, cell: Cell) -> str:
+        """The message of one that was measured before in this run and did not hold its baseline; empty for any other.
+
+        A test that is run until it passes, as by a marker of pytest-rerunfailures, would have a regression fail as
+        often as that. One that came to no figures, as where a download failed, may well be tried again.
+        """
+        first = self.results.get(cell)
+        if first is None or first.record is None:
+            return ""
+        message = explain_failure(first, self.gate.baseline, self.run.record_command, self.run.also_fails)
+        return f"{message}\n{_FIRST_COUNTS}" if message else ""
 
     def _fail(self, cell: Cell, error: str) -> str:
         self.results[cell] = Result(cell, error=error)

@@ -11,7 +11,7 @@ from peft_update_bench.bench.cells import Cell
 from peft_update_bench.bench.gate.baseline_file import steps_of_older
 from peft_update_bench.bench.gate.gate import Gate, Result
 from peft_update_bench.bench.gate.grouped import cells_in_words
-from peft_update_bench.bench.gate.messages import explain_left_out, explain_loss
+from peft_update_bench.bench.gate.messages import explain_left_out, explain_loss, explain_without_record
 from peft_update_bench.bench.gate.verdict import Verdict
 from peft_update_bench.bench.options import RunOptions
 from peft_update_bench.bench.units import count
@@ -68,11 +68,13 @@ class UsersTests:
         self.results |= {cell: lost(cell) for cell in self.lost}
 
     def explain_left_out(self, cell: Cell) -> str:
-        """Why a step that an older baseline has, and the newest lacks, as after a part was recorded, is no new one,
-        which nothing would judge. Empty where there is no such baseline."""
+        """Why a step that the baseline lacks is no new one, which nothing would judge: its entry there is empty, or an
+        older baseline has it, as after a part was recorded. Empty where it is new, or the baseline has it."""
         judge = self.gate.baseline
         if judge is None or str(cell) in map(str, judge.records):
             return ""
+        if cell.architecture in judge.without_record:
+            return explain_without_record(cell.architecture, judge, self.run.record_command)
         older = self._steps_of_older.get(str(cell))
         return explain_left_out(older, judge, self.run.record_command) if older else ""
 
