@@ -24,6 +24,9 @@ TABLE = "peft-update-bench"
 DESELECTED = pytest.StashKey[set[str]]()
 """The ids of the tests that the run leaves out."""
 
+OF_WORKER = "update_benchmark_deselected"
+"""Under which a process of pytest-xdist's hands those of its tests to the one that has started it."""
+
 PROCESS = pytest.StashKey[int]()
 """The process that pytest runs in."""
 
@@ -102,6 +105,21 @@ def pytest_benchmark_compare_machine_info(
     return (yield)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where processes of pytest-xdist's collect and run the tests, what the baseline has is held in this one."""
+    if session.config.pluginmanager.has_plugin("dsession") and _compares(session.config):
+        from peft_update_bench.bench.session import own_tests
+
+        own_tests.begin_distributed(session)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None and session.config.pluginmanager.has_plugin(f"{HOOKS}-options"):
+        output[OF_WORKER] = sorted(session.config.stash.get(DESELECTED, ()))
+
+
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """Keep what is left out, whether or not a terminal's reporter counts it."""
     for item in items:
@@ -114,8 +132,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     us compares, for the baseline may have some."""
     config = session.config
     tests = [item for item in session.items if FIXTURE in getattr(item, "fixturenames", ())]
-    # A run of the matrix has taken the option from pytest-benchmark.
-    compares = config.pluginmanager.has_plugin(f"{HOOKS}-options") and config.getoption("benchmark_compare", None)
+    compares = _compares(config)
     without_theirs = config.getoption("benchmark_storage", None) is None
     if not (tests or compares) or without_theirs or hasattr(config, "workerinput"):
         return
@@ -140,6 +157,12 @@ def update_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Generato
     test = own_tests.OwnTest(request, benchmark)
     yield test.measure
     test.close()
+
+
+def _compares(config: pytest.Config) -> bool:
+    """Whether a project that names us compares its own tests: a run of the matrix has taken the option from
+    pytest-benchmark."""
+    return bool(config.pluginmanager.has_plugin(f"{HOOKS}-options") and config.getoption("benchmark_compare", None))
 
 
 def _names_us(root: Path) -> bool:

@@ -89,7 +89,7 @@ class PytestBenchmarkSession:
     @property
     def is_disabled(self) -> bool:
         """Whether benchmarks are only to be tried, by ``--benchmark-disable``."""
-        return bool(self._session.disabled)
+        return bool(self._config.option.benchmark_disable and not self._config.option.benchmark_enable)
 
     def explain_unasked(self, *, judges_disabled: bool) -> str:
         """Why what was typed would come to nothing, because a project's addopts leave benchmarks out; empty where it
@@ -103,8 +103,7 @@ class PytestBenchmarkSession:
                 "rest of them"
             )
         asked &= {*_WRITES} if judges_disabled else asked
-        is_disabled = options.benchmark_disable and not options.benchmark_enable
-        if asked and is_disabled and "--benchmark-disable" not in self._typed:
+        if asked and self.is_disabled and "--benchmark-disable" not in self._typed:
             judged = "recorded" if judges_disabled else "measured, recorded or judged"
             return (
                 f"{min(asked)} is given, and the project's addopts or PYTEST_ADDOPTS have --benchmark-disable, or "

@@ -25,6 +25,7 @@ from peft_update_bench.bench.pytest_benchmark_session import (
 )
 from peft_update_bench.bench.record import Record
 from peft_update_bench.bench.session import end, lost_tests, option_hooks, start
+from peft_update_bench.bench.session.distributed import Distributed
 from peft_update_bench.bench.session.other_plugins import explain_another_process, refuse_other_plugins
 from peft_update_bench.bench.session.session import SESSION, Session
 from peft_update_bench.fixtures.files import no_temporary_folder
@@ -111,6 +112,19 @@ def begin_without_tests(session: pytest.Session) -> None:
         PytestBenchmarkSession(session.config).warn_of_nothing_loaded()
 
 
+def begin_distributed(session: pytest.Session) -> None:
+    """Where processes of pytest-xdist's run the tests: hold the run to the baseline, if it has any of users' tests.
+
+    Raises UsageError for a baseline that cannot be read.
+    """
+    try:
+        if _recorded(session.config):
+            _start(session.config, refuses_others=False)
+            session.config.pluginmanager.register(Distributed(session))
+    except (OptionError, baseline.BaselineError) as error:
+        _refuse(session.config, error)
+
+
 def _recorded(config: pytest.Config) -> list[str]:
     """The ids of the tests in the baseline that was named; none where there is none of ours.
 
@@ -131,10 +145,11 @@ def _recorded(config: pytest.Config) -> list[str]:
         return []
 
 
-def _start(config: pytest.Config) -> None:
+def _start(config: pytest.Config, *, refuses_others: bool = True) -> None:
     """A session of its own, in a run that has no cells of the matrix. Raises OptionError and BaselineError."""
     theirs = PytestBenchmarkSession(config)
-    refuse_other_plugins(config)
+    if refuses_others:
+        refuse_other_plugins(config)
     if complaint := no_temporary_folder() or theirs.explain_unasked(judges_disabled=False):
         raise OptionError(complaint)
     run, location = _read_run(config), config.option.benchmark_storage
