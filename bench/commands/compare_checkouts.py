@@ -8,7 +8,11 @@ beforehand: the base is measured beside the head, round by round, so that even a
 fine-tuning's included.
 A slowdown that is meant is accepted by --accept REASON, and told with the reason below the table.
 
-Exit status: 0, 1 where a cell regressed and that was not accepted or the head has it no longer, 2 for bad input.
+A base that has none of the cells fails the run too, because nothing was compared; --accept passes a head that brings
+them all.
+
+Exit status: 0, 1 where a cell regressed or nothing was compared and that was not accepted, or the head has a cell no
+longer, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -182,7 +186,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", default="0.10", help="the slowdown that is tolerated, a fraction; default: %(default)s"
     )
-    parser.add_argument("--accept", metavar="REASON", help="do not fail for a slowdown, because it is meant: why")
+    parser.add_argument(
+        "--accept",
+        metavar="REASON",
+        help="do not fail for a slowdown, or where the base has no cell, because it is meant: why",
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -197,15 +205,28 @@ def run(given: argparse.Namespace) -> int:
         print(f"{cell}: {comparison.kind}", file=sys.stderr, flush=True)
     print(table(comparisons))
     failing = FAILING | {"unstable"} if run.unstable == "fail" else FAILING
+    if _is_nothing_compared(comparisons):
+        failing |= {"new"}
+        print(
+            f"\nNothing was compared, because {given.base} lacks every cell: {comparisons[0].note}; expected a base "
+            "that has one of them, or --accept REASON where the head brings them all"
+        )
     if given.accept is not None:
         print(f"\n{_accepted(comparisons, given.accept)}")
-        failing -= {"regressed"}
+        failing -= {"regressed", "new"}
     return int(any(comparison.kind in failing for comparison in comparisons))
+
+
+def _is_nothing_compared(comparisons: Iterable[Comparison]) -> bool:
+    """Whether a run has found out nothing, so that no gate should take it for one that found nothing slower."""
+    return all(comparison.kind == "new" for comparison in comparisons)
 
 
 def _accepted(comparisons: Iterable[Comparison], reason: str) -> str:
     """What was accepted and why, for who reads the summary later."""
     slower = [comparison.cell for comparison in comparisons if comparison.kind == "regressed"]
+    if _is_nothing_compared(comparisons):
+        return f"Accepted, because it is meant: nothing was compared. Reason: {reason}"
     if not slower:
         return f"No cell regressed, so nothing was accepted ({reason})."
     return f"Accepted, because it is meant: {cells_in_words(slower)} regressed. Reason: {reason}"

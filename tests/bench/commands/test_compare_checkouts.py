@@ -129,10 +129,24 @@ def test_a_cell_that_only_the_head_has_is_new_and_one_that_only_the_base_has_fai
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more, less = checkout(tmp_path / "more"), checkout(tmp_path / "less", methods=("fft",))
-    assert compared(less, more, "--methods", "lora") == 0
+    assert compared(less, more, "--methods", "lora,fft") == 0
     assert "new: the base cannot run it: KeyError: 'no method lora'" in capsys.readouterr().out
     assert compared(more, less, "--methods", "lora") == 1
     assert "missing: the head cannot run it: KeyError: 'no method lora'" in capsys.readouterr().out
+
+
+def test_a_base_that_has_no_cell_at_all_is_no_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the wrong folder, or one whose step cannot be imported any more."""
+    more, less = checkout(tmp_path / "more"), checkout(tmp_path / "less", methods=("fft",))
+    assert compared(less, more, "--methods", "lora") == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == (
+        f"Nothing was compared, because {less} lacks every cell: the base cannot run it: KeyError: 'no method lora'; "
+        "expected a base that has one of them, or --accept REASON where the head brings them all"
+    )
+    assert compared(less, more, "--methods", "lora", "--accept", "the first step") == 0
+    accepted = capsys.readouterr().out.splitlines()[-1]
+    assert accepted == "Accepted, because it is meant: nothing was compared. Reason: the first step"
 
 
 def test_a_cell_that_neither_has_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
