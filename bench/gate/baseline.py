@@ -124,7 +124,8 @@ def _cell_id(fullname: str, information: Any) -> str | None:
     file, _, name = fullname.rpartition("::")
     test, _, cell_id = name.rstrip("]").partition("[")
     is_ours = architecture is not None or file == f"bench/{test}.py"
-    return cell_id if test in test_names() and is_ours else None
+    # Without brackets it is a user's test that is called as ours are.
+    return cell_id if cell_id and test in test_names() and is_ours else None
 
 
 def _test_of(information: Any) -> str | None:

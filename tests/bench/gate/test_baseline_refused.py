@@ -139,12 +139,21 @@ def test_a_suite_that_does_not_say_what_was_measured(tmp_path: Path, suite: dict
     assert message.endswith(f"0001_a.json: suite is {suite!r}; expected a matrix and is_filtered")
 
 
-def test_an_entry_that_is_named_after_another_test_than_its_record(tmp_path: Path) -> None:
-    """Passed over, it would leave its test new, which nothing judges."""
+@pytest.mark.parametrize("name", ["test_b.py::test", "test_b.py::test_update", "bench/test_update.py::test_update"])
+def test_an_entry_that_is_named_after_another_test_than_its_record(tmp_path: Path, name: str) -> None:
+    """Passed over, it would leave its test new, which nothing judges. A user's test may be called as ours are."""
     data = baseline_data()
-    data["benchmarks"][0] |= {"fullname": "test_b.py::test", "extra_info": extra_info(architecture="test_a.py::test")}
+    data["benchmarks"][0] |= {"fullname": name, "extra_info": extra_info(architecture="test_a.py::test")}
     message = refuse(tmp_path, json.dumps(data).encode())
-    assert message.endswith("0001_a.json: the entry named test_b.py::test holds the record of test_a.py::test")
+    assert message.endswith(f"0001_a.json: the entry named {name} holds the record of test_a.py::test")
+
+
+def test_a_plain_benchmark_may_be_called_as_ours_are(tmp_path: Path) -> None:
+    data = baseline_data(extra_info())
+    data["benchmarks"].append({"fullname": "bench/test_update.py::test_update", "extra_info": {}})
+    found = read(write(tmp_path / "0001_a.json", data))
+    assert len(found.records) == 1
+    assert found.without_record == {"bench/test_update.py::test_update"}
 
 
 def without(info: dict[str, Any], *keys: str) -> dict[str, Any]:
