@@ -104,11 +104,19 @@ def numbered(folder: Path) -> list[Path]:
 def steps_of_older(newest: Path) -> dict[str, Path]:
     """Users' steps, by a test's id or by their cell's, in files beside `newest` that are older than it, and the last
     file that has each. One that cannot be read is passed over, because none of its figures is used."""
+    return _steps_of(path for path in numbered(newest.parent) if path.name < newest.name)
+
+
+def has_steps(folder: Path) -> bool:
+    """Whether any file in `folder` that can be read has users' steps."""
+    return bool(_steps_of(numbered(folder)))
+
+
+def _steps_of(paths: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in numbered(newest.parent):
-        if path.name < newest.name:
-            with suppress(BaselineError):
-                found |= {str(cell): path for cell in read(path).records if cell.is_step}
+    for path in paths:
+        with suppress(BaselineError):
+            found |= {str(cell): path for cell in read(path).records if cell.is_step}
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 from peft_update_bench.bench import options
 from peft_update_bench.bench.cells import Cell
-from peft_update_bench.bench.gate import baseline
+from peft_update_bench.bench.gate import baseline, baseline_file
 from peft_update_bench.bench.gate.machine import read_machine
 from peft_update_bench.bench.gate.tolerances import Tolerances
 from peft_update_bench.bench.options import OptionError, RunOptions
@@ -128,7 +128,7 @@ def begin_distributed(session: pytest.Session) -> None:
 def _recorded(config: pytest.Config) -> list[str]:
     """The ids of the tests in the baseline that was named; none where there is none of ours.
 
-    Raises BaselineError where one that may be ours cannot be read.
+    Raises BaselineError where one that may be ours cannot be read, or which one is meant cannot be told.
     """
     theirs = PytestBenchmarkSession(config)
     if theirs.is_disabled or theirs.compare_option is False:
@@ -136,8 +136,13 @@ def _recorded(config: pytest.Config) -> list[str]:
     try:
         run = _read_run(config)
         storage = run.baseline_folder(options.storage_folder(config.option.benchmark_storage))
+    except OptionError:
+        return []
+    try:
         path = start.baseline_path(run, theirs, storage, theirs.compare_option)
-    except (OptionError, baseline.BaselineError):
+    except baseline.BaselineError:
+        if baseline_file.has_steps(storage):
+            raise
         return []
     try:
         return [cell.architecture for cell in baseline.read(path).records if cell.is_tests]

@@ -442,6 +442,25 @@ def test_where_none_is_left_all_are_lost(repository: Repository) -> None:
     assert repository.run(COMPARE, "-pno:mock").ret == 1, "no -k or -m is among its letters"
 
 
+@pytest.mark.parametrize("processes", [(), ("-n", "2", "-W", "ignore")])
+def test_where_none_is_left_a_baseline_that_cannot_be_told_is_refused(
+    repository: Repository, processes: tuple[str, ...]
+) -> None:
+    """Else nothing would miss them."""
+    repository.run(SAVE).assert_outcomes(passed=4)
+    for name in ("test_a.py", "test_b.py"):
+        (repository.path / name).unlink()
+    repository.write("test_beside.py", BESIDE)
+    tests = repository.run(*processes, COMPARE, ".")
+    assert tests.ret == 4
+    tests.stderr.fnmatch_lines(["*--benchmark-compare is '.': * expected it behind the tests: . --benchmark-compare"])
+    first = repository.path / "baselines" / "0001_baseline.json"
+    first.with_name("0001_theirs.json").write_text(first.read_text())
+    twins = repository.run(*processes, COMPARE)
+    assert twins.ret == 4
+    twins.stderr.fnmatch_lines(["*baselines has 2 files of the number 0001, *"])
+
+
 @pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
 def test_a_project_without_a_baseline_may_compare_other_benchmarks(repository: Repository) -> None:
     for name in ("test_a.py", "test_b.py"):
