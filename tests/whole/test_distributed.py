@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.whole.test_own_tests import COMPARE, SAVE, Repository, repository
-
-__all__ = ["repository"]
+from tests.helpers.own_repository import COMPARE, SAVE, Repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 

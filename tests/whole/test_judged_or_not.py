@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-from tests.whole.test_own_tests import COMPARE, SAVE, TEST, Repository, repository
-
-__all__ = ["repository"]
+from tests.helpers.own_repository import COMPARE, SAVE, TEST, Repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 

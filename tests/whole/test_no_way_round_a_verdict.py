@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.whole.test_own_tests import BESIDE, COMPARE, SAVE, STEP, Repository, repository
-
-__all__ = ["repository"]
+from tests.helpers.own_repository import BESIDE, COMPARE, SAVE, STEP, Repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_operators", "few_further_calls")]
 
